@@ -1,0 +1,5 @@
+"""`python -m sslx`."""
+
+from sslx.cli import main
+
+main()

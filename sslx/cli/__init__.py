@@ -1,0 +1,91 @@
+"""The command line. Commands are imported when they are used, so that help and lists stay fast."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from sslx import __version__
+from sslx.core import signals
+from sslx.core.errors import ConfigError, SslxError
+
+_COMMANDS = {
+    "run": ("sslx.cli.run", "Train methods and evaluate their representations."),
+    "resume": ("sslx.cli.run", "Go on with a run that was stopped, as if it never had been."),
+    "eval": ("sslx.cli.run", "Evaluate a finished run with other evaluators."),
+    "compare": ("sslx.cli.run", "One table of several runs."),
+    "replay": ("sslx.cli.run", "Repeat the step at which a run crashed."),
+    "plugins": ("sslx.cli.plugins", "What is installed, and what each component's options are."),
+}
+
+
+class _Lazy(click.Group):
+    """Built-in commands, then those of plugins."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from sslx.plugins.registry import registry
+
+        return [*_COMMANDS, *sorted(registry().providers("command"))]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in _COMMANDS:
+            command: click.Command = getattr(importlib.import_module(_COMMANDS[name][0]), f"{name}_command")
+            return command
+        from sslx.plugins.registry import registry
+
+        if name not in registry().providers("command"):
+            return None
+        found: Any = registry().resolve("command", name).cls
+        if not isinstance(found, click.Command):
+            raise ConfigError(f"command {name!r}: expected a click.Command, got {found!r}")
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from sslx.plugins.registry import registry
+
+        rows = [(name, text) for name, (_, text) in _COMMANDS.items()]
+        rows += [(name, found[0].record.summary) for name, found in sorted(registry().providers("command").items())]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sslx")
+def cli() -> None:
+    """Self-supervised and generative representation learning of images. Every method is a plugin.
+
+    \b
+    sslx run --plugin simvae               train on real digits, score the representation
+    sslx run --plugin vae --set prior=shared-mean --set prior.variance=0.1
+    sslx plugins show simvae               its options
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 failed, 2 wrong input, 75 stopped and resumable."""
+    signals.install()
+    try:
+        code = cli.main(arguments, prog_name="sslx", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except SslxError as error:
+        if os.environ.get("RANK", "0") == "0":
+            for line in str(error).splitlines():
+                print(f"sslx: {line}", file=sys.stderr)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = 130
+    finally:
+        if "torch" in sys.modules and "RANK" in os.environ:
+            from sslx.core.runtime import Runtime
+
+            Runtime.stop()
+    sys.exit(code if isinstance(code, int) else 0)

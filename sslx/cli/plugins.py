@@ -1,0 +1,98 @@
+"""`sslx plugins`: what is installed. Imports torch only to show options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import click
+
+from sslx.core.errors import ConfigError, nearest
+from sslx.plugins.records import KINDS
+from sslx.plugins.registry import Provider, registry
+
+
+@click.group("plugins")
+def plugins_command() -> None:
+    """What is installed, and what each component's options are."""
+
+
+def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+@plugins_command.command("list")
+def list_command() -> None:
+    """Every plugin with its status, and every component by kind.
+
+    A plugin is Python code that runs with your rights: install those you trust. SSLX_PLUGINS=a,b loads only these
+    beside sslx's own, SSLX_DISABLE_PLUGINS=a,b all but these.
+    """
+    found = registry()
+    rows = [("PLUGIN", "FROM", "STATUS", "")]
+    for plugin in found.plugins:
+        facts = plugin.reason or f"{len(plugin.records)} components"
+        rows.append((plugin.name, f"{plugin.distribution} {plugin.version}", plugin.status, facts))
+    for line in _columns(rows):
+        click.echo(line)
+    rows = []
+    for kind in KINDS:
+        for name, providers in sorted(found.providers(kind).items()):
+            for provider in providers:
+                label = name if len(providers) == 1 else f"{provider.plugin.distribution}/{name}"
+                rows.append((kind, label, provider.record.summary, provider.record.paper))
+    click.echo()
+    for line in _columns([("KIND", "NAME", "SUMMARY", "PAPER"), *rows]):
+        click.echo(line)
+
+
+@plugins_command.command("show")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(KINDS), help="if several kinds have a component of this name")
+def show_command(name: str, kind: str | None) -> None:
+    """The options of component NAME, with their types, defaults and help."""
+    found = registry()
+    short = name.rpartition("/")[2].partition(":")[0]
+    kinds = [k for k in KINDS if short in found.providers(k) and kind in (None, k)]
+    if not kinds:
+        known = {n for k in KINDS if kind in (None, k) for n in found.providers(k)}
+        raise ConfigError(f"there is no {kind or 'component'} {name!r}{nearest(short, known)}")
+    for i, each in enumerate(kinds):
+        if i:
+            click.echo()
+        _show(found.find(each, name.partition(":")[0]))
+
+
+def _show(provider: Provider) -> None:
+    record, plugin = provider.record, provider.plugin
+    click.echo(f"{record.kind} {record.name}  {record.summary}")
+    click.echo(f"  from {plugin.distribution} {plugin.version}: {record.target}")
+    if record.paper:
+        click.echo(f"  paper {record.paper}")
+    cls: Any = registry().resolve(record.kind, f"{plugin.distribution}/{record.name}").cls
+    if isinstance(cls, click.Command):
+        return
+    for line in (cls.__doc__ or "").strip().splitlines():
+        click.echo(f"  {line.strip()}".rstrip())
+    rows = list(_options(cls, "", {}))
+    if rows:
+        click.echo()
+    for line in _columns(rows) if rows else ():
+        click.echo(f"  {line}")
+
+
+def _options(cls: type, prefix: str, preferred: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Name, type, default and help of each option, and below a slot the options of what fills it by default."""
+    from sslx.core.options import interface_of, options_of
+
+    for name, option in options_of(cls).items():
+        default = preferred.get(name, option.default)
+        text = "required" if default is attrs.NOTHING else str(default).lower() if default is None else str(default)
+        yield f"{prefix}{name}", option.expected, text, option.help
+        interface = interface_of(option.type)
+        if option.slot is not None and interface is not None and isinstance(default, str):
+            part = registry().resolve(interface.kind, default).cls
+            yield from _options(part, f"{prefix}{name}.", dict(option.slot))

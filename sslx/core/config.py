@@ -1,0 +1,105 @@
+"""The options of a run. `RunConfig` is what config.toml holds, and what `sslx run` and `sslx.run` fill in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from sslx.core import options as _options
+from sslx.core.errors import ConfigError, PluginError
+from sslx.core.interfaces import Dataset, Evaluator, Loader, Method, ViewPolicy
+from sslx.core.options import Component, make, option, options_of, slot
+
+
+class Training(Component):
+    """How the method is trained."""
+
+    epochs: int = option(default=20, ge=0, help="passes over the training set")
+    batch_size: int = option(default=128, gt=0, help="N, images of a step over all processes; each gives J views")
+    optimizer: Literal["adam", "adamw", "sgd", "lars"] = option(default="adam", help="the optimiser")
+    lr: float = option(default=1e-3, gt=0, help="learning rate, after warm-up")
+    schedule: Literal["constant", "cosine"] = option(default="constant", help="learning rate after warm-up")
+    warmup_epochs: float = option(default=0.0, ge=0, help="epochs over which the learning rate rises linearly")
+    weight_decay: float = option(default=0.0, ge=0, help="L2 penalty; decoupled for adamw")
+    momentum: float = option(default=0.9, ge=0, lt=1, help="of sgd and lars")
+    betas: tuple[float, float] = option(default=(0.9, 0.999), ge=0, lt=1, help="of adam and adamw")
+    eps: float = option(default=1e-8, gt=0, help="of adam and adamw; SimVAE's code has 1e-4")
+    clip_norm: float | None = option(default=None, gt=0, help="largest norm of the gradient; none: no clipping")
+    cpu_seconds: float | None = option(
+        default=None, gt=0, help="stop training after this much processor time, whatever the epochs; for equal budgets"
+    )
+    precision: Literal["fp32", "bf16"] = option(default="fp32", help="bf16: autocast to bfloat16")
+    compile: bool = option(default=False, help="compile the method with torch.compile")
+    checkpoint_minutes: float = option(default=10.0, gt=0, help="time between checkpoints")
+    checkpoint_steps: int | None = option(default=None, gt=0, help="also a checkpoint every so many steps")
+    checkpoint_keep: int = option(default=2, ge=2, help="checkpoints kept; one may be damaged, so at least two")
+    log_every: int = option(default=10, gt=0, help="steps between records in metrics.jsonl")
+
+
+class RunConfig(Component):
+    """Everything that decides what a run computes."""
+
+    method: Method = slot(help="what is trained")
+    dataset: Dataset = slot("digits", help="what it is trained on")
+    views: ViewPolicy = slot("standard", help="how views are made")
+    loader: Loader = slot("memory", help="how images reach the device")
+    evaluators: dict[str, Evaluator] = slot({"knn": {}, "linear": {}}, help="what the representation is scored by")
+    train: Training = slot(help="how it is trained")
+    seed: int = option(default=0, ge=0, help="decides everything that is random")
+    subset: int | None = option(default=None, gt=0, help="use a seeded sample of so many training images")
+
+
+#: Sections that `--set` can address beside the method's own options.
+SECTIONS = tuple(name for name in options_of(RunConfig) if name not in ("method", "seed", "subset"))
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Later layers win. Choosing another component for a slot drops the options meant for the one before."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            old = result.get(name)
+            if isinstance(value, str) and isinstance(old, Mapping):
+                value = {"use": value}  # "memory" and {"use": "memory"} are the same choice
+            if isinstance(value, Mapping) and isinstance(old, str):
+                old = {"use": old}
+            if isinstance(value, Mapping) and isinstance(old, Mapping):
+                same = "use" not in value or value["use"] == old.get("use")
+                value = merge(old, value) if same else dict(value)
+            result[name] = value
+    return result
+
+
+def configure(*layers: Mapping[str, Any], evaluators: Sequence[str] | None = None) -> RunConfig:
+    """The config from the user's layers, later ones winning, over what dataset and method recommend.
+
+    Raises ConfigError with one line for each mistake in all of it.
+
+    Args:
+        evaluators: names to use, with whatever options the layers give them; by default all that the layers name.
+    """
+    user = merge({"evaluators": options_of(RunConfig)["evaluators"].default}, *layers)
+    if evaluators is not None:
+        user["evaluators"] = {name: user["evaluators"].get(name, {}) for name in evaluators}
+    recommended = [_recommendations(part, user) for part in ("dataset", "method")]
+    problems: list[str] = []
+    config = make(RunConfig, merge(*recommended, user), "", problems)
+    if problems:
+        raise ConfigError(problems)
+    assert isinstance(config, RunConfig)
+    return config
+
+
+def _recommendations(part: str, user: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`defaults` of the chosen component; nothing if the choice is wrong, which is reported later."""
+    choice = user.get(part, options_of(RunConfig)[part].default)
+    name = choice.get("use") if isinstance(choice, Mapping) else choice
+    if isinstance(choice, Component):
+        return type(choice).defaults
+    if not isinstance(name, str):
+        name = options_of(RunConfig)[part].default
+    try:
+        cls = _options.resolver(part, name).cls
+    except (PluginError, ConfigError, TypeError):
+        return {}
+    return getattr(cls, "defaults", {})

@@ -1,0 +1,36 @@
+"""Distributions that torch does not have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
+
+
+class Delta(Distribution):
+    """All mass at one point: what a deterministic encoder returns. Batch (B,), event (D,).
+
+    Its entropy is minus infinity everywhere, so a method that maximises an entropy is refused rather than misled.
+    """
+
+    arg_constraints: dict[str, Any] = {}
+    has_rsample = True
+
+    def __init__(self, point: Tensor) -> None:
+        self.point = point
+        super().__init__(point.shape[:1], point.shape[1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.point
+
+    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        return self.point.expand(torch.Size(sample_shape) + self.point.shape)
+
+
+def diagonal_normal(mean: Tensor, log_variance: Tensor) -> Independent:
+    """N(mean, diag(exp(log_variance))) with everything but the first dimension as one event."""
+    normal = Normal(mean, (log_variance / 2).exp(), validate_args=False)
+    return Independent(normal, mean.ndim - 1, validate_args=False)

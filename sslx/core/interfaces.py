@@ -1,0 +1,264 @@
+"""The interfaces. A method of any family is made of these and of nothing else.
+
+N images, J related views of each, B = N·J, D dimensions of the latent; images are (C, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from typing_extensions import Self
+
+from sslx.core.options import Component, option, slot, to_dict
+from sslx.core.terms import Terms
+from sslx.core.views import Views
+
+
+@attrs.frozen
+class Context:
+    """What is known when networks are made. Parts built later see what earlier ones add."""
+
+    image_shape: tuple[int, int, int]  # (C, H, W)
+    samples: int  # size of the training set
+    views: int = 2  # J
+    latent: int = 0  # D, known once the encoder is built
+    features: int = 0  # width of the layer that a posterior stands on
+
+    def but(self, **changes: Any) -> Self:
+        return attrs.evolve(self, **changes)
+
+
+class Module(Component, nn.Module):
+    """A component with parameters. Its constructor stores options; `build` makes parameters, once shapes are known."""
+
+    def __attrs_pre_init__(self) -> None:
+        nn.Module.__init__(self)
+
+    __repr__ = nn.Module.__repr__
+
+    def build(self, ctx: Context) -> Context:
+        """Build the parts in the order they are declared. Returns the context for whatever is built next."""
+        for part in list(self.children()):
+            if isinstance(part, Module):
+                ctx = part.build(ctx)
+        return ctx
+
+
+class Posterior(Module):
+    """The last layer of an encoder: what kind of distribution q(z|x) is."""
+
+    kind: ClassVar[str] = "posterior"
+
+    def forward(self, h: Tensor) -> Distribution:
+        """(B, ctx.features) -> a distribution with batch (B,) and event (ctx.latent,)."""
+        raise NotImplementedError
+
+
+class Encoder(Module):
+    """q(z|x)."""
+
+    kind: ClassVar[str] = "encoder"
+
+    dim: int = option(default=10, gt=0, help="D, dimensions of the latent")
+    posterior: Posterior = slot("gaussian", help="what kind of distribution q(z|x) is")
+
+    def build(self, ctx: Context) -> Context:
+        """Make the layers, then `return self.head(ctx, features)` with the width of the last of them."""
+        raise NotImplementedError
+
+    def head(self, ctx: Context, features: int) -> Context:
+        """Build the posterior on `features` inputs and make D known to the parts that follow."""
+        self.posterior.build(ctx.but(features=features, latent=self.dim))
+        return ctx.but(latent=self.dim)
+
+    def forward(self, x: Tensor) -> Distribution:
+        """(B, C, H, W) -> a distribution with batch (B,) and event (D,). Its `.mean` is the representation."""
+        raise NotImplementedError
+
+    def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """A config from which others can rebuild the network, and its weights by name."""
+        return {"architecture": "sslx", "encoder": to_dict(self)}, self.state_dict()
+
+
+class Likelihood(Module):
+    """The last step of a decoder: what kind of distribution p(x|z) is."""
+
+    kind: ClassVar[str] = "likelihood"
+
+    def forward(self, h: Tensor) -> Distribution:
+        """(B, C, H, W) of unbounded network output -> a distribution with batch (B,) and event (C, H, W)."""
+        raise NotImplementedError
+
+
+class Decoder(Module):
+    """p(x|z)."""
+
+    kind: ClassVar[str] = "decoder"
+
+    likelihood: Likelihood = slot("gaussian", help="what kind of distribution p(x|z) is")
+
+    def forward(self, z: Tensor) -> Distribution:
+        """(B, D) -> a distribution with batch (B,) and event (C, H, W)."""
+        raise NotImplementedError
+
+
+class Prior(Module):
+    """p(z¹…zᴶ | y): how the latents of related views are distributed."""
+
+    kind: ClassVar[str] = "prior"
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """(N, J, D) -> (N,), the log density of each set of J related latents, up to a constant if improper."""
+        raise NotImplementedError
+
+    def sample(self, n: int) -> Tensor:
+        """n single latents, (n, D). Only for priors from which one can draw."""
+        raise NotImplementedError(f"{type(self).__name__} is improper: nothing can be drawn from it")
+
+
+class Objective(Module):
+    """A loss on the embeddings of related views."""
+
+    kind: ClassVar[str] = "objective"
+
+    def forward(self, online: Tensor, target: Tensor) -> Terms:
+        """Embeddings of the trained and of the target branch, both (N, J, D), N over all processes -> terms."""
+        raise NotImplementedError
+
+
+class Method(Module):
+    """What is trained."""
+
+    kind: ClassVar[str] = "method"
+
+    def forward(self, views: Views) -> Terms:
+        """The loss of one batch. Plain torch: randomness is seeded, devices and processes are the engine's."""
+        raise NotImplementedError
+
+    def represent(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D), the representation that is evaluated. Called in evaluation mode, without gradient."""
+        raise NotImplementedError
+
+    def before_epoch(self, epoch: int) -> None:
+        """Called on every process before each epoch."""
+
+    def after_step(self, step: int) -> None:
+        """Called on every process after each update: teachers, queues, prototypes."""
+
+    def local_state(self) -> dict[str, Tensor]:
+        """State that differs between processes, such as a replay buffer. Buffers hold what is equal on all."""
+        return {}
+
+    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `local_state` returned."""
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(eq=False)
+class Split:
+    """The training or the test half of a dataset.
+
+    `images` is (n, C, H, W) uint8; `labels` (n,) int64 or None; `factors` known causes of variation by name, each (n,).
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+    factors: Mapping[str, Tensor] = attrs.field(factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, index: Tensor) -> Split:
+        labels = None if self.labels is None else self.labels[index]
+        return Split(self.images[index], labels, {name: values[index] for name, values in self.factors.items()})
+
+
+class Dataset(Component):
+    """A training and a test set of images. No transforms: views are made where they are used."""
+
+    kind: ClassVar[str] = "dataset"
+
+    def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
+        """Training and test split, read below `folder`; downloaded there if missing, unless `offline`.
+
+        Raises DataError, saying where it looked and what to do.
+        """
+        raise NotImplementedError
+
+
+class Loader(Component):
+    """Brings images to the device, in the order that it is told."""
+
+    kind: ClassVar[str] = "loader"
+
+    def open(self, split: Split, device: torch.device) -> None:
+        raise NotImplementedError
+
+    def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
+        """For each (n,) tensor of positions, the (n, C, H, W) uint8 images on the device."""
+        raise NotImplementedError
+
+
+class ViewPolicy(Component):
+    """How views of an image are made. A pure function of (seed, epoch, index, view), on any device."""
+
+    kind: ClassVar[str] = "views"
+
+    count: int = option(default=2, gt=0, help="J, views of each image")
+
+    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Views:
+        """(N, C, H, W) uint8 images and their (N,) positions in the dataset -> their views."""
+        raise NotImplementedError
+
+
+# --- evaluation -------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(eq=False)
+class Features:
+    """Representations of a split: `z` (n, D) float32 on the CPU, `labels` (n,) int64 or None, `factors` as in Split."""
+
+    z: Tensor
+    labels: Tensor | None
+    factors: Mapping[str, Tensor]
+
+
+@attrs.frozen(eq=False)
+class Evaluation:
+    """What an evaluator is given: features of the clean, full splits, computed once, and the method itself."""
+
+    train: Features
+    test: Features
+    method: Method
+    data: tuple[Split, Split]
+    device: torch.device
+    seed: int
+
+
+@attrs.frozen
+class Result:
+    """Scores by name, headline first, and the protocol by which they were obtained."""
+
+    scores: Mapping[str, float]
+    protocol: Mapping[str, Any]
+
+
+class Evaluator(Component):
+    """Scores frozen representations."""
+
+    kind: ClassVar[str] = "evaluator"
+
+    def skip(self, evaluation: Evaluation) -> str:
+        """Why this evaluator does not apply ("the dataset has no labels"), or an empty string."""
+        return ""
+
+    def evaluate(self, evaluation: Evaluation) -> Result:
+        raise NotImplementedError

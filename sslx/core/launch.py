@@ -1,0 +1,33 @@
+"""Several processes on one machine: the same command again, under torchrun."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from sslx.core import signals
+from sslx.core.errors import Interrupted
+
+
+def relaunch(processes: int) -> int:
+    """Run this command line in `processes` processes and return its exit code: 0, 1 or, after a stop signal, 75."""
+    environment = dict(os.environ)
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    # A session of its own: Ctrl-C reaches torchrun once, through us, and not every worker a second time.
+    child = subprocess.Popen([*torchrun, "-m", "sslx", *sys.argv[1:]], env=environment, start_new_session=True)
+    asked = False
+    try:
+        while child.poll() is None:
+            if signals.received() and not asked:
+                asked = True
+                child.terminate()  # torchrun passes it on; workers save at the next step boundary
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        child.kill()
+        raise
+    if child.returncode and asked:
+        return Interrupted.exit_code
+    return 1 if child.returncode else 0

@@ -1,0 +1,76 @@
+"""Datasets: scikit-learn's digits, which need no download, and those that torchvision reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sslx.api import DataError, Dataset, Split, Use, permutation
+
+
+class Digits(Dataset):
+    """1797 real handwritten digits of 8x8 pixels, embedded in scikit-learn (UCI, Alpaydin & Kaynak 1998).
+
+    The values 0 to 16 become 0 to 255. scikit-learn has no test set, so every fifth image of each class, in a fixed
+    random order, is the test set: 1437 training and 360 test images, the same in every run whatever its seed.
+    """
+
+    defaults = {"train": {"epochs": 60}, "views": {"crop": (0.6, 1.0)}}
+
+    def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
+        from sklearn.datasets import load_digits  # slow to import
+
+        pixels, digits = load_digits(return_X_y=True)
+        images = (torch.from_numpy(pixels) * 255 / 16).round().to(torch.uint8).reshape(-1, 1, 8, 8)
+        labels = torch.from_numpy(digits).long()
+        order = permutation(len(labels), Use.SUBSET, 0)
+        by_class = order[labels[order].argsort(stable=True)]
+        test = torch.zeros(len(labels), dtype=torch.bool)
+        test[by_class[::5]] = True
+        whole = Split(images, labels)
+        return whole.take(~test), whole.take(test)
+
+
+class MNIST(Dataset):
+    """70 000 handwritten digits of 28x28 pixels (LeCun, Cortes & Burges), in torchvision's layout on disk."""
+
+    defaults = {"train": {"epochs": 20}, "views": {"crop": (0.4, 1.0)}}
+
+    source: ClassVar[str] = "MNIST"  # torchvision's name for the set and its folder
+
+    def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
+        from torchvision import datasets  # slow to import
+
+        source = getattr(datasets, self.source)
+        raw = Path(folder, self.source, "raw")
+        if not all((raw / Path(name).stem).is_file() for name, _ in source.resources):
+            if offline:
+                raise DataError(
+                    f"{self.source} is not in {raw}: choose another folder with --data-dir or SSLX_DATA, "
+                    "or leave out --offline to download it"
+                )
+            _download(self.source, source, folder)
+        return _read(raw, "train"), _read(raw, "t10k")
+
+
+class FashionMNIST(MNIST):
+    """70 000 pictures of clothes of 28x28 pixels (Xiao, Rasul & Vollgraf 2017), in torchvision's layout on disk."""
+
+    defaults = {"train": {"epochs": 20}, "views": {"crop": (0.4, 1.0), "hflip": 0.5}}
+
+    source: ClassVar[str] = "FashionMNIST"
+
+
+def _download(name: str, source: Callable[..., Any], folder: Path) -> None:
+    try:
+        source(folder, download=True)
+    except Exception as error:  # no network, a mirror that is gone, a wrong checksum, a folder that cannot be written
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{name} could not be downloaded to {folder}: choose a folder that has it with --data-dir or SSLX_DATA "
+            f"({reason})"
+        ) from error

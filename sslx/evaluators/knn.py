@@ -1,0 +1,141 @@
+"""Nearest neighbours: are the images whose representations lie close of one class?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sslx.api import DataError, Evaluation, Evaluator, Result, Use, option, permutation
+
+_CHUNK = 4096  # queries at a time, so that votes take (4096, classes) and not (queries, classes)
+_MOST_HELD_OUT = 10_000  # 10 000 choose k to within half a percent of accuracy; more only takes time
+_LARGEST = 1e15  # squares of larger features, summed over D, leave float32
+
+
+class KNN(Evaluator):
+    """Exact search of every test image among all training images (FAISS).
+
+    Scores:
+        knn: accuracy of the majority among the k nearest by Euclidean distance, k in 1..`neighbours`. k is the one
+            that is best on a held-out part of the training set, searched in the rest of it: the test set has no say.
+        knn-best-on-test: the highest test accuracy among all these k. Papers print this one, and it flatters.
+        knn-200-cosine: votes of the 200 most similar, weighted by exp(cosine / temperature) (Wu et al. 2018, InstDisc;
+            Caron et al. 2021, DINO).
+
+    Ties go to the lowest label, as in scikit-learn. A test label that the training set lacks counts as an error.
+    """
+
+    neighbours: int = option(default=15, gt=0, help="the largest k tried, by Euclidean distance")
+    held_out: float = option(default=0.2, gt=0, lt=1, help="part of the training set that chooses k, at most 10 000")
+    cosine_neighbours: int = option(default=200, gt=0, help="k of the weighted vote by cosine similarity")
+    temperature: float = option(default=0.07, gt=0, help="a neighbour weighs exp(cosine / temperature)")
+
+    def skip(self, evaluation: Evaluation) -> str:
+        train, test = evaluation.train, evaluation.test
+        if train.labels is None or test.labels is None:
+            return "the dataset has no labels"
+        if len(train.z) < 2 or len(test.z) < 1:
+            return "it takes two training images and one test image"
+        return ""
+
+    def evaluate(self, evaluation: Evaluation) -> Result:
+        import faiss  # here, because it takes half a second that other evaluators need not wait for
+
+        train, test = evaluation.train, evaluation.test
+        assert train.labels is not None and test.labels is not None, "skip() says why this cannot be evaluated"
+        for name, z in (("train", train.z), ("test", test.z)):
+            low, high = z.aminmax()
+            if not -_LARGEST < low <= high < _LARGEST:  # not a number compares false
+                image = int((~(z.abs() < _LARGEST)).any(dim=1).nonzero()[0])
+                raise DataError(
+                    f"knn: the representation of {name} image {image} is not finite or beyond ±{_LARGEST:g}. "
+                    "The method has probably diverged: look at its metrics"
+                )
+        n, dimensions = train.z.shape
+
+        order = permutation(n, Use.EVALUATION, evaluation.seed)
+        held_out, rest = order.tensor_split([min(math.ceil(self.held_out * n), _MOST_HELD_OUT, n - 1)])
+        tuning = _majority(
+            faiss.IndexFlatL2(dimensions),
+            bank=(train.z[rest], train.labels[rest]),
+            queries=(train.z[held_out], train.labels[held_out]),
+            most=min(self.neighbours, len(rest)),
+        )
+        k = 1 + tuning.index(max(tuning))  # the smallest of equals
+
+        bank, queries = (train.z, train.labels), (test.z, test.labels)
+        accuracies = _majority(faiss.IndexFlatL2(dimensions), bank, queries, min(self.neighbours, n))
+        cosine_k = min(self.cosine_neighbours, n)
+        cosine = _weighted(faiss.IndexFlatIP(dimensions), bank, queries, cosine_k, self.temperature)
+        return Result(
+            scores={
+                "knn": accuracies[k - 1],
+                "knn-best-on-test": max(accuracies),
+                f"knn-{self.cosine_neighbours}-cosine": cosine,
+            },
+            protocol={
+                "bank": n,
+                "queries": len(test.z),
+                "dimensions": dimensions,
+                "search": f"exact, faiss {faiss.__version__}",
+                "distance": "euclidean",
+                "vote": "majority, ties to the lowest label",
+                "k": k,
+                "k_chosen_on": "a held-out part of the training set, searched in the rest of it",
+                "k_best_on_test": 1 + accuracies.index(max(accuracies)),
+                "best_on_test": "k chosen on the test set, as papers do: an optimistic figure, for comparison with them",
+                "held_out": len(held_out),
+                "held_out_seed": evaluation.seed,
+                "held_out_accuracies": tuning,  # of k = 1, 2, ...
+                "test_accuracies": accuracies,  # of k = 1, 2, ...
+                "cosine_k": cosine_k,
+                "cosine_temperature": self.temperature,
+                "cosine_vote": "weighted by exp(cosine / temperature), ties to the lowest label",
+            },
+        )
+
+
+Labelled = tuple[Tensor, Tensor]  # features (n, D) and their labels (n,)
+
+
+def _majority(index: Any, bank: Labelled, queries: Labelled, most: int) -> list[float]:
+    """Accuracies of the majority vote among the k nearest, for k = 1..most, from one search."""
+    (z, labels), (q, truths) = bank, queries
+    # Distances do not change, but faiss takes them as |q|² + |z|² - 2qz, which a large common offset would cancel.
+    z, q = z - z.mean(dim=0), q - z.mean(dim=0)
+    classes, codes = labels.unique(return_inverse=True)
+    right = [0] * most
+    for (_, positions), truth in zip(_search(index, z, q, most), truths.split(_CHUNK), strict=True):
+        votes = torch.zeros(len(positions), len(classes), dtype=torch.int32)
+        rows = torch.arange(len(positions))
+        for i, code in enumerate(codes[positions].unbind(dim=1)):
+            votes[rows, code] += 1
+            right[i] += int((classes[votes.argmax(dim=1)] == truth).sum())  # argmax takes the first of equals
+    return [count / len(q) for count in right]
+
+
+def _weighted(index: Any, bank: Labelled, queries: Labelled, k: int, temperature: float) -> float:
+    """Accuracy of the vote of the k most similar, each weighing exp(cosine / temperature)."""
+    (z, labels), (q, truths) = bank, queries
+    classes, codes = labels.unique(return_inverse=True)
+    right = 0
+    found = _search(index, F.normalize(z), F.normalize(q), k)
+    for (similarity, positions), truth in zip(found, truths.split(_CHUNK), strict=True):
+        # Weights relative to the most similar: the same vote, and no temperature overflows.
+        weights = ((similarity - similarity[:, :1]).double() / temperature).exp()
+        votes = weights.new_zeros(len(positions), len(classes)).scatter_add_(1, codes[positions], weights)
+        right += int((classes[votes.argmax(dim=1)] == truth).sum())
+    return right / len(q)
+
+
+def _search(index: Any, z: Tensor, q: Tensor, k: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Fill `index` with z (n, D) and give the k nearest of q (m, D), nearest first: values and positions, (chunk, k)."""
+    index.add(z.numpy())
+    for chunk in q.split(_CHUNK):
+        values, positions = index.search(chunk.numpy(), k)
+        yield torch.from_numpy(values), torch.from_numpy(positions)

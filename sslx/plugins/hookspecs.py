@@ -1,0 +1,55 @@
+"""The hooks that a plugin can implement. An implementation may take any subset of a hook's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from sslx.plugins.records import Record
+    from sslx.session import Run
+
+#: Entry-point group. The number is the version of this API: plugins of another one are reported, not imported.
+API = 1
+GROUP = f"sslx.v{API}"
+
+hookspec = pluggy.HookspecMarker("sslx")
+hookimpl = pluggy.HookimplMarker("sslx")
+
+
+@hookspec
+def sslx_components() -> Iterable[Record]:  # type: ignore[empty-body]
+    """Yield a record for each component. Called at start-up: must not import torch."""
+
+
+@hookspec
+def sslx_run_start(run: Run) -> None:
+    """A run is about to train, or to go on training."""
+
+
+@hookspec
+def sslx_metrics(run: Run, step: int, metrics: Mapping[str, float]) -> None:
+    """The terms of a step, at the logging interval."""
+
+
+@hookspec
+def sslx_epoch_end(run: Run, epoch: int) -> None:
+    """An epoch is complete."""
+
+
+@hookspec
+def sslx_checkpoint(run: Run, path: Path) -> None:
+    """A checkpoint has been committed to `path`."""
+
+
+@hookspec
+def sslx_evaluated(run: Run, report: Mapping[str, Any]) -> None:
+    """The run was evaluated; `report` is what results.json holds."""
+
+
+@hookspec
+def sslx_run_end(run: Run, error: BaseException | None) -> None:
+    """The run ended, was interrupted or failed."""

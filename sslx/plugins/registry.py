@@ -1,0 +1,247 @@
+"""Discovery: which plugins are installed, what each provides, and what is wrong with the others.
+
+pluggy registers plugins and calls hooks. It does not isolate them, report collisions or load lazily: that is here.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Mapping
+from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pluggy
+
+from sslx.core import options
+from sslx.core.errors import PluginError, nearest
+from sslx.plugins import hookspecs
+from sslx.plugins.records import KINDS, Record
+
+
+@attrs.define
+class Plugin:
+    """One entry point. `status` is ok, disabled, broken or incompatible; `reason` says why it is not ok."""
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    status: str = "ok"
+    reason: str = ""
+    records: tuple[Record, ...] = ()
+
+
+@attrs.frozen
+class Provider:
+    """A component and the plugin that it comes from."""
+
+    record: Record
+    plugin: Plugin
+
+
+class Registry:
+    """The plugins of this environment, in order of their names; discovery happens on construction."""
+
+    def __init__(self, entry_points: list[tuple[EntryPoint, Distribution]]) -> None:
+        self.hooks = pluggy.PluginManager("sslx")
+        self.hooks.add_hookspecs(hookspecs)
+        self.plugins = [self._load(point, dist) for point, dist in entry_points]
+
+    def _load(self, point: EntryPoint, dist: Distribution) -> Plugin:
+        plugin = Plugin(point.name, point.value, dist.metadata["Name"], dist.version)
+        if point.group != hookspecs.GROUP:
+            plugin.status = "incompatible"
+            plugin.reason = f"built for plugin API {point.group.removeprefix('sslx.v')}, this is API {hookspecs.API}"
+            return plugin
+        if reason := _disabled(plugin):
+            plugin.status, plugin.reason = "disabled", reason
+            return plugin
+        identity = f"{plugin.distribution}/{plugin.name}"  # two plugins may use one entry-point name
+        try:
+            module = point.load()
+            self.hooks.register(module, identity)
+            self.hooks.check_pending()
+            mine = [i for i in self.hooks.hook.sslx_components.get_hookimpls() if i.plugin is module]
+            plugin.records = tuple(_checked(record for i in mine for record in i.function()))
+        except (Exception, SystemExit) as error:
+            plugin.status, plugin.reason = "broken", _reason(error)
+            if self.hooks.has_plugin(identity):  # pluggy keeps what failed half-way
+                self.hooks.unregister(name=identity)
+        return plugin
+
+    def providers(self, kind: str) -> dict[str, list[Provider]]:
+        """All components of a kind by name; a name with several providers is ambiguous."""
+        found: dict[str, list[Provider]] = {}
+        for plugin in self.plugins:
+            for record in plugin.records:
+                if record.kind == kind:
+                    found.setdefault(record.name, []).append(Provider(record, plugin))
+        return found
+
+    def find(self, kind: str, name: str) -> Provider:
+        """The one component called `name`, or `distribution/name` where several are. Raises PluginError."""
+        distribution, _, short = name.rpartition("/")
+        providers = self.providers(kind)
+        matching = [p for p in providers.get(short, []) if distribution in ("", p.plugin.distribution)]
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            owners = [f"{p.plugin.distribution} {p.plugin.version}" for p in matching]
+            choices = [f"{p.plugin.distribution}/{short}" for p in matching]
+            raise PluginError(
+                f"{kind} {short!r} is provided by {' and '.join(owners)}; write {' or '.join(choices)}"
+            )
+        broken = [f"{p.distribution} ({p.status})" for p in self.plugins if p.status in ("broken", "incompatible")]
+        hint = f"; plugins that could not be loaded: {', '.join(broken)}" if broken else ""
+        if not self.plugins:
+            hint = "; no plugin is installed, not even sslx's own: run `pip install .`"
+        raise PluginError(f"there is no {kind} {name!r}{nearest(short, providers)}{hint}")
+
+    def resolve(self, kind: str, reference: str) -> options.Resolved:
+        """The class for `name`, `name:argument`, `distribution/name`, `./file.py:Class` or `package.module:Class`."""
+        name, _, argument = reference.partition(":")
+        if name.endswith(".py") and argument:
+            return options.Resolved(_attribute(_load_file(Path(name)), argument, reference), reference)
+        if argument and "." in name and "/" not in name:
+            return options.Resolved(_attribute(_import(name, reference), argument, reference), reference)
+        if name.endswith(".py"):
+            raise PluginError(f"{reference}: say which class, as {reference}:MyMethod")
+        provider = self.find(kind, name)
+        module, _, attribute = provider.record.target.partition(":")
+        owner = f"{provider.plugin.distribution} {provider.plugin.version}: {kind} {name!r}"
+        return options.Resolved(_attribute(_import(module, owner), attribute, owner), name, argument or None)
+
+    def call(self, hook: str, **arguments: Any) -> None:
+        """Call a lifecycle hook on every plugin. One that fails is named once and muted for the rest of the process."""
+        for implementation in reversed(getattr(self.hooks.hook, hook).get_hookimpls()):
+            try:
+                implementation.function(*(arguments[name] for name in implementation.argnames))
+            except Exception as error:
+                print(f"plugin {implementation.plugin_name} failed in {hook} and is muted: {error}", file=sys.stderr)
+                self.hooks.unregister(name=implementation.plugin_name)
+
+
+def _disabled(plugin: Plugin) -> str:
+    """Why a plugin is switched off by the environment. sslx's own are always on."""
+    if plugin.distribution == "sslx":
+        return ""
+    names = {plugin.name, plugin.distribution}
+    allowed = os.environ.get("SSLX_PLUGINS")
+    if allowed is not None and not names & set(allowed.replace(" ", "").split(",")):
+        return "not listed in SSLX_PLUGINS"
+    if names & set(os.environ.get("SSLX_DISABLE_PLUGINS", "").replace(" ", "").split(",")):
+        return "listed in SSLX_DISABLE_PLUGINS"
+    return ""
+
+
+def _checked(records: Any) -> list[Record]:
+    records, seen = list(records), set()
+    for record in records:
+        if not isinstance(record, Record):
+            raise PluginError(f"sslx_components must yield records such as method(...), got {record!r}")
+        if record.kind not in KINDS:
+            raise PluginError(f"record {record.name!r}: unknown kind {record.kind!r}{nearest(record.kind, KINDS)}")
+        if (record.kind, record.name) in seen:
+            raise PluginError(f"{record.kind} {record.name!r} is recorded twice")
+        seen.add((record.kind, record.name))
+    return records
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"calls sys.exit({'' if error.code is None else error.code}) when imported"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def _import(module: str, owner: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{owner}: module {module} cannot be imported: {_reason(error)}") from error
+
+
+def _attribute(module: types.ModuleType, name: str, owner: str) -> type:
+    try:
+        value: type = getattr(module, name)
+        return value
+    except AttributeError:
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        raise PluginError(f"{owner}: {module.__name__} has no {name!r}{nearest(name, classes)}") from None
+
+
+def _load_file(path: Path) -> types.ModuleType:
+    """Import a single file, under a name of its own so that classes in it can be pickled and found again."""
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise PluginError(f"{path}: no such file")
+    name = f"sslx_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise PluginError(f"{path}: cannot be imported: {_reason(error)}") from error
+    return module
+
+
+def _installed() -> list[tuple[EntryPoint, Distribution]]:
+    """Entry points of every version of the plugin API. A distribution seen twice on the path counts once."""
+    found: dict[tuple[str, str, str], tuple[EntryPoint, Distribution]] = {}
+    for dist in distributions():
+        for point in dist.entry_points:
+            if point.group.startswith("sslx.v") and point.group.removeprefix("sslx.v").isdigit():
+                found.setdefault((dist.metadata["Name"], point.group, point.name), (point, dist))
+    return [found[key] for key in sorted(found)]
+
+
+@functools.cache
+def registry() -> Registry:
+    """The registry of this environment."""
+    return Registry(_installed())
+
+
+def resolve(kind: str, reference: str) -> options.Resolved:
+    """`Registry.resolve` of this environment's registry."""
+    try:
+        return registry().resolve(kind, reference)
+    except RecursionError as error:
+        raise PluginError(f"{reference}: endless recursion while it was imported") from error
+
+
+options.resolver = resolve
+
+
+def provenance(kind: str, use: str) -> Mapping[str, Any]:
+    """Where a component that a run uses comes from: distribution and version, or file and hash."""
+    name, _, attribute = use.partition(":")
+    if name.endswith(".py"):
+        path = Path(name).expanduser().resolve()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return {"kind": kind, "name": use, "file": str(path), "sha256": digest, "api": hookspecs.API}
+    if attribute and "." in name:
+        return {"kind": kind, "name": use, "target": use, "api": hookspecs.API}
+    provider = registry().find(kind, name)
+    plugin = provider.plugin
+    return {
+        "kind": kind,
+        "name": name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "target": provider.record.target,
+        "api": hookspecs.API,
+    }
+

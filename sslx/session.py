@@ -1,0 +1,320 @@
+"""A run from beginning to end: config, data, training, evaluation, records.
+
+This is what the command line calls, and what `import sslx` offers.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+import sslx.api  # noqa: F401  puts the registry in its place
+from sslx.core import checkpoint, signals
+from sslx.core.config import RunConfig, configure
+from sslx.core.engine import Engine, replay
+from sslx.core.errors import CheckpointError, ConfigError, DataError, Interrupted
+from sslx.core.evaluation import evaluate
+from sslx.core.interfaces import Context, Method, Split
+from sslx.core.options import Component, options_of, to_dict
+from sslx.core.randomness import Use, borrowed, permutation, seed_of, seed_torch
+from sslx.core.records import RunFolder, environment
+from sslx.core.runtime import Runtime
+from sslx.plugins.registry import provenance, registry
+
+
+@attrs.frozen
+class Launch:
+    """How a run is carried out. Nothing here changes what it computes, so it is not part of the config."""
+
+    device: str = "auto"
+    devices: int = 1
+    data_dir: Path = attrs.field(factory=lambda: default_data_dir())
+    offline: bool = False
+
+
+@attrs.frozen
+class Run:
+    """A run and its folder."""
+
+    folder: RunFolder
+    config: RunConfig
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def name(self) -> str:
+        return reference(self.config.method)
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """`{"trained": {evaluator: {...}}, "untrained": {...}}`; empty while the run is not finished."""
+        return self.folder.read("results.json") or {}
+
+    def method(self) -> Method:
+        """The trained method, on the CPU, in evaluation mode. Raises CheckpointError if there is none yet."""
+        path, _ = checkpoint.newest(self.folder.checkpoints)
+        data = self.folder.read("run.json")["data"]
+        method = build(self.config, data["image_shape"], data["samples"])
+        if path is not None:
+            method.load_state_dict(checkpoint.load(path)[0]["method"])
+        elif any(weight.requires_grad for weight in method.parameters()):
+            raise CheckpointError(f"{self.path}: no checkpoint yet")
+        return method.eval()
+
+
+def default_data_dir() -> Path:
+    """$SSLX_DATA, or a folder in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("SSLX_DATA") or cache / "sslx")
+
+
+def reference(component: Component) -> str:
+    """The name by which a component was chosen."""
+    return str(to_dict(component)["use"])
+
+
+def run(
+    plugin: str | None = None,
+    *,
+    config: Mapping[str, Any] | None = None,
+    evaluators: Sequence[str] | None = None,
+    out: Path | str | None = None,
+    device: str = "auto",
+    data_dir: Path | str | None = None,
+    offline: bool = False,
+    **options: Any,
+) -> Run:
+    """Train a method and evaluate its representation.
+
+    `sslx.run("simvae", dataset="fashion-mnist", subset=2000, train={"epochs": 3}, method={"prior": {"variance": 0.1}})`
+
+    Args:
+        plugin: name of the method.
+        config: the content of a config.toml, over which the other arguments go.
+        evaluators: names of the evaluators.
+        out: folder of the run; by default the next free `runs/DATASET-METHOD-N`.
+        options: sections and options of a config: `method`, `dataset`, `views`, `loader`, `train`, `seed`, `subset`.
+
+    Raises:
+        ConfigError: something in the config is wrong, one line for each mistake.
+    """
+    method = {"method": {"use": plugin}} if plugin is not None else {}
+    resolved = configure(config or {}, method, options, evaluators=evaluators)
+    folder = Path(data_dir) if data_dir is not None else default_data_dir()
+    launch = Launch(device, 1, folder.resolve(), offline)
+    return start(resolved, launch, Path(out) if out is not None else None)
+
+
+def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
+    """Carry out a new run, on every process that was launched for it."""
+    with borrowed():
+        runtime = Runtime.start(launch.device, config.train.precision)
+        data = load_data(config, launch, runtime)
+        folder = runtime.share(_create(config, launch, out, data[0]) if runtime.main else None)
+        return _execute(Run(RunFolder(folder), config), data, runtime)
+
+
+def resume(path: Path, launch: Launch | None = None) -> Run:
+    """Go on with a run from its last whole checkpoint, bit for bit on a CPU. A finished run is left as it is.
+
+    Args:
+        launch: how to carry it out, if not as before.
+    """
+    run = open_run(path)
+    if run.folder.finished:
+        return run
+    launch = launch or recorded_launch(run)
+    with borrowed():
+        runtime = Runtime.start(launch.device, run.config.train.precision)
+        return _execute(run, load_data(run.config, launch, runtime), runtime)
+
+
+def open_run(path: Path) -> Run:
+    """An existing run. Raises ConfigError if there is none, or if its config does not fit what is installed."""
+    folder = RunFolder.open(path)
+    return Run(folder, configure(folder.config()))
+
+
+def recorded_launch(run: Run) -> Launch:
+    """How the run was carried out when it was started."""
+    facts = dict((run.folder.read("run.json") or {}).get("launch", {}))
+    return Launch(**{**facts, "data_dir": Path(facts.get("data_dir", default_data_dir()))})
+
+
+def evaluate_run(path: Path, evaluators: Mapping[str, Any], launch: Launch | None = None) -> Run:
+    """Evaluate a finished run with other evaluators and add the results to its own."""
+    run = open_run(path)
+    if not run.folder.finished:
+        raise ConfigError(f"{path}: not finished; `sslx resume {path}` first")
+    config = configure(run.folder.config(), {"evaluators": evaluators}, evaluators=list(evaluators))
+    run.folder.lock()
+    try:
+        with borrowed():
+            launch = launch or recorded_launch(run)
+            runtime = Runtime.start(launch.device)
+            data = load_data(run.config, launch, runtime)
+            method = run.method().to(runtime.device)
+            _evaluate(Run(run.folder, config), method, data, runtime, previous=run.results)
+    finally:
+        run.folder.unlock()
+    return run
+
+
+def replay_run(path: Path) -> Mapping[str, Any]:
+    """Repeat the step at which a run crashed. Returns its terms, its gradient norm and where the first NaN arose."""
+    run = open_run(path)
+    with borrowed():
+        launch = recorded_launch(run)
+        runtime = Runtime.start(launch.device, run.config.train.precision)
+        train, _ = load_data(run.config, launch, runtime)
+        method = build(run.config, _shape(train), len(train)).to(runtime.device)
+        return replay(Engine(run.config, method, train, runtime, run.folder, _nobody))
+
+
+# --- parts of a run ---------------------------------------------------------------------------------------------------
+
+
+def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> tuple[Split, Split]:
+    """Training and test split; the main process first, so that a download happens once."""
+    if not runtime.main:
+        runtime.barrier()
+    train, test = config.dataset.load(launch.data_dir, launch.offline)
+    if runtime.main:
+        runtime.barrier()
+    if config.subset is not None:
+        if config.subset > len(train):
+            raise ConfigError(f"subset: expected at most {len(train)}, the images there are, got {config.subset}")
+        order = permutation(len(train), Use.SUBSET, config.seed)
+        train = train.take(order[: config.subset].sort().values)
+    if len(train) == 0 or len(test) == 0:
+        raise DataError(f"{reference(config.dataset)}: {len(train)} training and {len(test)} test images")
+    return train, test
+
+
+def build(config: RunConfig, shape: Sequence[int], samples: int) -> Method:
+    """The method with its networks, whose initial weights are a function of the seed alone."""
+    C, H, W = shape
+    method = copy.deepcopy(config.method)  # the config's own is never built, so that it can be built again
+    with borrowed():
+        seed_torch(seed_of(Use.WEIGHTS, config.seed))
+        method.build(Context((C, H, W), samples, config.views.count))
+    return method
+
+
+def _shape(split: Split) -> tuple[int, ...]:
+    return tuple(split.images.shape[1:])
+
+
+def _create(config: RunConfig, launch: Launch, out: Path | None, train: Split) -> Path:
+    facts = environment() | {
+        "components": [provenance(kind, use) for kind, use in _used(config)],
+        "data": {"image_shape": _shape(train), "samples": len(train)},
+        "launch": {**attrs.asdict(launch), "data_dir": str(launch.data_dir.resolve())},
+    }
+    name = f"{reference(config.dataset)}-{reference(config.method)}"
+    return RunFolder.create(out, name, to_dict(config), facts).path
+
+
+def _used(component: Any) -> list[tuple[str, str]]:
+    """(kind, name) of every component in a config, each once."""
+    found: dict[tuple[str, str], None] = {}
+    for name in options_of(type(component)):
+        value = getattr(component, name)
+        for part in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(part, Component):
+                if part.kind:
+                    found[part.kind, reference(part)] = None
+                found.update(dict.fromkeys(_used(part)))
+    return list(found)
+
+
+def _nobody(hook: str, **arguments: Any) -> None:
+    pass
+
+
+def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime) -> Run:
+    """Train from wherever the run stands, evaluate, export."""
+    error: BaseException | None = None
+
+    def notify(hook: str, **arguments: Any) -> None:
+        if runtime.main:
+            registry().call(hook, run=run, **arguments)
+
+    if runtime.main:
+        run.folder.lock()
+    notify("sslx_run_start")
+    try:
+        _train(run, data[0], runtime, notify)
+        if runtime.main:
+            method = run.method().to(runtime.device)
+            _export(run, method)
+            report = _evaluate(run, method, data, runtime)
+            notify("sslx_evaluated", report=report)
+    except BaseException as problem:
+        error = problem
+        raise
+    finally:
+        notify("sslx_run_end", error=error)
+        if runtime.main:
+            run.folder.unlock()
+    return run
+
+
+def _train(run: Run, train: Split, runtime: Runtime, notify: Any) -> None:
+    method = build(run.config, _shape(train), len(train)).to(runtime.device)
+    engine = Engine(run.config, method, train, runtime, run.folder, notify)
+    path, complaints = checkpoint.newest(run.folder.checkpoints)
+    if runtime.main:
+        for damaged, complaint in complaints.items():
+            print(f"{complaint}; using the one before it", file=sys.stderr)
+            # Kept for whoever wants to look, but no longer counted among the checkpoints.
+            damaged.rename(damaged.with_name(f"damaged-{damaged.name}-{time.time_ns()}"))
+        run.folder.rewind(0 if path is None else int(path.name.removeprefix("step-")))
+        for litter in run.folder.checkpoints.glob(".draft-*"):
+            shutil.rmtree(litter, ignore_errors=True)
+    runtime.barrier()
+    if path is not None:
+        engine.restore(path)
+    engine.fit()
+    if runtime.main:
+        run.folder.write("training.json", {"seconds": engine.seconds, "cpu_seconds": engine.cpu_seconds})
+
+
+def _evaluate(
+    run: Run, method: Method, data: tuple[Split, Split], runtime: Runtime, previous: Mapping[str, Any] = {}
+) -> dict[str, Any]:
+    """Scores of the trained and of the untrained method, into results.json."""
+    config = run.config
+    untrained = build(config, _shape(data[0]), len(data[0])).to(runtime.device)
+    report: dict[str, Any] = {}
+    for name, subject in (("trained", method), ("untrained", untrained)):
+        if signals.received():
+            raise Interrupted(f"stopped by {signals.received()} before the evaluation")
+        scores = evaluate(config.evaluators, subject, data, runtime.device, config.seed)
+        report[name] = {**previous.get(name, {}), **scores}
+    run.folder.write("results.json", report)
+    return report
+
+
+def _export(run: Run, method: Method) -> None:
+    """Weights of the encoder, as safetensors, with the config that describes it."""
+    from safetensors.torch import save_file
+
+    encoder = getattr(method, "encoder", None)
+    if encoder is None:
+        return
+    config, weights = encoder.export()
+    run.folder.write("export/config.json", config)
+    save_file({k: v.detach().cpu().clone() for k, v in weights.items()}, run.folder.export / "model.safetensors")
+
+

@@ -1,0 +1,50 @@
+"""Fully connected networks."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from sslx.api import Context, Decoder, Encoder, option
+
+
+def mlp(widths: tuple[int, ...]) -> nn.Sequential:
+    """Linear layers of the given widths, each followed by a ReLU."""
+    layers: list[nn.Module] = []
+    for features, width in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(features, width), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+class MLPEncoder(Encoder):
+    """SimVAE, Table 3a: 784-500-500-2000-D. (SimVAE's code has 2000-500-500.)"""
+
+    hidden: tuple[int, ...] = option(default=(500, 500, 2000), gt=0, help="widths of the hidden layers")
+
+    def build(self, ctx: Context) -> Context:
+        widths = (math.prod(ctx.image_shape), *self.hidden)
+        self.layers = mlp(widths)
+        return self.head(ctx, widths[-1])
+
+    def forward(self, x: Tensor) -> Distribution:
+        q: Distribution = self.posterior(self.layers(x.flatten(1)))
+        return q
+
+
+class MLPDecoder(Decoder):
+    """SimVAE, Table 3b: D-2000-500-500-784."""
+
+    hidden: tuple[int, ...] = option(default=(2000, 500, 500), gt=0, help="widths of the hidden layers")
+
+    def build(self, ctx: Context) -> Context:
+        self.shape = ctx.image_shape
+        widths = (ctx.latent, *self.hidden)
+        self.layers = mlp(widths)
+        self.pixels = nn.Linear(widths[-1], math.prod(self.shape))
+        return self.likelihood.build(ctx)
+
+    def forward(self, z: Tensor) -> Distribution:
+        p: Distribution = self.likelihood(self.pixels(self.layers(z)).unflatten(1, self.shape))
+        return p

@@ -1,0 +1,52 @@
+"""Any image model of timm as an encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from sslx.api import ConfigError, Context, Encoder, option
+
+
+class TimmEncoder(Encoder):
+    """`timm:NAME`: the pooled features of a timm model under a posterior. Images may be of any size that it takes."""
+
+    model: str = option(help="name in timm, such as resnet18 or vit_tiny_patch16_224")
+    pretrained: bool = option(default=False, help="start from timm's weights, downloaded by timm")
+
+    def __attrs_post_init__(self) -> None:
+        import timm
+
+        if not timm.is_model(self.model):
+            close = timm.list_models(f"*{self.model}*")[:3]
+            raise ConfigError(f"timm has no model {self.model!r}" + (f" (there is {', '.join(close)})" if close else ""))
+
+    def build(self, ctx: Context) -> Context:
+        import timm
+
+        C, H, W = ctx.image_shape
+        options: dict[str, Any] = {"num_classes": 0, "in_chans": C, "pretrained": self.pretrained}
+        facts = timm.get_pretrained_cfg(self.model)
+        if facts is not None and facts.fixed_input_size:
+            options["img_size"] = (H, W)
+        self.network: nn.Module = timm.create_model(self.model, **options)
+        with torch.no_grad():
+            features = self.network.eval()(torch.zeros(1, C, H, W)).shape[1]
+        self.network.train()
+        use = facts is not None and self.pretrained and C == 3  # weights expect the statistics they were trained with
+        mean, std = (facts.mean, facts.std) if facts is not None and use else ((0.0,) * C, (1.0,) * C)
+        self.register_buffer("channel_mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("channel_std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        return self.head(ctx, features)
+
+    def forward(self, x: Tensor) -> Distribution:
+        q: Distribution = self.posterior(self.network((x - self.channel_mean) / self.channel_std))
+        return q
+
+    def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The network alone, as `timm.create_model("local-dir:...", pretrained=True)` reads it."""
+        config = {"architecture": self.model, "num_classes": 0, "pretrained_cfg": {"num_classes": 0}}
+        return config, self.network.state_dict()
