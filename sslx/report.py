@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sslx.session import Run, reference
+from sslx.session import Run, label
 
 
 def rows(runs: Sequence[Run]) -> list[tuple[str, dict[str, float]]]:
@@ -38,7 +38,7 @@ def show(runs: Sequence[Run]) -> None:
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
     found = rows(runs)
     columns = list(dict.fromkeys(name for _, scores in found for name in scores))
-    datasets = dict.fromkeys(reference(run.config.dataset) for run in runs)
+    datasets = dict.fromkeys(label(run.config.dataset) for run in runs)
     table = Table(title=f"Representations of {', '.join(datasets)}", title_justify="left", title_style="bold")
     table.add_column("method")
     for column in columns:
@@ -55,13 +55,10 @@ def show(runs: Sequence[Run]) -> None:
 
 
 def _protocols(runs: Sequence[Run]) -> list[str]:
-    """One line for each evaluator, as it was used in the first run; and why any was skipped."""
-    lines = {}
+    """One line for each evaluator and way in which it was used; and why any was skipped."""
+    lines: dict[str, None] = {}
     for run in runs:
         for name, result in run.results.get("trained", {}).items():
-            if "skipped" in result:
-                lines.setdefault(name, f"{name}: skipped, {result['skipped']}")
-            else:
-                facts = {k: v for k, v in result["protocol"].items() if not isinstance(v, list | dict)}
-                lines.setdefault(name, f"{name}: " + ", ".join(f"{k} {v}" for k, v in facts.items()))
-    return list(lines.values())
+            text = f"skipped, {result['skipped']}" if "skipped" in result else result["summary"]
+            lines[f"{name}: {text}"] = None
+    return list(lines)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import shutil
 import sys
 import time
@@ -19,7 +20,7 @@ import attrs
 import sslx.api  # noqa: F401  puts the registry in its place
 from sslx.core import checkpoint, signals
 from sslx.core.config import RunConfig, configure
-from sslx.core.engine import Engine, replay
+from sslx.core.engine import Engine, check, replay
 from sslx.core.errors import CheckpointError, ConfigError, DataError, Interrupted
 from sslx.core.evaluation import evaluate
 from sslx.core.interfaces import Context, Method, Split
@@ -53,7 +54,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return reference(self.config.method)
+        return label(self.config.method)
 
     @property
     def results(self) -> dict[str, Any]:
@@ -65,10 +66,9 @@ class Run:
         path, _ = checkpoint.newest(self.folder.checkpoints)
         data = self.folder.read("run.json")["data"]
         method = build(self.config, data["image_shape"], data["samples"])
-        if path is not None:
-            method.load_state_dict(checkpoint.load(path)[0]["method"])
-        elif any(weight.requires_grad for weight in method.parameters()):
+        if path is None:
             raise CheckpointError(f"{self.path}: no checkpoint yet")
+        method.load_state_dict(checkpoint.load(path)[0]["method"])
         return method.eval()
 
 
@@ -81,6 +81,11 @@ def default_data_dir() -> Path:
 def reference(component: Component) -> str:
     """The name by which a component was chosen."""
     return str(to_dict(component)["use"])
+
+
+def label(component: Component) -> str:
+    """The same for people and file names: `MyMethod` for `/somewhere/file.py:MyMethod`."""
+    return re.split("[/:]", reference(component))[-1]
 
 
 def run(
@@ -120,6 +125,7 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
     with borrowed():
         runtime = Runtime.start(launch.device, config.train.precision)
         data = load_data(config, launch, runtime)
+        check(config.train, len(data[0]), runtime.world)
         folder = runtime.share(_create(config, launch, out, data[0]) if runtime.main else None)
         return _execute(Run(RunFolder(folder), config), data, runtime)
 
@@ -221,7 +227,7 @@ def _create(config: RunConfig, launch: Launch, out: Path | None, train: Split) -
         "data": {"image_shape": _shape(train), "samples": len(train)},
         "launch": {**attrs.asdict(launch), "data_dir": str(launch.data_dir.resolve())},
     }
-    name = f"{reference(config.dataset)}-{reference(config.method)}"
+    name = f"{label(config.dataset)}-{label(config.method)}"
     return RunFolder.create(out, name, to_dict(config), facts).path
 
 
@@ -260,6 +266,9 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime) -> Run:
             _export(run, method)
             report = _evaluate(run, method, data, runtime)
             notify("sslx_evaluated", report=report)
+    except Interrupted as stop:
+        error = Interrupted(f"{stop}; `sslx resume {run.path}` goes on with it")
+        raise error from stop
     except BaseException as problem:
         error = problem
         raise

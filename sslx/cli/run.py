@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from sslx import report, session
-from sslx.core.config import SECTIONS, configure, merge
+from sslx.core.config import EVALUATORS, SECTIONS, configure, merge
 from sslx.core.errors import ConfigError
 from sslx.core.launch import relaunch
 from sslx.core.options import Text
@@ -55,12 +55,13 @@ def run_command(plugin: str | None, settings: Sequence[str], config: Path | None
     `sslx plugins show METHOD` lists what `--set` can set.
     """
     launch = _launch(flags)
-    evaluators = flags["evaluators"].split(",") if flags["evaluators"] else None
-    base = read(config) if config else {}
+    base, set_here = read(config) if config else {}, _settings(settings)
+    evaluators = flags["evaluators"].split(",") if flags["evaluators"] else list(base.get("evaluators", EVALUATORS))
+    evaluators += [name for name in set_here.get("evaluators", {}) if name not in evaluators]
     names = plugin.split(",") if plugin else [None]
     if plugin is None and "method" not in base:
         raise ConfigError("--plugin: expected the name of a method; `sslx plugins list` shows them")
-    layers = [base, _flags(flags), _settings(settings)]
+    layers = [base, _flags(flags), set_here]
     # All configs are checked before the first of them trains.
     configs = [
         configure(layers[0], {"method": {"use": name}} if name else {}, *layers[1:], evaluators=evaluators)
@@ -70,7 +71,7 @@ def run_command(plugin: str | None, settings: Sequence[str], config: Path | None
         sys.exit(relaunch(launch.devices))
     runs = []
     for resolved in configs:
-        folder = out / session.reference(resolved.method) if out and len(configs) > 1 else out
+        folder = out / session.label(resolved.method) if out and len(configs) > 1 else out
         runs.append(session.start(resolved, launch, folder))
     _print(runs)
 

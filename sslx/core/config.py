@@ -15,7 +15,7 @@ class Training(Component):
     """How the method is trained."""
 
     epochs: int = option(default=20, ge=0, help="passes over the training set")
-    batch_size: int = option(default=128, gt=0, help="N, images of a step over all processes; each gives J views")
+    batch_size: int = option(default=64, gt=0, help="N, images of a step over all processes; each gives J views")
     optimizer: Literal["adam", "adamw", "sgd", "lars"] = option(default="adam", help="the optimiser")
     lr: float = option(default=1e-3, gt=0, help="learning rate, after warm-up")
     schedule: Literal["constant", "cosine"] = option(default="constant", help="learning rate after warm-up")
@@ -36,6 +36,9 @@ class Training(Component):
     log_every: int = option(default=10, gt=0, help="steps between records in metrics.jsonl")
 
 
+EVALUATORS = ("knn", "linear")
+
+
 class RunConfig(Component):
     """Everything that decides what a run computes."""
 
@@ -43,7 +46,7 @@ class RunConfig(Component):
     dataset: Dataset = slot("digits", help="what it is trained on")
     views: ViewPolicy = slot("standard", help="how views are made")
     loader: Loader = slot("memory", help="how images reach the device")
-    evaluators: dict[str, Evaluator] = slot({"knn": {}, "linear": {}}, help="what the representation is scored by")
+    evaluators: dict[str, Evaluator] = slot(dict.fromkeys(EVALUATORS, {}), help="what the representation is scored by")
     train: Training = slot(help="how it is trained")
     seed: int = option(default=0, ge=0, help="decides everything that is random")
     subset: int | None = option(default=None, gt=0, help="use a seeded sample of so many training images")
@@ -78,9 +81,9 @@ def configure(*layers: Mapping[str, Any], evaluators: Sequence[str] | None = Non
     Args:
         evaluators: names to use, with whatever options the layers give them; by default all that the layers name.
     """
-    user = merge({"evaluators": options_of(RunConfig)["evaluators"].default}, *layers)
+    user = merge(*layers)
     if evaluators is not None:
-        user["evaluators"] = {name: user["evaluators"].get(name, {}) for name in evaluators}
+        user["evaluators"] = {name: user.get("evaluators", {}).get(name, {}) for name in evaluators}
     recommended = [_recommendations(part, user) for part in ("dataset", "method")]
     problems: list[str] = []
     config = make(RunConfig, merge(*recommended, user), "", problems)

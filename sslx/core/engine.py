@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sslx.core import checkpoint, signals
-from sslx.core.config import RunConfig
+from sslx.core.config import RunConfig, Training
 from sslx.core.errors import CheckpointError, ConfigError, Interrupted, NonFiniteError
 from sslx.core.interfaces import Method, Split
 from sslx.core.optimisation import learning_rate, optimizer
@@ -27,6 +28,15 @@ from sslx.core.records import RunFolder
 from sslx.core.runtime import Runtime
 from sslx.core.terms import Terms
 from sslx.core.views import Views
+
+
+def check(training: Training, samples: int, world: int) -> None:
+    """Raises ConfigError if so many images and processes cannot be trained with."""
+    size = training.batch_size
+    if size > samples and training.epochs:
+        raise ConfigError(f"train.batch_size: expected at most {samples}, the images there are, got {size}")
+    if size % world:
+        raise ConfigError(f"train.batch_size: expected a multiple of {world}, the number of processes, got {size}")
 
 
 class Engine:
@@ -51,16 +61,6 @@ class Engine:
         self.cpu_seconds = 0.0
         self.seconds = 0.0
         self.complete = self.total == 0
-        if self.total and self.per_epoch == 0:
-            raise ConfigError(
-                f"train.batch_size: expected at most {self.samples}, the images there are, "
-                f"got {self.training.batch_size}"
-            )
-        if self.training.batch_size % runtime.world:
-            raise ConfigError(
-                f"train.batch_size: expected a multiple of {runtime.world}, the number of processes, "
-                f"got {self.training.batch_size}"
-            )
         config.loader.open(split, runtime.device)
         self.method.train()
         if self.training.compile:
@@ -70,6 +70,8 @@ class Engine:
 
     def fit(self) -> None:
         """Train to the end. Raises Interrupted after a stop signal and NonFiniteError before a step that would harm."""
+        if self.complete and self.step == 0:
+            self.save()  # nothing to train: what there is, is the result
         clock, cpu = time.monotonic() - self.seconds, time.process_time() - self.cpu_seconds
         saved = time.monotonic()
         with Progress(self.total, self.step, self.training.epochs, enabled=self.runtime.main) as progress:
@@ -158,10 +160,9 @@ class Engine:
     # --- state --------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        assert self.optimizer is not None
         return {
             "method": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
             "step": self.step,
             "complete": self.complete,
             "seconds": self.seconds,
@@ -235,12 +236,13 @@ def replay(engine: Engine) -> Mapping[str, Any]:
         raise ConfigError(f"{engine.folder.path}: nothing to replay, the run did not crash")
     engine.restore(path)
     epoch, done = divmod(engine.step, engine.per_epoch)
-    terms = engine.loss(next(engine.batches(epoch, done)))
-    values = {name: term.value.item() for name, term in terms.items()}
-    try:
-        with torch.autograd.detect_anomaly(check_nan=True):
+    views, where = next(engine.batches(epoch, done)), ""
+    with warnings.catch_warnings(), torch.autograd.detect_anomaly(check_nan=True):
+        warnings.simplefilter("ignore")  # torch says that this is slow
+        terms = engine.loss(views)
+        try:
             terms.total.backward()
-        where = ""
-    except RuntimeError as error:
-        where = str(error).splitlines()[0]
+        except RuntimeError as error:
+            where = str(error).splitlines()[0]
+    values = {name: term.value.item() for name, term in terms.items()}
     return {"step": engine.step + 1, "terms": values, "gradient_norm": engine.clip(), "anomaly": where}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -46,5 +47,5 @@ def evaluate(
             report[name] = {"skipped": reason}
         else:
             result = evaluator.evaluate(evaluation)
-            report[name] = {"scores": dict(result.scores), "protocol": dict(result.protocol)}
+            report[name] = attrs.asdict(result)
     return report

@@ -245,10 +245,14 @@ class Evaluation:
 
 @attrs.frozen
 class Result:
-    """Scores by name, headline first, and the protocol by which they were obtained."""
+    """Scores by name, headline first, and the protocol by which they were obtained.
+
+    `protocol` is complete, for results.json; `summary` is what a reader of the table must know of it, in one line.
+    """
 
     scores: Mapping[str, float]
     protocol: Mapping[str, Any]
+    summary: str
 
 
 class Evaluator(Component):

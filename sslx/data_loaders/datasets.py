@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from sslx.api import DataError, Dataset, Split, Use, permutation
 
@@ -53,8 +52,28 @@ class MNIST(Dataset):
                     f"{self.source} is not in {raw}: choose another folder with --data-dir or SSLX_DATA, "
                     "or leave out --offline to download it"
                 )
-            _download(self.source, source, folder)
-        return _read(raw, "train"), _read(raw, "t10k")
+            self._download(source, folder)
+        return self._read(source, folder, train=True), self._read(source, folder, train=False)
+
+    def _download(self, source: Callable[..., Any], folder: Path) -> None:
+        try:
+            source(folder, download=True)
+        except Exception as error:  # no network, a mirror that is gone, a wrong checksum, a folder that is read-only
+            raise DataError(
+                f"{self.source} could not be downloaded to {folder} ({' '.join(str(error).split())}); "
+                "--data-dir or SSLX_DATA choose a folder that has it"
+            ) from error
+
+    def _read(self, source: Callable[..., Any], folder: Path, train: bool) -> Split:
+        files = Path(folder, self.source, "raw", "train-*" if train else "t10k-*")
+        try:
+            half = source(folder, train=train)
+        except Exception as error:  # torchvision has as many kinds as there are ways to damage a file
+            raise DataError(f"{files} cannot be read: delete these files to download them again") from error
+        images, labels = half.data, half.targets
+        if len(images) != len(labels):
+            raise DataError(f"{files} contradict each other: {len(images)} images, {len(labels)} labels")
+        return Split(images[:, None], labels)
 
 
 class FashionMNIST(MNIST):
@@ -63,14 +82,3 @@ class FashionMNIST(MNIST):
     defaults = {"train": {"epochs": 20}, "views": {"crop": (0.4, 1.0), "hflip": 0.5}}
 
     source: ClassVar[str] = "FashionMNIST"
-
-
-def _download(name: str, source: Callable[..., Any], folder: Path) -> None:
-    try:
-        source(folder, download=True)
-    except Exception as error:  # no network, a mirror that is gone, a wrong checksum, a folder that cannot be written
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"{name} could not be downloaded to {folder}: choose a folder that has it with --data-dir or SSLX_DATA "
-            f"({reason})"
-        ) from error

@@ -77,7 +77,7 @@ class Standard(ViewPolicy):
         return Views(x=apply(self, original, parameters), original=original, index=index.to(images.device))
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, slots=False)
 class Parameters:
     """What is done to each view: tensors of (N, J), or (N, J, 3) where there is one of each adjustment of colour."""
 
@@ -93,8 +93,7 @@ class Parameters:
 
     def to(self, device: torch.device) -> Parameters:
         """The same on `device`."""
-        moved = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in attrs.fields(Parameters)}
-        return Parameters(**moved)
+        return Parameters(**{name: values.to(device, non_blocking=True) for name, values in vars(self).items()})
 
 
 def sample(policy: Standard, index: Tensor, shape: tuple[int, int], seed: int, epoch: int) -> Parameters:

@@ -28,7 +28,7 @@ class Linear(Evaluator):
         return "" if len(test.z) else "the test set is empty"
 
     def evaluate(self, evaluation: Evaluation) -> Result:
-        import sklearn  # here, because it takes a second that other evaluators need not wait for
+        import sklearn  # here, because it takes a second that not every command need wait for
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
@@ -48,8 +48,9 @@ class Linear(Evaluator):
         probe = make_pipeline(StandardScaler(), regression)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            probe.fit(train.z.double().numpy(), train.labels.numpy())  # in float32, lbfgs gives up early
-            accuracy = probe.score(test.z.double().numpy(), test.labels.numpy())
+            probe.fit(train.z.numpy(), train.labels.numpy())
+            accuracy = probe.score(test.z.numpy(), test.labels.numpy())
+        converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
         return Result(
             scores={"linear": float(accuracy)},
             protocol={
@@ -57,12 +58,13 @@ class Linear(Evaluator):
                 "tested_on": len(test.z),
                 "dimensions": train.z.shape[1],
                 "classes": len(regression.classes_),
-                "probe": f"StandardScaler and LogisticRegression (lbfgs, L2 penalty), scikit-learn {sklearn.__version__}",
+                "probe": f"StandardScaler, LogisticRegression (lbfgs, L2 penalty), scikit-learn {sklearn.__version__}",
                 "c": self.c,
                 "tolerance": regression.tol,
                 "max_iter": self.max_iter,
                 "iterations": int(regression.n_iter_[0]),
-                "converged": not any(issubclass(warning.category, ConvergenceWarning) for warning in caught),
+                "converged": converged,
                 "warnings": [str(warning.message) for warning in caught],
             },
+            summary=f"logistic regression on {len(train.z)}, C={self.c:g}" + ("" if converged else ", not converged"),
         )

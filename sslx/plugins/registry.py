@@ -109,7 +109,8 @@ class Registry:
         """The class for `name`, `name:argument`, `distribution/name`, `./file.py:Class` or `package.module:Class`."""
         name, _, argument = reference.partition(":")
         if name.endswith(".py") and argument:
-            return options.Resolved(_attribute(_load_file(Path(name)), argument, reference), reference)
+            path = Path(name).expanduser().resolve()  # absolute, so that the run's config works from anywhere
+            return options.Resolved(_attribute(_load_file(path), argument, reference), f"{path}:{argument}")
         if argument and "." in name and "/" not in name:
             return options.Resolved(_attribute(_import(name, reference), argument, reference), reference)
         if name.endswith(".py"):
@@ -180,7 +181,6 @@ def _attribute(module: types.ModuleType, name: str, owner: str) -> type:
 
 def _load_file(path: Path) -> types.ModuleType:
     """Import a single file, under a name of its own so that classes in it can be pickled and found again."""
-    path = path.expanduser().resolve()
     if not path.is_file():
         raise PluginError(f"{path}: no such file")
     name = f"sslx_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
@@ -229,9 +229,8 @@ def provenance(kind: str, use: str) -> Mapping[str, Any]:
     """Where a component that a run uses comes from: distribution and version, or file and hash."""
     name, _, attribute = use.partition(":")
     if name.endswith(".py"):
-        path = Path(name).expanduser().resolve()
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return {"kind": kind, "name": use, "file": str(path), "sha256": digest, "api": hookspecs.API}
+        digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+        return {"kind": kind, "name": use, "file": name, "sha256": digest, "api": hookspecs.API}
     if attribute and "." in name:
         return {"kind": kind, "name": use, "target": use, "api": hookspecs.API}
     provider = registry().find(kind, name)

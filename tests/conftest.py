@@ -1,0 +1,131 @@
+"""Shared by the tests: small runs, other processes, and plugins installed for a moment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+#: A run of two epochs of six steps that takes about a second.
+TINY: dict[str, Any] = {
+    "dataset": "digits",
+    "subset": 100,
+    "train": {"epochs": 2, "batch_size": 16, "log_every": 1},
+    "evaluators": {"knn": {"neighbours": 3}},
+}
+SMALL = {
+    "vae": {"encoder": {"hidden": [16]}, "decoder": {"hidden": [16]}},
+    "simvae": {"encoder": {"hidden": [16]}, "decoder": {"hidden": [16]}},
+    "simclr": {"encoder": {"hidden": [16]}, "projector": [8, 8]},
+    "random": {"encoder": {"hidden": [16]}},
+}
+
+
+@pytest.fixture
+def tiny_run(tmp_path: Path) -> Callable[..., Any]:
+    """`tiny_run("simvae", "name", train={...})` makes a small run in tmp_path / name."""
+    import sslx
+    from sslx.core.config import merge
+
+    def run(plugin: str, name: str, /, **options: Any) -> Any:
+        layers = merge(TINY, {"method": SMALL.get(plugin, {})}, options)
+        return sslx.run(plugin, out=tmp_path / name, device="cpu", **layers)
+
+    return run
+
+
+@pytest.fixture
+def sslx_command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`sslx_command("plugins", "list")` in a process of its own, in tmp_path."""
+
+    def run(*arguments: str, path: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sslx", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(path or ""), "COLUMNS": "200", **environment},
+        )
+
+    return run
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Callable[..., Path]:
+    """`install("sslx-foo", code, group="sslx.v1")` puts a distribution with one module on a path of its own."""
+    site = tmp_path / "site"
+
+    def install(name: str, code: str, group: str = "sslx.v1", version: str = "1.0") -> Path:
+        module = name.replace("-", "_")
+        info = site / f"{module}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name.removeprefix('sslx-')} = {module}\n")
+        (site / f"{module}.py").write_text(code)
+        return site
+
+    return install
+
+
+@pytest.fixture
+def in_python() -> Callable[..., str]:
+    """Run code in a fresh interpreter and return what it prints."""
+
+    def run(code: str) -> str:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+        return done.stdout.strip()
+
+    return run
+
+
+def digest(path: Path) -> str:
+    """A hash of all tensors of a run's last checkpoint, names included."""
+    import hashlib
+    from collections.abc import Iterator
+
+    import torch
+
+    from sslx.core import checkpoint
+
+    def walk(value: Any, name: str) -> Iterator[bytes]:
+        if isinstance(value, torch.Tensor):
+            yield name.encode() + value.contiguous().numpy().tobytes()
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                if key not in ("seconds", "cpu_seconds"):
+                    yield from walk(item, f"{name}.{key}")
+        elif isinstance(value, list | tuple):
+            for i, item in enumerate(value):
+                yield from walk(item, f"{name}.{i}")
+        else:
+            yield f"{name}={value!r}".encode()
+
+    newest, complaints = checkpoint.newest(path / "checkpoints")
+    assert newest is not None and not complaints
+    shared, local = checkpoint.load(newest)
+    return hashlib.sha256(b"".join([*walk(shared, "shared"), *walk(local, "local")])).hexdigest()
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Any]:
+    """`command("run", ...)` in this process, in tmp_path; returns (exit code, output, errors)."""
+    from sslx.cli import main
+    from sslx.core import signals
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signals, "install", lambda: None)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exit:
+            main(arguments)
+        captured = capsys.readouterr()
+        assert isinstance(exit.value.code, int)
+        return exit.value.code, captured.out, captured.err
+
+    return run
