@@ -325,5 +325,3 @@ def _export(run: Run, method: Method) -> None:
     config, weights = encoder.export()
     run.folder.write("export/config.json", config)
     save_file({k: v.detach().cpu().clone() for k, v in weights.items()}, run.folder.export / "model.safetensors")
-
-

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+os.environ["OMP_NUM_THREADS"] = "1"  # small tensors: threads would only wait for each other
+
 #: A run of two epochs of six steps that takes about a second.
 TINY: dict[str, Any] = {
     "dataset": "digits",

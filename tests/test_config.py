@@ -82,7 +82,10 @@ def test_a_run_is_repeated_by_its_config(command: Command, tmp_path: Path) -> No
 
 
 def test_the_order_of_settings_is_of_no_matter(command: Command, tmp_path: Path) -> None:
-    for out, settings in (("a", ["prior.scale=2", "prior=gaussian-mean"]), ("b", ["prior=gaussian-mean", "prior.scale=2"])):
+    for out, settings in (
+        ("a", ["prior.scale=2", "prior=gaussian-mean"]),
+        ("b", ["prior=gaussian-mean", "prior.scale=2"]),
+    ):
         sets = [word for setting in settings for word in ("--set", setting)]
         code, _, errors = command("run", "-p", "vae", "--epochs", "0", "-e", "knn", "-o", out, *sets)
         assert code == 0, errors
@@ -163,7 +166,7 @@ def test_slots_are_filled_by_name_by_table_and_by_component() -> None:
 
 
 class Holder(Module):
-    part: Prior | None = slot(help="optional")
+    part: Prior | None = slot(default=None, help="optional")
     size: int = option(default=3, gt=0, help="of the weight")
 
     def build(self, ctx: Context) -> Context:

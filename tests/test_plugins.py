@@ -21,7 +21,7 @@ CODE = """
 from sslx.api import Method, Encoder, Terms, option, slot
 
 class Foo(Method):
-    encoder: Encoder = slot("mlp", hidden=(8,))
+    encoder: Encoder = slot(default="mlp", hidden=(8,))
     weight: float = option(default=1.0, gt=0, help="of the only term")
 
     def forward(self, views):
@@ -108,7 +108,9 @@ def test_an_unknown_name_gets_the_nearest_and_says_which_plugins_failed(install:
     site = install("sslx-raises", "import no_such_module")
     done = sslx_command("run", "-p", "simva", path=site)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "there is no method 'simva' (did you mean 'simvae'?)" in done.stderr and "sslx-raises (broken)" in done.stderr
+    assert (
+        "there is no method 'simva' (did you mean 'simvae'?)" in done.stderr and "sslx-raises (broken)" in done.stderr
+    )
 
 
 def test_two_providers_of_a_name_are_both_named_and_either_can_be_chosen(install: Install, sslx_command: Any) -> None:
@@ -153,7 +155,9 @@ def sslx_run_end(run, error): print("never reached, this plugin is muted")
 """
 
 
-def test_a_failing_lifecycle_hook_is_muted_with_one_line_and_the_run_goes_on(install: Install, sslx_command: Any) -> None:
+def test_a_failing_lifecycle_hook_is_muted_with_one_line_and_the_run_goes_on(
+    install: Install, sslx_command: Any
+) -> None:
     site = install("sslx-tracker", HOOKS)
     arguments = ["run", "-p", "vae", "--epochs", "4", "--subset", "64", "--set", "train.log_every=1"]
     done = sslx_command(*arguments, path=site)

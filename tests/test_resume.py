@@ -85,7 +85,19 @@ def test_killed_and_resumed_equals_uninterrupted(method: str, tiny_run: TinyRun,
 
 
 def test_sigterm_saves_at_the_next_step_and_exits_75(sslx_command: Any, tmp_path: Path) -> None:
-    arguments = ["run", "-p", "vae", "--subset", "200", "--epochs", "100000", "--out", "run", "--set", "train.log_every=1"]
+    arguments = [
+        "run",
+        "-p",
+        "vae",
+        "--subset",
+        "200",
+        "--epochs",
+        "100000",
+        "--out",
+        "run",
+        "--set",
+        "train.log_every=1",
+    ]
     child = subprocess.Popen(
         [sys.executable, "-m", "sslx", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )

@@ -49,7 +49,9 @@ def _launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--config", type=_PATH, help="Start from a config.toml.")
 @click.option("--out", "-o", type=_PATH, help="Folder of the run.  [runs/DATASET-METHOD-N]")
 @_launch_options
-def run_command(plugin: str | None, settings: Sequence[str], config: Path | None, out: Path | None, **flags: Any) -> None:
+def run_command(
+    plugin: str | None, settings: Sequence[str], config: Path | None, out: Path | None, **flags: Any
+) -> None:
     """Train methods and evaluate their representations.
 
     `sslx plugins show METHOD` lists what `--set` can set.

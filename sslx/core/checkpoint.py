@@ -28,7 +28,7 @@ class _Hashing:
 
     def __init__(self, path: Path) -> None:
         self.path, self.sha, self.size = path, hashlib.sha256(), 0
-        self.file = open(path, "wb")
+        self.file = open(path, "wb")  # noqa: SIM115  closed by close()
 
     def write(self, data: Any) -> int:
         self.sha.update(data)

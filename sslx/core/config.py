@@ -42,12 +42,14 @@ EVALUATORS = ("knn", "linear")
 class RunConfig(Component):
     """Everything that decides what a run computes."""
 
-    method: Method = slot(help="what is trained")
-    dataset: Dataset = slot("digits", help="what it is trained on")
-    views: ViewPolicy = slot("standard", help="how views are made")
-    loader: Loader = slot("memory", help="how images reach the device")
-    evaluators: dict[str, Evaluator] = slot(dict.fromkeys(EVALUATORS, {}), help="what the representation is scored by")
-    train: Training = slot(help="how it is trained")
+    method: Method = slot(default=None, help="what is trained")
+    dataset: Dataset = slot(default="digits", help="what it is trained on")
+    views: ViewPolicy = slot(default="standard", help="how views are made")
+    loader: Loader = slot(default="memory", help="how images reach the device")
+    evaluators: dict[str, Evaluator] = slot(
+        default=dict.fromkeys(EVALUATORS, {}), help="what the representation is scored by"
+    )
+    train: Training = slot(default=None, help="how it is trained")
     seed: int = option(default=0, ge=0, help="decides everything that is random")
     subset: int | None = option(default=None, gt=0, help="use a seeded sample of so many training images")
 

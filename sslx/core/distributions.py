@@ -26,11 +26,11 @@ class Delta(Distribution):
     def mean(self) -> Tensor:
         return self.point
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         return self.point.expand(torch.Size(sample_shape) + self.point.shape)
 
 
-def diagonal_normal(mean: Tensor, log_variance: Tensor) -> Independent:
+def diagonal_normal(mean: Tensor, log_variance: Tensor) -> Distribution:
     """N(mean, diag(exp(log_variance))) with everything but the first dimension as one event."""
     normal = Normal(mean, (log_variance / 2).exp(), validate_args=False)
     return Independent(normal, mean.ndim - 1, validate_args=False)

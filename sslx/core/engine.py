@@ -86,7 +86,9 @@ class Engine:
                     budget = self.training.cpu_seconds or math.inf
                     minutes = (time.monotonic() - saved) / 60
                     stop, over, due = self.runtime.agree(
-                        bool(signals.received()), self.cpu_seconds >= budget, minutes >= self.training.checkpoint_minutes
+                        bool(signals.received()),
+                        self.cpu_seconds >= budget,
+                        minutes >= self.training.checkpoint_minutes,
                     )
                     self.complete = self.step >= self.total or bool(over)
                     self.record(terms, norm, epoch, views, progress)
@@ -237,12 +239,13 @@ def replay(engine: Engine) -> Mapping[str, Any]:
     engine.restore(path)
     epoch, done = divmod(engine.step, engine.per_epoch)
     views, where = next(engine.batches(epoch, done)), ""
-    with warnings.catch_warnings(), torch.autograd.detect_anomaly(check_nan=True):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that this is slow
-        terms = engine.loss(views)
-        try:
-            terms.total.backward()
-        except RuntimeError as error:
-            where = str(error).splitlines()[0]
+        with torch.autograd.detect_anomaly(check_nan=True):
+            terms = engine.loss(views)
+            try:
+                terms.total.backward()
+            except RuntimeError as error:
+                where = str(error).splitlines()[0]
     values = {name: term.value.item() for name, term in terms.items()}
     return {"step": engine.step + 1, "terms": values, "gradient_norm": engine.clip(), "anomaly": where}

@@ -66,7 +66,7 @@ class Encoder(Module):
     kind: ClassVar[str] = "encoder"
 
     dim: int = option(default=10, gt=0, help="D, dimensions of the latent")
-    posterior: Posterior = slot("gaussian", help="what kind of distribution q(z|x) is")
+    posterior: Posterior = slot(default="gaussian", help="what kind of distribution q(z|x) is")
 
     def build(self, ctx: Context) -> Context:
         """Make the layers, then `return self.head(ctx, features)` with the width of the last of them."""
@@ -101,7 +101,7 @@ class Decoder(Module):
 
     kind: ClassVar[str] = "decoder"
 
-    likelihood: Likelihood = slot("gaussian", help="what kind of distribution p(x|z) is")
+    likelihood: Likelihood = slot(default="gaussian", help="what kind of distribution p(x|z) is")
 
     def forward(self, z: Tensor) -> Distribution:
         """(B, D) -> a distribution with batch (B,) and event (C, H, W)."""

@@ -7,7 +7,6 @@ and the complete `config.toml` of a run.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import types
 import typing
@@ -67,8 +66,10 @@ def option(
     return attrs.field(default=default, converter=_CONVERTER, metadata={"help": help, "limits": limits})
 
 
-def slot(default: str | Mapping[str, Any] | None = None, /, *, help: str = "", **options: Any) -> Any:
+def slot(*, default: str | Mapping[str, Any] | None, help: str = "", **options: Any) -> Any:
     """Declare a part of a component, filled by another component of the annotated interface.
+
+    The default is given by keyword, as in `option`, or type checkers would call the field required.
 
     Args:
         default: name of the component used unless another is chosen. An optional part (`Prior | None`) may have none.
@@ -118,9 +119,15 @@ class Option(NamedTuple):
         return describe(self.type, self.limits)
 
 
-@functools.cache
 def options_of(cls: type) -> dict[str, Option]:
     """The options of a component class by name, with their types resolved."""
+    if "_options" not in cls.__dict__:
+        cls._options = _read_options(cls)  # type: ignore[attr-defined]
+    options: dict[str, Option] = cls.__dict__["_options"]
+    return options
+
+
+def _read_options(cls: type) -> dict[str, Option]:
     hints = typing.get_type_hints(cls)
     found = {}
     for field in attrs.fields(cls):
@@ -144,6 +151,10 @@ def interface_of(hint: Any) -> type[Component] | None:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 _values = cattrs.Converter()
+
+
+def _origin(hint: Any) -> Any:
+    return typing.get_origin(hint)
 
 
 def _strict(cls: type, *accepted: type) -> None:
@@ -184,8 +195,8 @@ _strict(int, int)
 _strict(float, int, float)
 _strict(str, str)
 _strict(Path, str, Path)
-_values.register_structure_hook_func(lambda hint: typing.get_origin(hint) is tuple, _sequence)
-_values.register_structure_hook_func(lambda hint: typing.get_origin(hint) in (Union, types.UnionType), _union)
+_values.register_structure_hook_func(lambda hint: _origin(hint) is tuple, _sequence)
+_values.register_structure_hook_func(lambda hint: _origin(hint) in (Union, types.UnionType), _union)
 
 
 def _readings(value: Any) -> Iterator[Any]:
@@ -206,7 +217,8 @@ def describe(hint: Any, limits: Mapping[str, float] | None = None) -> str:
     """A type in words, for messages: `a number > 0`."""
     words = {bool: "true or false", int: "an integer", float: "a number", str: "text", Path: "a path"}
     words[type(None)] = "none"
-    origin, members = typing.get_origin(hint), typing.get_args(hint)
+    origin = _origin(hint)
+    members = typing.get_args(hint)
     if interface := interface_of(hint):
         text = f"{interface.kind or 'options'}" + (" or none" if type(None) in members else "")
     elif origin is Literal:
@@ -276,7 +288,11 @@ def _coerce_part(option: Option, value: Any, where: str, problems: list[str]) ->
 
 
 def make(
-    interface: type[Component], data: Mapping[str, Any], where: str, problems: list[str], preferred: Mapping[str, Any] = {}
+    interface: type[Component],
+    data: Mapping[str, Any],
+    where: str,
+    problems: list[str],
+    preferred: Mapping[str, Any] = {},
 ) -> Any:
     """Build a component from `{"use": NAME, option: value, ...}`, adding a line to `problems` for each mistake.
 
@@ -332,7 +348,7 @@ def make(
     return component
 
 
-def _convert(value: Any, instance: Component, field: attrs.Attribute[Any]) -> Any:
+def _convert(value: Any, instance: Any, field: attrs.Attribute[Any]) -> Any:
     """The attrs converter of every option: the same check for Python callers as for files and command lines."""
     cls, problems = type(instance), list[str]()
     option = options_of(cls)[field.name]

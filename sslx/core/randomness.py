@@ -43,7 +43,7 @@ def mix(x: Tensor) -> Tensor:
 
 def key(use: Use, *parts: int | Tensor) -> Tensor:
     """An int64 key for each element of the broadcast parts (integers or int64 tensors)."""
-    state = torch.tensor(int(use), dtype=torch.int64)
+    state = mix(torch.tensor(int(use), dtype=torch.int64) + _GOLDEN)
     for part in parts:
         part = torch.as_tensor(part, dtype=torch.int64)
         state = mix((state.to(part.device) ^ part) + _GOLDEN)

@@ -1,12 +1,12 @@
 """The folder of a run: its config, what it ran on, its metrics, and the lock that keeps others out.
 
-    config.toml     every option; `sslx run --config` repeats the run
-    run.json        versions, components, machine, git
-    metrics.jsonl   a record each `log_every` steps
-    checkpoints/    step-N/
-    results.json    scores of the evaluators, with their protocols; its presence means that the run is finished
-    export/         weights of the encoder as safetensors, with a config
-    crash/          the step at which a loss was not finite
+config.toml     every option; `sslx run --config` repeats the run
+run.json        versions, components, machine, git
+metrics.jsonl   a record each `log_every` steps
+checkpoints/    step-N/
+results.json    scores of the evaluators, with their protocols; its presence means that the run is finished
+export/         weights of the encoder as safetensors, with a config
+crash/          the step at which a loss was not finite
 """
 
 from __future__ import annotations

@@ -24,9 +24,7 @@ class Terms(dict[str, Term]):
     """
 
     def __init__(self, terms: Mapping[str, Term | Tensor] = {}, /, **named: Term | Tensor) -> None:
-        super().__init__(
-            {name: t if isinstance(t, Term) else Term(t) for name, t in {**terms, **named}.items()}
-        )
+        super().__init__({name: t if isinstance(t, Term) else Term(t) for name, t in {**terms, **named}.items()})
 
     @property
     def total(self) -> Tensor:

@@ -111,7 +111,8 @@ Labelled = tuple[Tensor, Tensor]  # features (n, D) and their labels (n,)
 def _majority(index: Any, bank: Labelled, queries: Labelled, most: int) -> list[float]:
     """Accuracies of the majority vote among the k nearest, for k = 1..most, from one search."""
     (z, labels), (q, truths) = bank, queries
-    # Distances do not change, but faiss takes them as |q|² + |z|² - 2qz, which a large common offset would cancel.
+    # Distances stay the same, but faiss computes |q|² + |z|² - 2qz for many queries, and a large offset cancels in it:
+    # with features around 1000 ± 1 it finds 2 % of the true neighbours, centred all of them.
     z, q = z - z.mean(dim=0), q - z.mean(dim=0)
     classes, codes = labels.unique(return_inverse=True)
     right = [0] * most

@@ -12,7 +12,7 @@ import importlib.util
 import os
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class Registry:
             self.hooks.register(module, identity)
             self.hooks.check_pending()
             mine = [i for i in self.hooks.hook.sslx_components.get_hookimpls() if i.plugin is module]
-            plugin.records = tuple(_checked(record for i in mine for record in i.function()))
+            plugin.records = tuple(_checked(record for i in mine for record in _yielded(i)))
         except (Exception, SystemExit) as error:
             plugin.status, plugin.reason = "broken", _reason(error)
             if self.hooks.has_plugin(identity):  # pluggy keeps what failed half-way
@@ -96,9 +96,7 @@ class Registry:
         if matching:
             owners = [f"{p.plugin.distribution} {p.plugin.version}" for p in matching]
             choices = [f"{p.plugin.distribution}/{short}" for p in matching]
-            raise PluginError(
-                f"{kind} {short!r} is provided by {' and '.join(owners)}; write {' or '.join(choices)}"
-            )
+            raise PluginError(f"{kind} {short!r} is provided by {' and '.join(owners)}; write {' or '.join(choices)}")
         broken = [f"{p.distribution} ({p.status})" for p in self.plugins if p.status in ("broken", "incompatible")]
         hint = f"; plugins that could not be loaded: {', '.join(broken)}" if broken else ""
         if not self.plugins:
@@ -143,7 +141,11 @@ def _disabled(plugin: Plugin) -> str:
     return ""
 
 
-def _checked(records: Any) -> list[Record]:
+def _yielded(implementation: Any) -> list[Any]:
+    return list(implementation.function())
+
+
+def _checked(records: Iterable[Any]) -> list[Record]:
     records, seen = list(records), set()
     for record in records:
         if not isinstance(record, Record):
@@ -243,4 +245,3 @@ def provenance(kind: str, use: str) -> Mapping[str, Any]:
         "target": provider.record.target,
         "api": hookspecs.API,
     }
-

@@ -28,7 +28,9 @@ def sslx_components() -> Iterator[Record]:
 
     yield prior("standard-normal", f"{here}.priors:StandardNormal", summary="N(0, I), views independent")
     yield prior("shared-mean", f"{here}.priors:SharedMean", summary="one mean a set, flat density", paper="SimVAE")
-    yield prior("gaussian-mean", f"{here}.priors:GaussianMean", summary="one mean a set, normal density", paper="SimVAE")
+    yield prior(
+        "gaussian-mean", f"{here}.priors:GaussianMean", summary="one mean a set, normal density", paper="SimVAE"
+    )
     yield prior("mixture", f"{here}.priors:Mixture", summary="one of K learned clusters a set", paper="SimVAE")
 
     yield objective("info-nce", f"{here}.objectives:InfoNCE", summary="contrastive", paper="arXiv:2002.05709")

@@ -21,9 +21,9 @@ def projection_head(widths: tuple[int, ...], features: int) -> nn.Sequential:
 class JointEmbedding(Method):
     """Views are encoded and projected, and an objective compares the embeddings, gathered from all processes."""
 
-    encoder: Encoder = slot("mlp", posterior="delta", help="its mean is the representation")
+    encoder: Encoder = slot(default="mlp", posterior="delta", help="its mean is the representation")
     projector: tuple[int, ...] = option(default=(128, 128), gt=0, help="widths of the projection head; []: none")
-    objective: Objective = slot("info-nce", help="what is minimised")
+    objective: Objective = slot(default="info-nce", help="what is minimised")
 
     def build(self, ctx: Context) -> Context:
         ctx = self.encoder.build(ctx)

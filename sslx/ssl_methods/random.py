@@ -15,7 +15,7 @@ class Random(Method):
 
     defaults: ClassVar[Mapping[str, Any]] = {"train": {"epochs": 0}}
 
-    encoder: Encoder = slot("mlp", help="the network to look at")
+    encoder: Encoder = slot(default="mlp", help="the network to look at")
 
     def build(self, ctx: Context) -> Context:
         ctx = super().build(ctx)

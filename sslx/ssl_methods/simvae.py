@@ -18,4 +18,4 @@ class SimVAE(VAE):
 
     defaults: ClassVar[Mapping[str, Any]] = {"views": {"count": 4}, "train": {"batch_size": 32}}
 
-    prior: Prior = slot("shared-mean", help="p(z¹…zᴶ|y)")
+    prior: Prior = slot(default="shared-mean", help="p(z¹…zᴶ|y)")

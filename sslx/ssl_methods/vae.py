@@ -14,9 +14,9 @@ class VAE(Method):
     The entropy is maximised: SimVAE's Algorithm 1 prints its sign wrongly.
     """
 
-    encoder: Encoder = slot("mlp", help="q(z|x)")
-    decoder: Decoder = slot("mlp", help="p(x|z)")
-    prior: Prior = slot("standard-normal", help="p(z¹…zᴶ|y)")
+    encoder: Encoder = slot(default="mlp", help="q(z|x)")
+    decoder: Decoder = slot(default="mlp", help="p(x|z)")
+    prior: Prior = slot(default="standard-normal", help="p(z¹…zᴶ|y)")
 
     def forward(self, views: Views) -> Terms:
         x = views.flat  # (B, C, H, W)

@@ -28,7 +28,7 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.residual(x) + self.shortcut(x))  # type: ignore[no-any-return]
+        return self.relu(self.residual(x) + self.shortcut(x))
 
 
 def stage(channels: int, width: int, stride: int = 1) -> list[nn.Module]:
@@ -44,7 +44,8 @@ class SmallResNetEncoder(Encoder):
         C, H, W = ctx.image_shape
         stem, *widths = self.widths
         layers: list[nn.Module] = [
-            nn.Conv2d(C, stem, 4, padding="same", bias=False),
+            nn.ZeroPad2d((1, 2, 1, 2)),  # an even kernel: one more on the right, to keep the size
+            nn.Conv2d(C, stem, 4, bias=False),
             nn.BatchNorm2d(stem),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, stride=2, padding=1),

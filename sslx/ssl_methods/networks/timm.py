@@ -17,12 +17,17 @@ class TimmEncoder(Encoder):
     model: str = option(help="name in timm, such as resnet18 or vit_tiny_patch16_224")
     pretrained: bool = option(default=False, help="start from timm's weights, downloaded by timm")
 
+    channel_mean: Tensor
+    channel_std: Tensor
+
     def __attrs_post_init__(self) -> None:
         import timm
 
         if not timm.is_model(self.model):
             close = timm.list_models(f"*{self.model}*")[:3]
-            raise ConfigError(f"timm has no model {self.model!r}" + (f" (there is {', '.join(close)})" if close else ""))
+            raise ConfigError(
+                f"timm has no model {self.model!r}" + (f" (there is {', '.join(close)})" if close else "")
+            )
 
     def build(self, ctx: Context) -> Context:
         import timm

@@ -1,0 +1,284 @@
+"""Losses, priors and networks against independent computations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from conftest import SMALL
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+from sslx.api import Context, Views, diagonal_normal
+from sslx.core.config import Training, configure
+from sslx.core.optimisation import LARS, learning_rate
+from sslx.ssl_methods.objectives import InfoNCE
+from sslx.ssl_methods.priors import GaussianMean, Mixture, SharedMean, StandardNormal
+
+N, J, D = 5, 3, 4
+METHODS = ["vae", "simvae", "simclr"]
+
+
+def latents(seed: int = 0) -> Tensor:
+    return torch.randn(N, J, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def build(method: str, shape: tuple[int, int, int] = (1, 8, 8), views: int = 2, **options: Any) -> Any:
+    torch.manual_seed(0)
+    component = configure({"method": {"use": method, **SMALL.get(method, {}), **options}}).method
+    component.build(Context(shape, samples=100, views=views))
+    return component
+
+
+def batch(shape: tuple[int, int, int] = (1, 8, 8), n: int = 6, views: int = 2) -> Views:
+    x = torch.rand(n, views, *shape, generator=torch.Generator().manual_seed(1))
+    return Views(x, x[:, 0], torch.arange(n))
+
+
+# --- priors -----------------------------------------------------------------------------------------------------------
+
+
+def test_standard_normal_is_a_normal_density() -> None:
+    expected = torch.distributions.Normal(0.0, 1.0).log_prob(latents()).sum(dim=(1, 2))
+    torch.testing.assert_close(StandardNormal().log_prob(latents()), expected)
+
+
+def test_shared_mean_is_the_spread_of_all_pairs() -> None:
+    z = latents()
+    pairs = (z[:, :, None] - z[:, None]).square().sum(dim=(1, 2, 3)) / (2 * J)  # equals the spread around the mean
+    torch.testing.assert_close(SharedMean(variance=0.3).log_prob(z), -pairs / (2 * 0.3))
+
+
+@pytest.mark.parametrize(("variance", "scale"), [(0.15, 1.0), (2.0, 0.3)])
+def test_gaussian_mean_is_a_multivariate_normal_over_the_views(variance: float, scale: float) -> None:
+    covariance = variance * torch.eye(J, dtype=torch.float64) + scale**2  # between the views, in each dimension
+    expected = MultivariateNormal(torch.zeros(J, dtype=torch.float64), covariance)
+    got = GaussianMean(variance=variance, scale=scale).log_prob(latents())
+    torch.testing.assert_close(got, expected.log_prob(latents().mT).sum(dim=1), atol=1e-9, rtol=1e-9)
+
+
+def test_mixture_is_the_sum_over_its_clusters() -> None:
+    prior = Mixture(components=3, variance=0.4)
+    prior.build(Context((1, 8, 8), 10, latent=D))
+    prior.double()
+    prior.logits.data = torch.tensor([0.2, -1.0, 0.7], dtype=torch.float64)
+    weights = prior.logits.exp() / prior.logits.exp().sum()
+    total = torch.zeros(N, dtype=torch.float64)
+    for y in range(3):
+        cluster = MultivariateNormal(prior.means[y], 0.4 * torch.eye(D, dtype=torch.float64))
+        total += weights[y] * cluster.log_prob(latents()).sum(dim=1).exp()
+    torch.testing.assert_close(prior.log_prob(latents()), total.log(), atol=1e-9, rtol=1e-9)
+
+
+def test_samples_of_the_proper_priors_have_the_variance_of_their_densities() -> None:
+    ctx = Context((1, 8, 8), 10, latent=D)
+    torch.manual_seed(0)
+    for prior, variance in ((StandardNormal(), 1.0), (GaussianMean(variance=0.5, scale=1.5), 2.75)):
+        prior.build(ctx)
+        sample = prior.sample(20_000)
+        assert sample.shape == (20_000, D)
+        assert float(sample.var()) == pytest.approx(variance, rel=0.03)  # 6 standard errors
+    mixture = Mixture(components=2, variance=0.01)
+    mixture.build(ctx)
+    distance = (mixture.sample(1000)[:, None] - mixture.means).detach().square().sum(dim=2).min(dim=1).values
+    assert float(distance.mean()) == pytest.approx(D * 0.01, rel=0.1)
+    with pytest.raises(NotImplementedError, match="SharedMean is improper"):
+        SharedMean().sample(1)
+
+
+# --- losses -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_entropy_term_pushes_every_log_variance_up_by_a_half() -> None:
+    log_variance = torch.randn(N, D, dtype=torch.float64, requires_grad=True)
+    (-diagonal_normal(torch.zeros(N, D, dtype=torch.float64), log_variance).entropy().sum()).backward()
+    torch.testing.assert_close(log_variance.grad, torch.full((N, D), -0.5, dtype=torch.float64))
+    method = build("simvae")
+    method(batch())["entropy"].value.backward()
+    torch.testing.assert_close(method.encoder.posterior.moments.bias.grad[10:], torch.full((10,), -0.5))
+
+
+@pytest.mark.parametrize(("method", "prior"), [("vae", "normal"), ("simvae", "shared")])
+def test_the_elbo_is_squared_error_entropy_and_prior_in_nats(method: str, prior: str) -> None:
+    model, views = build(method), batch()
+    torch.manual_seed(7)
+    terms = model(views)
+    torch.manual_seed(7)
+    x = views.x.flatten(0, 1).flatten(1)  # (B, pixels)
+    moments = model.encoder.posterior.moments(model.encoder.layers(x))
+    mean, log_variance = moments[:, :10], moments[:, 10:]
+    z = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
+    decoded = model.decoder.pixels(model.decoder.layers(z)).sigmoid()
+    error = (x - decoded).square().sum(dim=1) / (2 * 0.02) + 0.5 * 64 * math.log(2 * math.pi * 0.02)
+    entropy = 0.5 * (log_variance + math.log(2 * math.pi * math.e)).sum(dim=1)
+    pairs = z.view(-1, 2, 10)
+    if prior == "normal":
+        log_prior = -0.5 * (z.square() + math.log(2 * math.pi)).sum(dim=1).mean()
+    else:
+        log_prior = -((pairs[:, 0] - pairs[:, 1]).square().sum(dim=1) / 2 / (2 * 0.15)).mean() / 2
+    torch.testing.assert_close(terms["reconstruction"].value, error.mean())
+    torch.testing.assert_close(terms["entropy"].value, -entropy.mean())
+    torch.testing.assert_close(terms["prior"].value, -log_prior)
+    torch.testing.assert_close(terms.total, error.mean() - entropy.mean() - log_prior)
+
+
+def test_vae_with_the_shared_mean_is_simvae_bit_for_bit(tiny_run: Callable[..., Any]) -> None:
+    options = {"encoder": {"hidden": [16]}, "decoder": {"hidden": [16]}}
+    simvae = tiny_run("simvae", "simvae", views={"count": 3})
+    vae = tiny_run("vae", "vae", views={"count": 3}, method={**options, "prior": "shared-mean"})
+    assert simvae.folder.metrics() == vae.folder.metrics() != []
+    assert simvae.results == vae.results
+
+
+def nt_xent(z: Tensor, temperature: float) -> float:
+    """The loss in loops, for any number of views."""
+    z = torch.nn.functional.normalize(z, dim=2)
+    n, j, _ = z.shape
+    losses = []
+    for a in range(n):
+        for i in range(j):
+            others = [(b, k) for b in range(n) for k in range(j) if (b, k) != (a, i)]
+            total = sum(math.exp(float(z[a, i] @ z[b, k]) / temperature) for b, k in others)
+            for k in range(j):
+                if k != i:
+                    losses.append(-math.log(math.exp(float(z[a, i] @ z[a, k]) / temperature) / total))
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("views", [2, 3])
+def test_info_nce_is_the_contrastive_loss_in_loops(views: int) -> None:
+    z = torch.randn(5, views, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    got = InfoNCE(temperature=0.3)(z, z)
+    assert float(got["contrast"].value) == pytest.approx(nt_xent(z, 0.3), abs=1e-10)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gradients_reach_every_parameter(method: str) -> None:
+    model = build(method)
+    model(batch()).total.backward()
+    assert [name for name, w in model.named_parameters() if w.grad is None or not w.grad.any()] == []
+
+
+def test_random_has_nothing_to_train() -> None:
+    assert not any(weight.requires_grad for weight in build("random").parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_overfits_one_batch(method: str) -> None:
+    model, views = build(method), batch()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    torch.manual_seed(0)
+    losses = []
+    for _ in range(150):
+        loss = model(views).total
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    drop = losses[0] - sum(losses[-10:]) / 10
+    # What one batch can gain: the contrast of 12 views has a floor, the likelihood of 64 pixels has none near.
+    assert drop > (0.5 if method == "simclr" else 50)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "random"])
+def test_the_representation_is_a_vector_for_each_image(method: str) -> None:
+    model = build(method).eval()
+    z = model.represent(batch().flat)
+    assert z.shape == (12, 10) and torch.equal(z, model.represent(batch().flat))
+
+
+def test_a_vae_reconstructs_and_samples() -> None:
+    model = build("vae").eval()
+    assert model.reconstruct(batch().flat).shape == (12, 1, 8, 8)
+    assert model.sample(3).shape == (3, 1, 8, 8)
+    assert build("vae", decoder={"likelihood": "bernoulli", "hidden": [16]})(batch()).total.isfinite()
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_mlp_is_that_of_table_3() -> None:
+    model = build("vae", (1, 28, 28), encoder={"hidden": (500, 500, 2000)}, decoder={"hidden": (2000, 500, 500)})
+    shapes = [tuple(w.shape) for w in model.parameters() if w.ndim == 2]
+    encoder = [(500, 784), (500, 500), (2000, 500), (20, 2000)]  # the last: mean and log-variance of 10 dimensions
+    assert sorted(shapes) == sorted([*encoder, (2000, 10), (500, 2000), (500, 500), (784, 500)])
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 40, 24)])
+def test_the_small_resnet_takes_images_of_any_size(shape: tuple[int, int, int]) -> None:
+    model = build("vae", shape, encoder={"use": "resnet18-small"}, decoder={"use": "resnet18-small"})
+    x = torch.rand(4, *shape)
+    assert model.encoder(x).mean.shape == (4, 10) and model.reconstruct(x).shape == x.shape
+    assert model(batch(shape, 2)).total.isfinite()
+
+
+def test_the_small_resnet_has_the_sizes_of_table_4() -> None:
+    model = build("vae", (3, 64, 64), encoder={"use": "resnet18-small", "dim": 64}, decoder={"use": "resnet18-small"})
+    assert model.encoder.posterior.moments.weight.shape == (2 * 64, 4096)  # 256 channels of 4x4
+    assert model.decoder.enlarge.weight.shape == (256 * 4 * 4, 64)
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
+def test_any_timm_model_can_be_the_encoder(name: str) -> None:
+    model = build("simclr", (3, 32, 32), encoder={"use": f"timm:{name}", "dim": 5})
+    assert model.encoder.model == name
+    assert model(batch((3, 32, 32), 3)).total.isfinite()
+    assert model.eval().represent(torch.rand(2, 3, 32, 32)).shape == (2, 5)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def test_lars_scales_each_layer_by_its_norms() -> None:
+    w, b = torch.nn.Parameter(torch.tensor([[3.0, 4.0]])), torch.nn.Parameter(torch.tensor([1.0]))
+    optimizer = LARS([w, b], lr=0.5, momentum=0.9, weight_decay=0.1, trust=0.01)
+    w.grad, b.grad = torch.tensor([[0.0, 2.0]]), torch.tensor([2.0])
+    optimizer.step()
+    g = torch.tensor([[0.3, 2.4]])
+    step = 0.01 * 5.0 / g.norm() * g
+    torch.testing.assert_close(w.detach(), torch.tensor([[3.0, 4.0]]) - 0.5 * step)
+    torch.testing.assert_close(b.detach(), torch.tensor([0.0]))  # a vector: plain SGD
+    optimizer.step()
+    torch.testing.assert_close(b.detach(), torch.tensor([-0.5 * (0.9 * 2.0 + 2.0)]))
+
+
+def test_the_learning_rate_warms_up_and_decays() -> None:
+    training = Training(lr=1.0, schedule="cosine", warmup_epochs=2.0)
+    rates = [learning_rate(training, step, total=100, per_epoch=5) for step in range(100)]
+    assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert rates[10] == 1.0 and rates[55] == pytest.approx(0.5) and 0 < rates[99] < 1e-3
+    assert learning_rate(Training(lr=0.1), 50, 100, 5) == 0.1
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "lars"])
+def test_every_optimizer_lowers_the_loss(optimizer: str, tiny_run: Callable[..., Any]) -> None:
+    lr = {"sgd": 1e-4, "lars": 1e-4}.get(optimizer, 1e-2)
+    run = tiny_run("vae", "run", train={"optimizer": optimizer, "lr": lr, "epochs": 5, "clip_norm": 1e3})
+    losses = [record["loss"] for record in run.folder.metrics()]
+    assert sum(losses[-6:]) < sum(losses[:6])
+
+
+def test_bfloat16_and_compilation_train_like_float32(tiny_run: Callable[..., Any]) -> None:
+    plain, half = (tiny_run("simclr", p, train={"precision": p}) for p in ("fp32", "bf16"))
+    compiled = tiny_run("simclr", "compiled", train={"compile": True})
+    expected = [record["loss"] for record in plain.folder.metrics()]
+    assert [r["loss"] for r in half.folder.metrics()] == pytest.approx(expected, rel=2e-2)
+    assert [r["loss"] for r in half.folder.metrics()] != expected
+    assert [r["loss"] for r in compiled.folder.metrics()] == pytest.approx(expected, rel=1e-3)
+    assert set(compiled.method().state_dict()) == set(plain.method().state_dict())
+
+
+def test_clipping_bounds_the_gradient(tiny_run: Callable[..., Any]) -> None:
+    free = tiny_run("vae", "free").folder.metrics()
+    clipped = tiny_run("vae", "clipped", train={"clip_norm": 1.0, "optimizer": "sgd", "lr": 1e-3}).folder.metrics()
+    assert free[0]["gradient_norm"] == clipped[0]["gradient_norm"] > 1.0  # the norm before clipping is recorded
+    assert abs(clipped[1]["loss"] - clipped[0]["loss"]) < abs(free[1]["loss"] - free[0]["loss"]) + 20
+
+
+def test_a_budget_of_processor_time_ends_training(tiny_run: Callable[..., Any]) -> None:
+    run = tiny_run("vae", "run", train={"epochs": 100_000, "cpu_seconds": 0.3})
+    assert run.folder.finished and run.results
+    assert 0.3 <= run.folder.read("training.json")["cpu_seconds"] < 3
