@@ -111,7 +111,6 @@ class Engine:
         starts = range(done * size + rank * share, self.per_epoch * size, size)
         indices = [order[start : start + share] for start in starts]
         for index, images in zip(indices, self.config.loader.batches(indices), strict=True):
-            index = index.to(images.device)
             yield self.config.views(images, index, seed=self.config.seed, epoch=epoch)
 
     def loss(self, views: Views) -> Terms:
