@@ -106,6 +106,17 @@ def test_the_user_overrides_the_method_which_overrides_the_dataset() -> None:
     assert configure({"method": "random"}).train.epochs == 0
 
 
+def test_a_dataset_recommends_options_only_for_parts_that_the_method_uses() -> None:
+    def encoder(**method: Any) -> Any:
+        return configure({"method": {"use": "vae", **method}}).method.encoder  # type: ignore[attr-defined]
+
+    assert encoder().hidden == (256, 256)  # what digits recommends
+    assert encoder(encoder={"dim": 3}).hidden == (256, 256)
+    assert encoder(encoder={"hidden": [7]}).hidden == (7,)
+    assert type(encoder(encoder="resnet18-small")).__name__ == "SmallResNetEncoder"
+    assert configure({"method": "vae", "dataset": "mnist"}).method.encoder.hidden == (500, 500, 2000)  # type: ignore[attr-defined]
+
+
 def test_a_config_survives_toml() -> None:
     config = to_dict(configure({"method": {"use": "vae", "prior": {"use": "mixture", "components": 3}}, "subset": 5}))
     assert to_dict(configure(loads(dumps(config)))) == config

@@ -86,7 +86,8 @@ def configure(*layers: Mapping[str, Any], evaluators: Sequence[str] | None = Non
     user = merge(*layers)
     if evaluators is not None:
         user["evaluators"] = {name: user.get("evaluators", {}).get(name, {}) for name in evaluators}
-    recommended = [_recommendations(part, user) for part in ("dataset", "method")]
+    (_, dataset), (use, method) = (_chosen(part, user) for part in ("dataset", "method"))
+    recommended = [_suited(dataset.defaults, use, method), method.defaults]
     problems: list[str] = []
     config = make(RunConfig, merge(*recommended, user), "", problems)
     if problems:
@@ -95,16 +96,22 @@ def configure(*layers: Mapping[str, Any], evaluators: Sequence[str] | None = Non
     return config
 
 
-def _recommendations(part: str, user: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`defaults` of the chosen component; nothing if the choice is wrong, which is reported later."""
+def _chosen(part: str, user: Mapping[str, Any]) -> tuple[str | None, type[Component]]:
+    """The reference and class of what will fill `part`; no class if the choice is wrong, which is reported later."""
     choice = user.get(part, options_of(RunConfig)[part].default)
-    name = choice.get("use") if isinstance(choice, Mapping) else choice
     if isinstance(choice, Component):
-        return type(choice).defaults
-    if not isinstance(name, str):
-        name = options_of(RunConfig)[part].default
+        return None, type(choice)
+    if isinstance(choice, Mapping):
+        choice = choice.get("use", options_of(RunConfig)[part].default)
     try:
-        cls = _options.resolver(part, name).cls
-    except (PluginError, ConfigError, TypeError):
-        return {}
-    return getattr(cls, "defaults", {})
+        return choice, _options.resolver(part, choice).cls
+    except (PluginError, ConfigError, AttributeError):
+        return choice, Component
+
+
+def _suited(defaults: Mapping[str, Any], use: str | None, method: type[Component]) -> Mapping[str, Any]:
+    """What a dataset recommends; of the parts in its "method" those that the chosen method uses by default."""
+    slots = options_of(method) if use is not None and method is not Component else {}
+    parts = defaults.get("method", {})
+    kept = {name: part for name, part in parts.items() if name in slots and slots[name].default == part["use"]}
+    return {**defaults, "method": {"use": use, **kept} if kept else {}}
