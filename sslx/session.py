@@ -170,7 +170,8 @@ def evaluate_run(path: Path, evaluators: Mapping[str, Any], launch: Launch | Non
             runtime = Runtime.start(launch.device)
             data = load_data(run.config, launch, runtime)
             method = run.method().to(runtime.device)
-            _evaluate(Run(run.folder, config), method, data, runtime, previous=run.results)
+            report = _evaluate(Run(run.folder, config), method, data, runtime, previous=run.results)
+            registry().call("sslx_evaluated", run=run, report=report)
     finally:
         run.folder.unlock()
     return run
