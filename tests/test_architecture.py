@@ -39,6 +39,7 @@ ALLOWED = {
     "evaluators": ("sslx.api", "sslx.evaluators"),
     "session.py": ("sslx.core", "sslx.plugins", "sslx.api"),
     "report.py": ("sslx.session",),
+    "preview.py": ("sslx.core",),
 }
 
 

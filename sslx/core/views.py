@@ -10,13 +10,15 @@ from torch import Tensor
 class Views:
     """J augmented views of each of N images.
 
-    `x` is (N, J, C, H, W), floats in [0, 1]; `original` is (N, C, H, W), the images themselves as floats in [0, 1];
-    `index` is (N,), the position of each image in its dataset.
+    `x` is (N, J, C, H, W), floats in [0, 1], unless a policy adds noise; `original` is (N, C, H, W), the images
+    themselves as floats in [0, 1]; `index` is (N,), the position of each image in its dataset; `local` is
+    (N, K, C, h, w), further views, usually smaller, of the policies that make them (multi-crop).
     """
 
     x: Tensor
     original: Tensor
     index: Tensor
+    local: Tensor | None = None
 
     @property
     def count(self) -> int:

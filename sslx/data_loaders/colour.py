@@ -1,15 +1,16 @@
-"""Brightness, contrast, saturation and grey, with a strength and an order of its own for each view.
+"""Brightness, contrast, saturation, hue and grey, with a strength and an order of its own for each view.
 
 The arithmetic is that of torchvision's functions on floats, its clamps and its weights of red, green and blue included.
-The three adjustments are one: each blends the image with something, black, its mean grey or its grey version. So a
-round computes all views alike, whichever of the three is theirs in that round.
+The first three adjustments are one: each blends the image with something, black, its mean grey or its grey version. So
+a round computes all views alike, whichever of them is theirs in that round.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-BRIGHTNESS, CONTRAST, SATURATION = range(3)
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 
 def luminance(x: Tensor) -> Tensor:
@@ -21,22 +22,40 @@ def luminance(x: Tensor) -> Tensor:
 
 
 def jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
-    """Blend each view with black, its mean and its grey version, in its own order. A factor of 1 changes nothing.
+    """Adjust brightness, contrast, saturation and hue of each view in its own order.
 
     Args:
         x: views, (N, J, C, H, W) in [0, 1].
-        factors: of brightness, contrast and saturation, (N, J, 3).
-        order: which of the three comes first, second and third, (N, J, 3) int64.
+        factors: of brightness, contrast, saturation (1 changes nothing) and hue (0), (N, J, 4) on the CPU.
+        order: which of the four comes first, second, third and fourth, (N, J, 4) on the CPU.
     """
-    for adjustment in order.unbind(dim=-1):  # (N, J)
-        factor = factors.gather(-1, adjustment[..., None])[..., None, None]  # (N, J, 1, 1, 1)
-        adjustment = adjustment[..., None, None, None]
+    if x.shape[-3] == 1:  # there is neither to adjust
+        factors = torch.where(torch.tensor([True, True, False, False]), factors, torch.tensor([1.0, 1, 1, 0]))
+    for which in order.long().unbind(dim=-1):  # (N, J)
+        factor = factors.gather(-1, which[..., None])[..., 0]
+        turned = ((which == HUE) & (factor != 0)).flatten().nonzero()[:, 0]
+        blended = torch.where(which == HUE, 1, factor).to(x.device)[..., None, None, None]
+        adjustment = which.to(x.device)[..., None, None, None]
         grey = luminance(x)
-        if x.shape[-3] == 1:
-            factor = factor.masked_fill(adjustment == SATURATION, 1)  # there is none to adjust
         other = grey * (adjustment == SATURATION) + grey.mean(dim=(-3, -2, -1), keepdim=True) * (adjustment == CONTRAST)
-        x = (factor * x + (1 - factor) * other).clamp(0, 1)
+        x = (blended * x + (1 - blended) * other).clamp(0, 1)
+        if len(turned):
+            flat, places = x.view(-1, *x.shape[2:]), turned.to(x.device)
+            flat[places] = turn(flat[places], factor.flatten()[turned].to(x.device))
     return x
+
+
+def turn(x: Tensor, hue: Tensor) -> Tensor:
+    """Shift the hue of (V, 3, H, W) by (V,) parts of a turn, as through HSV and back."""
+    red, green, blue = x.unbind(dim=-3)
+    value, chroma = x.amax(dim=-3), x.amax(dim=-3) - x.amin(dim=-3)
+    unit = torch.where(chroma > 0, chroma, 1)
+    sixths = torch.where(value == green, (blue - red) / unit + 2, (red - green) / unit + 4)
+    sixths = torch.where(value == red, (green - blue) / unit, sixths) + 6 * hue[:, None, None]  # of a turn
+    # A channel lacks nothing within a sixth of a turn of its own hue, and all the chroma a third of a turn further on.
+    start = torch.tensor([5, 3, 1], device=x.device)[:, None, None]
+    lacks = (start + sixths[:, None]).remainder(6)
+    return value[:, None] - chroma[:, None] * torch.minimum(lacks, 4 - lacks).clamp(0, 1)
 
 
 def desaturate(x: Tensor, grey: Tensor) -> Tensor:

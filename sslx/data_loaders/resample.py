@@ -6,6 +6,9 @@ linear in each axis, so a view is Wy · image · Wxᵀ with two small matrices, 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -37,3 +40,56 @@ def resample(images: Tensor, wy: Tensor, wx: Tensor) -> Tensor:
     """(N, C, H, W) images, (N, J, H', H) and (N, J, W', W) weights -> (N, J, C, H', W') views."""
     rows = torch.einsum("njyh,nchw->njycw", wy, images)
     return torch.einsum("njycw,njxw->njcyx", rows, wx).contiguous()
+
+
+def rotate(
+    images: Tensor,
+    vertical: tuple[Tensor, Tensor, Tensor],
+    horizontal: tuple[Tensor, Tensor, Tensor],
+    angle: Tensor,
+    size: tuple[int, int],
+    edge: bool,
+) -> Tensor:
+    """As `resample`, and rotated about the middle of the view, which separates no more: (N, J, C, h, w).
+
+    Each new pixel has a place in the box, from which the same triangles average.
+
+    Args:
+        images: (N, C, H, W).
+        vertical, horizontal: start, length and flip of the box on each axis, (N, J) as in `weights`.
+        angle: degrees counter-clockwise, (N, J).
+        size: of the views, (h, w).
+        edge: whether the edge of the box is repeated around it. Otherwise there is black, and a pixel half outside is
+            half black, as by torchvision's rotate.
+    """
+    (C, H, W), (h, w) = images.shape[1:], size
+    radians = torch.deg2rad(angle)[..., None, None]  # (N, J, 1, 1)
+    y = torch.arange(h, device=images.device)[:, None] - (h - 1) / 2
+    x = torch.arange(w, device=images.device) - (w - 1) / 2
+    y, x = radians.sin() * x + radians.cos() * y, radians.cos() * x - radians.sin() * y  # (N, J, h, w)
+    y, x = y + (h - 1) / 2, x + (w - 1) / 2
+    inside = torch.minimum(y + 1, h - y).clamp(0, 1) * torch.minimum(x + 1, w - x).clamp(0, 1)
+    rows, columns = list(_taps(y, vertical, H, h)), list(_taps(x, horizontal, W, w))
+    total = torch.zeros((), device=images.device)
+    pixels = images.flatten(2)  # (N, C, H·W)
+    for row, wy in rows:
+        for column, wx in columns:
+            place = (row * W + column).flatten(1)[:, None].expand(-1, C, -1)  # (N, C, J·h·w)
+            found = pixels.gather(2, place).unflatten(2, y.shape[1:]).transpose(1, 2)  # (N, J, C, h, w)
+            total = total + (wy * wx)[:, :, None] * found
+    return (total if edge else total * inside[:, :, None]).clamp(0, 1).contiguous()
+
+
+def _taps(place: Tensor, box: tuple[Tensor, Tensor, Tensor], size: int, out: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Old pixels of an axis and their weights, (N, J, h, w) each, that average to a `place` among `out` new pixels."""
+    start, length, flip = (values[..., None, None] for values in box)
+    scale = length.float() / out
+    support = scale.clamp(min=1)
+    place = torch.where(flip, out - 1 - place, place)
+    center = (scale * (place + 0.5)).clamp(min=0).minimum(length)
+    first = (center - support + 0.5).floor().clamp(min=0)
+    old = [first + k for k in range(math.ceil(2 * max(1, size / out)))]
+    weight = [(1 - (each + 0.5 - center).abs() / support).clamp(min=0) * (each < length) for each in old]
+    total = torch.stack(weight).sum(dim=0)
+    for each, share in zip(old, weight, strict=True):
+        yield start + each.minimum(length - 1).long(), share / total

@@ -1,0 +1,354 @@
+"""The standard views on the CPU: compiled by numba, one view at a time, so that it stays in the nearest cache.
+
+Every operation is that of `batched`, the oracle. What makes it fast: each inner loop runs over a row or a plane, with
+nothing in it that stops the compiler from using vector instructions. So numbers are float32, literals included;
+indices are unsigned, which spares a test for Python's negative ones; and rows are no slices, each of which costs as
+much as a row of 32 pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+_fast = functools.partial(njit, fastmath=True)  # sums in any order: without it they are not vectorised
+_BLOCK = 32  # rows, or kilobytes: what stays in the nearest cache
+_0, _1, _HALF = np.float32(0), np.float32(1), np.float32(0.5)
+_RED, _GREEN, _BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)  # as in `colour`
+
+
+@njit(cache=True, nogil=True)
+def to_float(images: Array, x: Array) -> None:
+    """(n,) uint8 -> (n,) float32 in [0, 1]. By itself, as the fast functions multiply by a rounded 1/255 instead."""
+    for i in range(len(x)):
+        x[i] = np.float32(images[i]) / np.float32(255)
+
+
+@_fast
+def _clamp(x: Array) -> None:
+    for i in range(len(x)):
+        x[i] = min(max(x[i], _0), _1)
+
+
+# --- geometry ---------------------------------------------------------------------------------------------------------
+
+
+@_fast
+def _reflect(i: int, size: int) -> int:
+    """The pixel at position i of an axis that goes on by reflection, -size < i < 2·size - 1."""
+    i = abs(i)
+    return i if i < size else 2 * (size - 1) - i
+
+
+@_fast
+def _single(x: float) -> float:
+    """Rounded to float32, as torchvision's and the oracle's numbers are at this place."""
+    return float(np.float32(x))
+
+
+@_fast
+def _pair(start: int, length: int, size: int, center: float, old: Array, weight: Array, at: int) -> None:
+    """`_average` where nothing shrinks: two pixels and no division."""
+    place = min(max(center - 0.5, 0.0), length - 1.0)
+    first = int(place)
+    weight[at, 0], weight[at, 1] = 1 - (place - first), place - first
+    old[at, 0], old[at, 1] = _reflect(start + first, size), _reflect(start + min(first + 1, length - 1), size)
+
+
+@_fast
+def _average(start: int, length: int, size: int, center: float, old: Array, weight: Array, at: int) -> None:
+    """The old pixels of an axis, and their weights, that make the new one at `center`, by the triangle of `resample`.
+
+    Args:
+        start, length: the box, in pixels of an axis of `size`, reflected where it leaves the axis.
+        center: in pixels from the start of the box.
+        old, weight: (new pixels, taps), of which row `at` is written.
+    """
+    support = max(length / len(weight), 1.0)
+    first = max(int(center - support + 0.5), 0)
+    total = 0.0
+    for k in range(weight.shape[1]):
+        w = 1 - abs(first + k + 0.5 - center) / support if first + k < length else 0.0
+        weight[at, k] = max(w, 0.0)
+        total += weight[at, k]
+        old[at, k] = _reflect(start + min(first + k, length - 1), size)
+    for k in range(weight.shape[1]):
+        weight[at, k] /= total
+
+
+@_fast
+def _axis(start: int, length: int, flip: bool, size: int, old: Array, weight: Array) -> None:
+    """The pixels and weights for each new pixel of an axis, in reverse order if `flip`."""
+    pixels, taps = weight.shape
+    scale = np.float32(length / pixels)
+    if taps == 2:
+        for i in range(pixels):
+            _pair(start, length, size, _single(scale * (i + 0.5)), old, weight, pixels - 1 - i if flip else i)
+    else:
+        for i in range(pixels):
+            _average(start, length, size, _single(scale * (i + 0.5)), old, weight, pixels - 1 - i if flip else i)
+
+
+@_fast
+def _resample(image: Array, view: Array, rows: Array, oldy: Array, wy: Array, oldx: Array, wx: Array) -> None:
+    """One channel, (H, W) -> (h, w): first along the rows that are needed, then across them. `rows` is (H, w)."""
+    first, last = int(oldy.min()), int(oldy.max()) + 1
+    for block in range(first, last, _BLOCK):
+        start, end = np.uint64(block), np.uint64(min(block + _BLOCK, last))
+        for i in range(view.shape[1]):  # a column at a time: its two weights stay in registers
+            a, b, wa, wb = oldx[i, 0], oldx[i, 1], wx[i, 0], wx[i, 1]
+            for y in range(start, end):
+                rows[y, i] = wa * image[y, a] + wb * image[y, b]
+            for k in range(2, wx.shape[1]):  # where crops can shrink
+                a, wa = oldx[i, k], wx[i, k]
+                for y in range(start, end):
+                    rows[y, i] += wa * image[y, a]
+    for y in range(len(view)):
+        a, b, wa, wb = oldy[y, 0], oldy[y, 1], wy[y, 0], wy[y, 1]
+        for i in range(view.shape[1]):
+            view[y, i] = min(wa * rows[a, i] + wb * rows[b, i], _1)  # the sum of weights can exceed 1 by rounding
+        for k in range(2, wy.shape[1]):
+            a, wa = oldy[y, k], wy[y, k]
+            for i in range(view.shape[1]):
+                view[y, i] = min(view[y, i] + wa * rows[a, i], _1)
+
+
+@_fast
+def _rotate(image: Array, view: Array, p: Any, edge: bool, oldy: Array, wy: Array, oldx: Array, wx: Array) -> None:
+    """All channels, (C, H, W) -> (C, h, w), where each new pixel has a place of its own in the box."""
+    (C, H, W), (_, h, w) = image.shape, view.shape
+    sin, cos = math.sin(math.radians(p.angle)), math.cos(math.radians(p.angle))
+    scaley, scalex = p.height / h, p.width / w
+    for i in range(h):
+        for j in range(w):
+            y, x = i - (h - 1) / 2, j - (w - 1) / 2
+            y, x = sin * x + cos * y + (h - 1) / 2, cos * x - sin * y + (w - 1) / 2
+            cover = 1.0 if edge else min(max(min(y + 1, h - y), 0.0), 1.0) * min(max(min(x + 1, w - x), 0.0), 1.0)
+            y, x = h - 1 - y if p.vflip else y, w - 1 - x if p.hflip else x
+            y, x = min(max(scaley * (y + 0.5), 0.0), p.height), min(max(scalex * (x + 0.5), 0.0), p.width)
+            _average(p.top, p.height, H, y, oldy, wy, i)
+            _average(p.left, p.width, W, x, oldx, wx, j)
+            for c in range(C):
+                total = 0.0
+                for k in range(wy.shape[1]):
+                    for m in range(wx.shape[1]):
+                        total += wy[i, k] * wx[j, m] * image[c, oldy[i, k], oldx[j, m]]
+                view[c, i, j] = min(cover * total, 1.0)
+
+
+# --- colour, on (C, pixels) -------------------------------------------------------------------------------------------
+
+
+@_fast
+def _blend(x: Array, factor: float, other: float) -> None:
+    for i in range(len(x)):
+        x[i] = min(max(factor * x[i] + other, _0), _1)
+
+
+@_fast
+def _mean_luminance(x: Array) -> Any:
+    total = _0
+    if len(x) == 1:
+        for value in x[0]:
+            total += value
+    else:
+        red, green, blue = x[0], x[1], x[2]
+        for i in range(len(red)):
+            total += _RED * red[i] + _GREEN * green[i] + _BLUE * blue[i]
+    return total / np.float32(x.shape[1])
+
+
+@_fast
+def _saturate(x: Array, factor: float) -> None:
+    """Blend with the grey version. A factor of 0 leaves nothing else."""
+    red, green, blue = x[0], x[1], x[2]
+    for i in range(len(red)):
+        grey = (_1 - factor) * (_RED * red[i] + _GREEN * green[i] + _BLUE * blue[i])
+        red[i] = min(max(factor * red[i] + grey, _0), _1)
+        green[i] = min(max(factor * green[i] + grey, _0), _1)
+        blue[i] = min(max(factor * blue[i] + grey, _0), _1)
+
+
+@_fast
+def _corner(hue: Any) -> Any:
+    """How much of the chroma a channel lacks, by the hue in sixths of a turn from where that begins, -6 <= hue < 6."""
+    hue = hue + np.float32(6) if hue < _0 else hue
+    return min(max(min(hue, np.float32(4) - hue), _0), _1)
+
+
+@_fast
+def _turn(x: Array, hue: float) -> None:
+    """Shift the hue by a part of a turn, as through HSV and back."""
+    red, green, blue = x[0], x[1], x[2]
+    shift = np.float32(6) * hue
+    for i in range(len(red)):
+        r, g, b = red[i], green[i], blue[i]
+        value = max(max(r, g), b)
+        chroma = value - min(min(r, g), b)
+        sixth = _1 / (chroma if chroma > _0 else _1)
+        h = (r - g) * sixth + np.float32(4)
+        h = (b - r) * sixth + np.float32(2) if value == g else h
+        h = (g - b) * sixth if value == r else h
+        h = h + shift  # within [-4, 8]
+        h = h + np.float32(6) if h < _0 else h
+        h = h - np.float32(6) if h >= np.float32(6) else h
+        red[i] = value - chroma * _corner(h - _1)
+        green[i] = value - chroma * _corner(h - np.float32(3))
+        blue[i] = value - chroma * _corner(h - np.float32(5))
+
+
+@_fast
+def _jitter(x: Array, factors: Array, order: Array) -> None:
+    """Brightness, contrast, saturation and hue, in the given order."""
+    for which in order:
+        factor = factors[which]
+        if which == 0 and factor != _1:
+            _blend(x.reshape(-1), factor, _0)
+        elif which == 1 and factor != _1:
+            _blend(x.reshape(-1), factor, (_1 - factor) * _mean_luminance(x))
+        elif which == 2 and factor != _1 and len(x) == 3:
+            _saturate(x, factor)
+        elif which == 3 and factor != _0 and len(x) == 3:
+            _turn(x, factor)
+
+
+# --- filters ----------------------------------------------------------------------------------------------------------
+
+
+@_fast
+def _ring(x: Array, y: Array, n: int, at: int, before: int, after: int, a: float, b: float) -> None:
+    """y[at + i] = a · x[at + i] + b · (x[before + i] + x[after + i]) for 0 <= i < n."""
+    here, left, right = np.uint64(at), np.uint64(before), np.uint64(after)
+    for i in range(np.uint64(n)):
+        y[here + i] = a * x[here + i] + b * (x[left + i] + x[right + i])
+
+
+@_fast
+def _add_ring(x: Array, y: Array, n: int, at: int, before: int, after: int, b: float) -> None:
+    """y[at + i] += b · (x[before + i] + x[after + i]) for 0 <= i < n."""
+    here, left, right = np.uint64(at), np.uint64(before), np.uint64(after)
+    for i in range(np.uint64(n)):
+        y[here + i] += b * (x[left + i] + x[right + i])
+
+
+@_fast
+def _rings(x: Array, y: Array, start: int, end: int, step: int, weight: Array) -> None:
+    """y[i] = Σ weight[|k|] · x[i + step·k] for start <= i < end, a block at a time."""
+    for at in range(start, end, 64 * _BLOCK):
+        n = min(64 * _BLOCK, end - at)
+        _ring(x, y, n, at, at - step, at + step, weight[0], weight[1])
+        for k in range(2, len(weight)):
+            _add_ring(x, y, n, at, at - k * step, at + k * step, weight[k])
+
+
+@_fast
+def _blur(x: Array, y: Array, h: int, w: int, weight: Array) -> None:
+    """One channel, (h·w,), with weights of the middle pixel and of those at distance 1, 2, ... `y` is scratch.
+
+    Each direction is blurred as if the channel had no ends, and then near its ends, where it is reflected.
+    """
+    r = len(weight) - 1
+    _rings(x, y, r, h * w - r, 1, weight)
+    for i in range(w):
+        if i < r or i >= w - r:
+            for row in range(0, h * w, w):
+                total = weight[0] * x[row + i]
+                for k in range(1, r + 1):
+                    total += weight[k] * (x[row + _reflect(i - k, w)] + x[row + _reflect(i + k, w)])
+                y[row + i] = total
+    _rings(y, x, r * w, (h - r) * w, w, weight)
+    for row in range(h):
+        if row < r or row >= h - r:
+            _ring(y, x, w, row * w, _reflect(row - 1, h) * w, _reflect(row + 1, h) * w, weight[0], weight[1])
+            for k in range(2, r + 1):
+                _add_ring(y, x, w, row * w, _reflect(row - k, h) * w, _reflect(row + k, h) * w, weight[k])
+    _clamp(x)
+
+
+@njit
+def _gaussian(sigma: float, radius: int) -> Array:
+    weight = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2)
+    weight /= 2 * weight.sum() - weight[0]
+    return weight[: max(2, min(radius, int(6 * sigma) + 1) + 1)].astype(np.float32)  # the rest is below 2e-8
+
+
+@_fast
+def _solarise(x: Array) -> None:
+    for i in range(len(x)):
+        x[i] = _1 - x[i] if x[i] >= _HALF else x[i]
+
+
+@njit
+def _bits(key: int, position: int) -> int:
+    """`sslx.api.bits`: SplitMix64 on signed integers."""
+    x = key + (position + 1) * (0x9E3779B97F4A7C15 - (1 << 64))
+    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * (0xBF58476D1CE4E5B9 - (1 << 64))
+    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * (0x94D049BB133111EB - (1 << 64))
+    return x ^ ((x >> 31) & ((1 << 33) - 1))
+
+
+@njit
+def _add_noise(x: Array, key: int, scale: float, quantiles: Array) -> None:
+    """Each 64 random bits choose four of the 2¹⁶ quantiles of the normal distribution."""
+    whole = len(x) // 4
+    for i in range(whole):
+        bits = np.uint64(_bits(key, i))
+        x[4 * i] += scale * quantiles[np.uint16(bits)]
+        x[4 * i + 1] += scale * quantiles[np.uint16(bits >> np.uint64(16))]
+        x[4 * i + 2] += scale * quantiles[np.uint16(bits >> np.uint64(32))]
+        x[4 * i + 3] += scale * quantiles[np.uint16(bits >> np.uint64(48))]
+    bits = np.uint64(_bits(key, whole))
+    for k in range(len(x) - 4 * whole):
+        x[4 * whole + k] += scale * quantiles[np.uint16(bits >> np.uint64(16 * k))]
+
+
+# --- all of it --------------------------------------------------------------------------------------------------------
+
+
+@_fast(cache=True, nogil=True)
+def render(images: Array, table: Array, edge: bool, radius: int, noise: float, quantiles: Array, x: Array) -> None:
+    """Make all views of some samples.
+
+    Args:
+        images: (N, C, H, W) float32 in [0, 1].
+        table: what is done to each view, (N, J) of `draws.PARAMETERS`.
+        edge: whether a rotation repeats the edge of the box around it; otherwise there is black.
+        radius: of the blur, in pixels.
+        noise: standard deviation.
+        quantiles: of the normal distribution, (2¹⁶,).
+        x: (N, J, C, h, w) float32, written.
+    """
+    (N, J, C, h, w), (H, W) = x.shape, images.shape[2:]
+    ny, nx = max(2, math.ceil(2 * H / h)), max(2, math.ceil(2 * W / w))  # pixels that an average is of, at most
+    oldy, wy = np.empty((h, ny), np.uint32), np.empty((h, ny), np.float32)
+    oldx, wx = np.empty((w, nx), np.uint32), np.empty((w, nx), np.float32)
+    rows = np.empty((max(H, h), w), np.float32)
+    for n in range(N):
+        image = images[n]
+        for j in range(J):
+            p, view = table[n, j], x[n, j]
+            if p.angle != 0:
+                _rotate(image, view, p, edge, oldy, wy, oldx, wx)
+            else:
+                _axis(p.top, p.height, p.vflip, H, oldy, wy)
+                _axis(p.left, p.width, p.hflip, W, oldx, wx)
+                for c in range(C):
+                    _resample(image[c], view[c], rows, oldy, wy, oldx, wx)
+            planes = view.reshape(C, -1)
+            _jitter(planes, p.factors, p.order)
+            if p.grey and C == 3:
+                _saturate(planes, _0)
+            if p.sigma > 0:
+                weight = _gaussian(p.sigma, radius)
+                for c in range(C):
+                    _blur(planes[c], rows.reshape(-1), h, w, weight)
+            if p.solarise:
+                _solarise(view.reshape(-1))
+            if noise > 0:
+                _add_noise(view.reshape(-1), p.noise, np.float32(noise), quantiles)

@@ -1,0 +1,81 @@
+"""What is done to each view, drawn for a whole batch and as tensors."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslx.api import Use, key
+from sslx.data_loaders.draws import PARAMETERS, Law, draw
+
+if TYPE_CHECKING:
+    from sslx.data_loaders.policy import Standard
+
+
+@attrs.frozen(eq=False, slots=False)
+class Parameters:
+    """The fields of `draws.PARAMETERS`, which says more of them: (N, J), and (N, J, 4) where adjustments of colour are.
+
+    They are on the CPU, where they are drawn: so one can choose by them without waiting for another device.
+    """
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    hflip: Tensor
+    vflip: Tensor
+    angle: Tensor
+    factors: Tensor
+    order: Tensor
+    grey: Tensor
+    sigma: Tensor
+    solarise: Tensor
+    noise: Tensor
+
+
+def law(policy: Standard) -> Law:
+    """The options of a policy, as the compiled code takes them."""
+    strengths = np.array([policy.brightness, policy.contrast, policy.saturation])
+    low, high = (1 - strengths).clip(min=0).tolist(), (1 + strengths).tolist()
+    return Law(
+        crop=policy.crop,
+        log_ratio=(math.log(policy.ratio[0]), math.log(policy.ratio[1])),
+        ratio=policy.ratio,
+        pad=policy.pad,
+        hflip=policy.hflip,
+        vflip=policy.vflip,
+        rotation=policy.rotation,
+        low=(low[0], low[1], low[2], -policy.hue),
+        high=(high[0], high[1], high[2], policy.hue),
+        jitter=policy.jitter,
+        grey=policy.grey,
+        blur=_by_view(policy.blur, policy.count),
+        sigma=policy.sigma,
+        solarise=_by_view(policy.solarise, policy.count),
+    )
+
+
+def _by_view(probability: float | tuple[float, ...], count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """A probability for each view; the last of several holds for all views that follow."""
+    several = probability if isinstance(probability, tuple) else (probability,)
+    return np.array([several[min(j, len(several) - 1)] for j in range(count)], np.float64)
+
+
+def base(seed: int, epoch: int) -> int:
+    """The key that all keys of an epoch's views extend."""
+    return int(key(Use.VIEWS, seed, epoch))
+
+
+def sample(
+    policy: Standard, index: Tensor, shape: tuple[int, int], seed: int, epoch: int, first: int = 0
+) -> Parameters:
+    """Draw the parameters of the views, numbered from `first` on, of (N,) samples, of images of (H, W)."""
+    table = np.empty((len(index), policy.count), PARAMETERS)
+    draw(law(policy), base(seed, epoch), index.cpu().numpy(), first, *shape, table)
+    return Parameters(**{name: torch.from_numpy(table[name].copy()) for name in PARAMETERS.names or ()})

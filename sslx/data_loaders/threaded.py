@@ -1,0 +1,62 @@
+"""Views on the CPU, by the compiled kernel, on as many threads as torch is given.
+
+Threads are Python's, and the compiled code holds no lock of the interpreter. numba's own would need care: one kind ends
+the process if two threads enter it, another if it was forked. A sample's views are made by one thread whichever it is,
+so their number changes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslx.data_loaders.draws import PARAMETERS, draw
+from sslx.data_loaders.filters import quantiles
+from sslx.data_loaders.kernel import render, to_float
+from sslx.data_loaders.parameters import base, law
+
+if TYPE_CHECKING:
+    from sslx.data_loaders.policy import Standard
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "sslx-views")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+
+
+def make(
+    policy: Standard, images: Tensor, index: Tensor, seed: int, epoch: int, first: int = 0
+) -> tuple[Tensor, Tensor]:
+    """(N, C, H, W) uint8 images -> the same as floats, and their views, (N, J, C, h, w)."""
+    N, C, H, W = images.shape
+    h, w = policy.shape(H, W)
+    original = torch.empty(N, C, H, W)
+    x = torch.empty(N, policy.count, C, h, w)
+    table = np.empty((N, policy.count), PARAMETERS)
+    rules, start, edge, radius = law(policy), base(seed, epoch), policy.fill == "edge", policy.radius(h, w)
+    arrays = [t.numpy() for t in (index.cpu(), images.contiguous(), original, x)]
+    normal = quantiles().numpy()
+
+    def work(begin: int) -> None:
+        part = slice(begin, begin + size)
+        positions, pictures, floats, views = (array[part] for array in arrays)
+        draw(rules, start, positions, first, H, W, table[part])
+        to_float(pictures.reshape(-1), floats.reshape(-1))
+        render(floats, table[part], edge, radius, policy.noise, normal, views)
+
+    threads = torch.get_num_threads()
+    size = max(1, N // (8 * threads))  # small enough that no thread waits long for the last
+    if threads == 1:
+        size = N
+    for _ in map(work, range(0, N, size)) if threads == 1 else _pool(threads).map(work, range(0, N, size)):
+        pass
+    return original, x

@@ -1,0 +1,35 @@
+"""A picture of images and their views: what a policy does, to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from sslx.core.interfaces import Split, ViewPolicy
+from sslx.core.randomness import Use, permutation
+
+
+def preview(split: Split, policy: ViewPolicy, out: Path, rows: int = 6, seed: int = 0) -> None:
+    """Write a picture with a row for each of some images: the image, its views, its further views if any."""
+    index = permutation(len(split), Use.SUBSET, seed)[:rows]
+    views = policy(split.images[index], index, seed=seed, epoch=0)
+    columns = [views.original, *views.x.unbind(dim=1)]
+    columns += [] if views.local is None else views.local.unbind(dim=1)
+    figure, axes = plt.subplots(len(index), len(columns), figsize=(len(columns), len(index) + 0.3), squeeze=False)
+    for j, column in enumerate(columns):
+        axes[0, j].set_title("image" if j == 0 else f"view {j}", fontsize=8)
+        for n, image in enumerate(column):
+            axes[n, j].imshow(_pixels(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes[n, j].axis("off")
+    figure.tight_layout(pad=0.2)
+    figure.savefig(out, dpi=100)
+    plt.close(figure)
+
+
+def _pixels(image: Tensor) -> Tensor:
+    """(C, H, W) floats -> (H, W) or (H, W, 3) within [0, 1], which noise can leave."""
+    image = image.clamp(0, 1)
+    return image[0] if len(image) == 1 else torch.movedim(image, 0, -1)
