@@ -166,7 +166,8 @@ class Method(Module):
 class Split:
     """The training or the test half of a dataset.
 
-    `images` is (n, C, H, W) uint8; `labels` (n,) int64 or None; `factors` known causes of variation by name, each (n,).
+    `images` is (n, C, H, W) uint8, or float32 where there are no 256 levels, as of points in the plane; `labels` (n,)
+    int64 or None; `factors` known causes of variation by name, each (n,).
     """
 
     images: Tensor
