@@ -24,5 +24,6 @@ def sslx_components() -> Iterator[Record]:
     yield dataset("mnist-addition", f"{here}.derived:Addition", summary="triples of digits, the third the sum")
     yield dataset("styled-fashion", f"{here}.derived:Styled", summary="Fashion-MNIST, rotated, shifted and darkened")
     yield loader("memory", f"{here}.memory:Memory", summary="the whole set as one tensor on the device")
+    yield loader("ffcv", f"{here}.ffcv:FFCV", summary="a memory-mapped file, decoded ahead (extra ffcv)")
     yield views("noise", f"{here}.points:Noise", summary="normal noise, for points")
     yield views("standard", f"{here}.policy:Standard", summary="random resized crop, flips, colour jitter, grey")
