@@ -107,9 +107,11 @@ class FFCV(Loader):
 
     def _bring(self, images: Tensor) -> Tensor:
         """FFCV's batch as (n, C, H, W) on the device."""
-        if images.shape[-1] == 3 and self._reader_is_rgb:
-            images = images.permute(0, 3, 1, 2)[:, : self._channels]
-        return images.contiguous().to(self._device)
+        pixels = images.numpy()
+        if self._reader_is_rgb:
+            pixels = pixels.transpose(0, 3, 1, 2)[:, : self._channels]
+        # By numpy, which takes this thread alone: torch's threads and FFCV's would wait for each other's processors.
+        return torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
 
     @property
     def _reader_is_rgb(self) -> bool:
