@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from urllib.error import URLError
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 from torchvision import datasets
 
-from sslx.api import DataError, Split
+from sslx.api import ConfigError, DataError, Split
 from sslx.data_loaders.datasets import MNIST, Digits, FashionMNIST
+from sslx.data_loaders.ffcv import FFCV
 from sslx.data_loaders.memory import Memory
 
 
@@ -113,3 +115,10 @@ def test_memory_brings_the_images_asked_for_in_their_order() -> None:
     indices = [torch.tensor([7, 0, 7]), torch.tensor([3])]
     for index, batch in zip(indices, loader.batches(indices), strict=True):
         assert torch.equal(batch, split.images[index])
+
+
+def test_where_ffcv_is_missing_two_commands_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ffcv", None)
+    with pytest.raises(ConfigError, match=r"`apt-get install .*libopencv-dev.*`, then `pip install 'sslx\[ffcv\]'`"):
+        FFCV(cache=tmp_path).open(Split(torch.zeros(5, 1, 2, 2, dtype=torch.uint8)), torch.device("cpu"))
+    assert not list(tmp_path.iterdir())

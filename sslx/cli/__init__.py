@@ -20,7 +20,7 @@ _COMMANDS = {
     "eval": ("sslx.cli.run", "Evaluate a finished run with other evaluators."),
     "compare": ("sslx.cli.run", "One table of several runs."),
     "replay": ("sslx.cli.run", "Repeat the step at which a run crashed."),
-    "data": ("sslx.cli.data", "Look at datasets."),
+    "data": ("sslx.cli.data", "Convert datasets, and look at views of them."),
     "plugins": ("sslx.cli.plugins", "What is installed, and what each component's options are."),
 }
 

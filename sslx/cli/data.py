@@ -2,14 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import click
 
 from sslx.cli.preview import preview_command
 
+_PATH = click.Path(path_type=Path)
+
 
 @click.group("data")
 def data_command() -> None:
-    """Look at datasets."""
+    """Convert datasets, and look at views of them."""
 
 
 data_command.add_command(preview_command)
+
+
+@data_command.command("convert")
+@click.argument("dataset")
+@click.option("--to", "path", type=_PATH, required=True, help="The .beton file to write.")
+@click.option("--storage", type=click.Choice(["raw", "jpeg"]), default="raw", help="How pixels are stored.  [raw]")
+@click.option("--quality", type=click.IntRange(1, 100), default=95, help="Of JPEG.  [95]")
+@click.option("--split", type=click.Choice(["train", "test"]), default="train", help="Which half.  [train]")
+@click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the dataset.")
+@click.option("--data-dir", type=_PATH, help="Where datasets are.  [$SSLX_DATA, or a folder in your cache]")
+@click.option("--offline", is_flag=True, help="Never download anything.")
+def convert_command(
+    dataset: str,
+    path: Path,
+    storage: Any,
+    quality: int,
+    split: str,
+    settings: Sequence[str],
+    data_dir: Path | None,
+    offline: bool,
+) -> None:
+    """Write DATASET to a .beton file for the loader ffcv, which needs the extra of that name.
+
+    A run takes it with `--set loader=ffcv --set loader.file=x.beton`.
+    """
+    from sslx import session
+    from sslx.cli.run import nested
+    from sslx.core.errors import ConfigError
+    from sslx.core.interfaces import Dataset
+    from sslx.core.options import make
+    from sslx.data_loaders import beton
+
+    beton.require()  # before a long download
+    problems: list[str] = []
+    chosen = make(Dataset, {"use": dataset, **nested(settings)}, "dataset", problems)
+    if problems:
+        raise ConfigError(problems)
+    halves = chosen.load((data_dir or session.default_data_dir()).expanduser().resolve(), offline)
+    images = halves[split == "test"].images
+    beton.write(images, path, storage, quality)
+    click.echo(f"{path}: {len(images)} images, {path.stat().st_size / 1e6:,.1f} MB")

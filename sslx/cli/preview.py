@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sslx.cli.run import _nested
+from sslx.cli.run import nested
 
 _PATH = click.Path(path_type=Path)
 
@@ -45,7 +45,7 @@ def preview_command(
     problems: list[str] = []
     source = make(Dataset, {"use": dataset}, "dataset", problems)
     recommended = source.defaults.get("views", {}) if source is not None and policy == "standard" else {}
-    views = make(ViewPolicy, merge({"use": policy}, recommended, _nested(settings)), "policy", problems)
+    views = make(ViewPolicy, merge({"use": policy}, recommended, nested(settings)), "policy", problems)
     if problems:
         raise ConfigError(problems)
     train, _ = source.load(data_dir or default_data_dir(), offline)

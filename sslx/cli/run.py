@@ -101,7 +101,7 @@ def resume_command(path: Path, **flags: Any) -> None:
 @_launch_options
 def eval_command(path: Path, evaluators: str, settings: Sequence[str], **flags: Any) -> None:
     """Evaluate a finished run with other evaluators."""
-    chosen = merge({name: {} for name in evaluators.split(",")}, _nested(settings))
+    chosen = merge({name: {} for name in evaluators.split(",")}, nested(settings))
     _print([session.evaluate_run(path, chosen, _launch(flags, session.recorded_launch(session.open_run(path))))])
 
 
@@ -149,13 +149,13 @@ def _flags(flags: dict[str, Any]) -> dict[str, Any]:
 
 def _settings(settings: Sequence[str]) -> dict[str, Any]:
     """`--set` as a layer of the config: a key is the method's unless it begins with a section."""
-    nested = _nested(settings)
+    nested = nested(settings)
     sections = {name: value for name, value in nested.items() if name in (*SECTIONS, "method")}
     method = {name: value for name, value in nested.items() if name not in sections}
     return merge(sections, {"method": method} if method else {})
 
 
-def _nested(settings: Sequence[str]) -> dict[str, Any]:
+def nested(settings: Sequence[str]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")

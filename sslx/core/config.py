@@ -101,12 +101,14 @@ def _chosen(part: str, user: Mapping[str, Any]) -> tuple[str | None, type[Compon
     choice = user.get(part, options_of(RunConfig)[part].default)
     if isinstance(choice, Component):
         return None, type(choice)
+    default = options_of(RunConfig)[part].default
     if isinstance(choice, Mapping):
-        choice = choice.get("use", options_of(RunConfig)[part].default)
+        choice = choice.get("use", default)
     try:
-        return choice, _options.resolver(part, choice).cls
+        cls = _options.resolver(part, choice, "sslx" if choice == default else "").cls
     except (PluginError, ConfigError, AttributeError):
-        return choice, Component
+        cls = Component
+    return choice, cls if isinstance(cls, type) and issubclass(cls, Component) else Component
 
 
 def _suited(defaults: Mapping[str, Any], use: str | None, method: type[Component]) -> Mapping[str, Any]:

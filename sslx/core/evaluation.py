@@ -31,8 +31,8 @@ def features(method: Method, split: Split, device: torch.device) -> Features:
 
 
 def pixels(images: Tensor) -> Tensor:
-    """uint8 images as floats in [0, 1]."""
-    return images.to(torch.float32) / 255
+    """uint8 images as floats in [0, 1]; floats as they are."""
+    return images if images.is_floating_point() else images.to(torch.float32) / 255
 
 
 def evaluate(

@@ -54,6 +54,7 @@ class Posterior(Module):
     """The last layer of an encoder: what kind of distribution q(z|x) is."""
 
     kind: ClassVar[str] = "posterior"
+    must_define: ClassVar[tuple[str, ...]] = ("forward",)
 
     def forward(self, h: Tensor) -> Distribution:
         """(B, ctx.features) -> a distribution with batch (B,) and event (ctx.latent,)."""
@@ -64,6 +65,7 @@ class Encoder(Module):
     """q(z|x)."""
 
     kind: ClassVar[str] = "encoder"
+    must_define: ClassVar[tuple[str, ...]] = ("build", "forward")
 
     dim: int = option(default=10, gt=0, help="D, dimensions of the latent")
     posterior: Posterior = slot(default="gaussian", help="what kind of distribution q(z|x) is")
@@ -90,6 +92,7 @@ class Likelihood(Module):
     """The last step of a decoder: what kind of distribution p(x|z) is."""
 
     kind: ClassVar[str] = "likelihood"
+    must_define: ClassVar[tuple[str, ...]] = ("forward",)
 
     def forward(self, h: Tensor) -> Distribution:
         """(B, C, H, W) of unbounded network output -> a distribution with batch (B,) and event (C, H, W)."""
@@ -100,6 +103,7 @@ class Decoder(Module):
     """p(x|z)."""
 
     kind: ClassVar[str] = "decoder"
+    must_define: ClassVar[tuple[str, ...]] = ("build", "forward")
 
     likelihood: Likelihood = slot(default="gaussian", help="what kind of distribution p(x|z) is")
 
@@ -112,6 +116,7 @@ class Prior(Module):
     """p(z¹…zᴶ | y): how the latents of related views are distributed."""
 
     kind: ClassVar[str] = "prior"
+    must_define: ClassVar[tuple[str, ...]] = ("log_prob",)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """(N, J, D) -> (N,), the log density of each set of J related latents, up to a constant if improper."""
@@ -126,6 +131,7 @@ class Objective(Module):
     """A loss on the embeddings of related views."""
 
     kind: ClassVar[str] = "objective"
+    must_define: ClassVar[tuple[str, ...]] = ("forward",)
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
         """Embeddings of the trained and of the target branch, both (N, J, D), N over all processes -> terms."""
@@ -136,6 +142,7 @@ class Method(Module):
     """What is trained."""
 
     kind: ClassVar[str] = "method"
+    must_define: ClassVar[tuple[str, ...]] = ("forward", "represent")
 
     def forward(self, views: Views) -> Terms:
         """The loss of one batch. Plain torch: randomness is seeded, devices and processes are the engine's."""
@@ -166,7 +173,8 @@ class Method(Module):
 class Split:
     """The training or the test half of a dataset.
 
-    `images` is (n, C, H, W) uint8; `labels` (n,) int64 or None; `factors` known causes of variation by name, each (n,).
+    `images` is (n, C, H, W) uint8, or float32 where there are no 256 levels, as of points in the plane; `labels` (n,)
+    int64 or None; `factors` known causes of variation by name, each (n,).
     """
 
     images: Tensor
@@ -185,6 +193,7 @@ class Dataset(Component):
     """A training and a test set of images. No transforms: views are made where they are used."""
 
     kind: ClassVar[str] = "dataset"
+    must_define: ClassVar[tuple[str, ...]] = ("load",)
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         """Training and test split, read below `folder`; downloaded there if missing, unless `offline`.
@@ -198,6 +207,7 @@ class Loader(Component):
     """Brings images to the device, in the order that it is told."""
 
     kind: ClassVar[str] = "loader"
+    must_define: ClassVar[tuple[str, ...]] = ("open", "batches")
 
     def open(self, split: Split, device: torch.device) -> None:
         raise NotImplementedError
@@ -211,6 +221,7 @@ class ViewPolicy(Component):
     """How views of an image are made. A pure function of (seed, epoch, index, view), on any device."""
 
     kind: ClassVar[str] = "views"
+    must_define: ClassVar[tuple[str, ...]] = ("__call__",)
 
     count: int = option(default=2, gt=0, help="J, views of each image")
 
@@ -259,6 +270,7 @@ class Evaluator(Component):
     """Scores frozen representations."""
 
     kind: ClassVar[str] = "evaluator"
+    must_define: ClassVar[tuple[str, ...]] = ("evaluate",)
 
     def skip(self, evaluation: Evaluation) -> str:
         """Why this evaluator does not apply ("the dataset has no labels"), or an empty string."""

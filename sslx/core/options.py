@@ -8,6 +8,7 @@ and the complete `config.toml` of a run.
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -41,12 +42,13 @@ class Resolved(NamedTuple):
     argument: str | None = None  # "resnet18" of "timm:resnet18": the value of the component's required option
 
 
-def _unset(kind: str, reference: str) -> Resolved:
+def _unset(kind: str, reference: str, owner: str) -> Resolved:
     raise PluginError(f"no registry is loaded to look up the {kind} {reference!r}; import sslx.api first")
 
 
-#: Turns (kind, reference) into a class. The plugin registry puts itself here; the core knows no component by name.
-resolver: Callable[[str, str], Resolved] = _unset
+#: Turns (kind, reference, owner) into a class. The plugin registry puts itself here; the core knows no component by
+#: name. `owner` is the package that made the reference a default: of several providers it means its own.
+resolver: Callable[[str, str, str], Resolved] = _unset
 
 
 def option(
@@ -85,6 +87,8 @@ class Component:
     """Anything with options. Subclasses list their options as annotated fields made by `option` or `slot`."""
 
     kind: ClassVar[str] = ""
+    #: Methods that an interface leaves to those who implement it.
+    must_define: ClassVar[tuple[str, ...]] = ()
     #: Run settings that this component recommends, such as {"train": {"lr": 1e-3}}; a user's settings override them.
     defaults: ClassVar[Mapping[str, Any]] = {}
 
@@ -113,6 +117,7 @@ class Option(NamedTuple):
     help: str
     limits: Mapping[str, float]
     slot: Mapping[str, Any] | None  # the slot's preferred options, None for a plain option
+    owner: str  # the package that declares it, whose parts the default of a slot means
 
     @property
     def expected(self) -> str:
@@ -133,9 +138,15 @@ def _read_options(cls: type) -> dict[str, Option]:
     for field in attrs.fields(cls):
         if field.name not in hints:
             raise TypeError(f"{cls.__name__}.{field.name}: an option needs a type annotation")
-        meta = field.metadata
+        meta, declares = field.metadata, (c for c in cls.__mro__ if field.name in inspect.get_annotations(c))
         found[field.name] = Option(
-            field.name, hints[field.name], field.default, meta["help"], meta.get("limits", {}), meta.get("slot")
+            field.name,
+            hints[field.name],
+            field.default,
+            meta["help"],
+            meta.get("limits", {}),
+            meta.get("slot"),
+            next(declares, cls).__module__.split(".")[0],
         )
     return found
 
@@ -161,6 +172,8 @@ def _strict(cls: type, *accepted: type) -> None:
     def structure(value: Any, _: Any) -> Any:
         if isinstance(value, bool) is not (cls is bool) or not isinstance(value, accepted):
             raise ValueError(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(value)  # no option means anything by inf or nan
         return cls(value)
 
     _values.register_structure_hook(cls, structure)
@@ -274,7 +287,15 @@ def _coerce_part(option: Option, value: Any, where: str, problems: list[str]) ->
         if not isinstance(value, Mapping):
             value = {name: {} for name in value}
         return {
-            name: part if isinstance(part, interface) else make(interface, {"use": name, **part}, dotted, problems)
+            name: part
+            if isinstance(part, interface)
+            else make(
+                interface,
+                {"use": name, **part},
+                dotted,
+                problems,
+                owner=option.owner if name in (option.default or ()) else "",
+            )
             for name, part in value.items()
             for dotted in [f"{where}.{name}"]
         }
@@ -284,7 +305,9 @@ def _coerce_part(option: Option, value: Any, where: str, problems: list[str]) ->
         problems.append(f"{where}: expected the name of a {interface.kind} or a table of its options, got {value!r}")
         return None
     default = option.default if isinstance(option.default, str) else None
-    return make(interface, {"use": default, **value}, where, problems, option.slot or {})
+    data = {"use": default, **value}
+    owner = option.owner if data["use"] == default else ""
+    return make(interface, data, where, problems, option.slot or {}, owner)
 
 
 def make(
@@ -293,12 +316,14 @@ def make(
     where: str,
     problems: list[str],
     preferred: Mapping[str, Any] = {},
+    owner: str = "",
 ) -> Any:
     """Build a component from `{"use": NAME, option: value, ...}`, adding a line to `problems` for each mistake.
 
     Args:
         interface: what it must be an instance of; one without a kind is built as it is and takes no `use`.
         where: dotted path of the component, for messages.
+        owner: the package that chose the component by default, if it was not the user.
         preferred: options the slot prefers, used where the component has them and `data` does not say otherwise.
     """
     data = dict(data)
@@ -309,12 +334,17 @@ def make(
             problems.append(f"{where}: expected the name of a {interface.kind}")
             return None
         try:
-            cls, use, argument = resolver(interface.kind, use)
+            cls, use, argument = resolver(interface.kind, use, owner)
         except (PluginError, ConfigError) as error:
             problems.append(f"{where}: {error}")
             return None
         if not (isinstance(cls, type) and issubclass(cls, interface)):
             problems.append(f"{where}: {use} is no {interface.__name__}")
+            return None
+        if missing := [name for name in interface.must_define if getattr(cls, name) is getattr(interface, name)]:
+            problems.append(
+                f"{where}: {use} must define {' and '.join(missing)}, as sslx.api.{interface.__name__} says"
+            )
             return None
         if argument is not None:
             required = [name for name, field in options_of(cls).items() if field.default is attrs.NOTHING]
@@ -325,7 +355,7 @@ def make(
     known = options_of(cls)
     for name in sorted(data.keys() - known.keys()):
         dotted = f"{where}.{name}".lstrip(".")
-        problems.append(f"{dotted}: {use or cls.__name__} has no option {name!r}{nearest(name, known)}")
+        problems.append(f"{dotted}: {use or cls.__name__} has no option {name!r}{_advice(name, known)}")
     values = {name: value for name, value in preferred.items() if name in known} | data
     arguments = {}
     for name, field in known.items():
@@ -346,6 +376,15 @@ def make(
     if use is not None:
         component.__dict__["_use"] = use
     return component
+
+
+def _advice(name: str, known: Mapping[str, Option]) -> str:
+    """The nearest option, or the group that has one of this name."""
+    for group, option in known.items():
+        interface = interface_of(option.type)
+        if interface is not None and not interface.kind and name in options_of(interface):
+            return f" (did you mean '{group}.{name}'?)"
+    return nearest(name, known)
 
 
 def _convert(value: Any, instance: Any, field: attrs.Attribute[Any]) -> Any:

@@ -27,6 +27,7 @@ class Use(enum.IntEnum):
     STEP = 4
     SUBSET = 5
     EVALUATION = 6
+    DATA = 7
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:

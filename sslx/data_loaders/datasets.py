@@ -1,4 +1,4 @@
-"""Datasets: scikit-learn's digits, which need no download, and those that torchvision reads."""
+"""The small grey datasets: scikit-learn's digits, which need no download, MNIST and Fashion-MNIST."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from sslx.api import DataError, Dataset, Split, Use, permutation
+from sslx.api import Dataset, Split
+from sslx.data_loaders.downloads import agreeing, obtain, reading
+from sslx.data_loaders.splitting import halve
 
 
 class Digits(Dataset):
@@ -31,12 +33,7 @@ class Digits(Dataset):
         pixels, digits = load_digits(return_X_y=True)
         images = (torch.from_numpy(pixels) * 255 / 16).round().to(torch.uint8).reshape(-1, 1, 8, 8)
         labels = torch.from_numpy(digits).long()
-        order = permutation(len(labels), Use.SUBSET, 0)
-        by_class = order[labels[order].argsort(stable=True)]
-        test = torch.zeros(len(labels), dtype=torch.bool)
-        test[by_class[::5]] = True
-        whole = Split(images, labels)
-        return whole.take(~test), whole.take(test)
+        return halve(Split(images, labels))
 
 
 class MNIST(Dataset):
@@ -51,34 +48,16 @@ class MNIST(Dataset):
 
         source = getattr(datasets, self.source)
         raw = Path(folder, self.source, "raw")
-        if not all((raw / Path(name).stem).is_file() for name, _ in source.resources):
-            if offline:
-                raise DataError(
-                    f"{self.source} is not in {raw}: choose another folder with --data-dir or SSLX_DATA, "
-                    "or leave out --offline to download it"
-                )
-            self._download(source, folder)
+        files = [raw / Path(name).stem for name, _ in source.resources]
+        obtain(self.source, raw, files, lambda: source(folder, download=True), offline)
         return self._read(source, folder, train=True), self._read(source, folder, train=False)
-
-    def _download(self, source: Callable[..., Any], folder: Path) -> None:
-        try:
-            source(folder, download=True)
-        except Exception as error:  # no network, a mirror that is gone, a wrong checksum, a folder that is read-only
-            raise DataError(
-                f"{self.source} could not be downloaded to {folder} ({' '.join(str(error).split())}); "
-                "--data-dir or SSLX_DATA choose a folder that has it"
-            ) from error
 
     def _read(self, source: Callable[..., Any], folder: Path, train: bool) -> Split:
         files = Path(folder, self.source, "raw", "train-*" if train else "t10k-*")
-        try:
+        with reading(files):
             half = source(folder, train=train)
-        except Exception as error:  # torchvision has as many kinds as there are ways to damage a file
-            raise DataError(f"{files} cannot be read: delete these files to download them again") from error
-        images, labels = half.data, half.targets
-        if len(images) != len(labels):
-            raise DataError(f"{files} contradict each other: {len(images)} images, {len(labels)} labels")
-        return Split(images[:, None], labels)
+        agreeing(files, len(half.data), len(half.targets))
+        return Split(half.data[:, None], half.targets)
 
 
 class FashionMNIST(MNIST):

@@ -86,11 +86,17 @@ class Registry:
                     found.setdefault(record.name, []).append(Provider(record, plugin))
         return found
 
-    def find(self, kind: str, name: str) -> Provider:
-        """The one component called `name`, or `distribution/name` where several are. Raises PluginError."""
+    def find(self, kind: str, name: str, owner: str = "") -> Provider:
+        """The one component called `name`, or `distribution/name` where several are. Raises PluginError.
+
+        Args:
+            owner: a package whose own component is meant, if several are called `name`.
+        """
         distribution, _, short = name.rpartition("/")
         providers = self.providers(kind)
         matching = [p for p in providers.get(short, []) if distribution in ("", p.plugin.distribution)]
+        if len(matching) > 1 and owner:
+            matching = [p for p in matching if p.record.target.startswith(f"{owner}.")] or matching
         if len(matching) == 1:
             return matching[0]
         if matching:
@@ -103,7 +109,7 @@ class Registry:
             hint = "; no plugin is installed, not even sslx's own: run `pip install .`"
         raise PluginError(f"there is no {kind} {name!r}{nearest(short, providers)}{hint}")
 
-    def resolve(self, kind: str, reference: str) -> options.Resolved:
+    def resolve(self, kind: str, reference: str, owner: str = "") -> options.Resolved:
         """The class for `name`, `name:argument`, `distribution/name`, `./file.py:Class` or `package.module:Class`."""
         name, _, argument = reference.partition(":")
         if name.endswith(".py") and argument:
@@ -113,7 +119,7 @@ class Registry:
             return options.Resolved(_attribute(_import(name, reference), argument, reference), reference)
         if name.endswith(".py"):
             raise PluginError(f"{reference}: say which class, as {reference}:MyMethod")
-        provider = self.find(kind, name)
+        provider = self.find(kind, name, owner)
         module, _, attribute = provider.record.target.partition(":")
         owner = f"{provider.plugin.distribution} {provider.plugin.version}: {kind} {name!r}"
         return options.Resolved(_attribute(_import(module, owner), attribute, owner), name, argument or None)
@@ -177,8 +183,8 @@ def _attribute(module: types.ModuleType, name: str, owner: str) -> type:
         value: type = getattr(module, name)
         return value
     except AttributeError:
-        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-        raise PluginError(f"{owner}: {module.__name__} has no {name!r}{nearest(name, classes)}") from None
+        classes = [k for k, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
+        raise PluginError(f"{owner}: there is no {name!r} in it{nearest(name, classes)}") from None
 
 
 def _load_file(path: Path) -> types.ModuleType:
@@ -216,10 +222,10 @@ def registry() -> Registry:
     return Registry(_installed())
 
 
-def resolve(kind: str, reference: str) -> options.Resolved:
+def resolve(kind: str, reference: str, owner: str = "") -> options.Resolved:
     """`Registry.resolve` of this environment's registry."""
     try:
-        return registry().resolve(kind, reference)
+        return registry().resolve(kind, reference, owner)
     except RecursionError as error:
         raise PluginError(f"{reference}: endless recursion while it was imported") from error
 
@@ -235,7 +241,7 @@ def provenance(kind: str, use: str) -> Mapping[str, Any]:
         return {"kind": kind, "name": use, "file": name, "sha256": digest, "api": hookspecs.API}
     if attribute and "." in name:
         return {"kind": kind, "name": use, "target": use, "api": hookspecs.API}
-    provider = registry().find(kind, name)
+    provider = registry().find(kind, name, "sslx")
     plugin = provider.plugin
     return {
         "kind": kind,

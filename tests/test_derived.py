@@ -1,0 +1,116 @@
+"""Generated datasets are what they say, and the same every time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sslx.api import ConfigError, Split
+from sslx.data_loaders.derived import restyle, style, sums
+from sslx.data_loaders.points import Circles, Moons, Noise
+
+
+@pytest.fixture
+def digits() -> Split:
+    """5000 images of one pixel pair that tell their position, 500 of each digit."""
+    n = torch.arange(5000)
+    images = torch.stack([n // 256, n % 256], dim=1).to(torch.uint8).reshape(-1, 1, 1, 2)
+    return Split(images, n % 10)
+
+
+def test_the_third_digit_is_the_sum_and_no_image_is_used_twice(digits: Split) -> None:
+    triples = sums(digits, 1000, 0, "triples")
+    assert triples.images.shape == (1000, 3, 1, 2)
+    used = (triples.images.long() * torch.tensor([256, 1])).sum(dim=(2, 3))  # (n, 3) positions
+    assert used.unique().numel() == 3000
+    a, b, c = (used % 10).unbind(dim=1)
+    assert torch.equal(a + b, c) and triples.labels is not None and torch.equal(c, triples.labels)
+    assert all(torch.equal(triples.factors[name], values) for name, values in {"a": a, "b": b, "c": c}.items())
+
+
+def test_the_55_pairs_are_equally_likely(digits: Split) -> None:
+    factors = sums(digits, 1200, 0, "triples").factors
+    counts = (factors["a"] * 10 + factors["b"]).bincount(minlength=100)
+    assert (counts > 0).sum() == 55
+    observed = counts[counts > 0].float()
+    assert ((observed - 1200 / 55) ** 2 / (1200 / 55)).sum() < 91.9  # chi-squared, 54 degrees of freedom, p = 0.001
+
+
+def test_too_many_triples_are_refused(digits: Split) -> None:
+    with pytest.raises(ConfigError, match=r"dataset.triples: 5000 need \d+ images of a 0, and there are 500"):
+        sums(digits, 5000, 0, "triples")
+
+
+def test_the_same_triples_come_every_time(digits: Split) -> None:
+    first, second, other = sums(digits, 100, 0, ""), sums(digits, 100, 0, ""), sums(digits, 100, 1, "")
+    assert torch.equal(first.images, second.images) and not torch.equal(first.images, other.images)
+
+
+def blob(x: int, y: int) -> torch.Tensor:
+    """A black image of 28x28 with a square of 4 pixels about (x, y)."""
+    image = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    image[:, :, y - 2 : y + 2, x - 2 : x + 2] = 200
+    return image
+
+
+def centre(image: torch.Tensor) -> tuple[float, float]:
+    """Centre of mass from the middle of the image, to the right and down."""
+    weight = image[0, 0].double() / image.sum()
+    place = torch.arange(28) - 13.5
+    return float((weight.sum(dim=0) * place).sum()), float((weight.sum(dim=1) * place).sum())
+
+
+@pytest.mark.parametrize(("rotation", "dx", "dy"), [(0, 0, 0), (0, 3, -2), (90, 0, 0), (30, 0, 0), (-45, 4, 1.5)])
+def test_a_style_does_what_its_factors_say(rotation: float, dx: float, dy: float) -> None:
+    one = torch.ones(1)
+    x, y = centre(restyle(blob(20, 14), rotation * one, dx * one, dy * one, one))
+    radius, angle = 0.75 * 6, math.radians(rotation)  # the blob is 6 pixels right of the middle
+    assert x == pytest.approx(radius * math.cos(angle) + dx, abs=0.15)
+    assert y == pytest.approx(-radius * math.sin(angle) + dy, abs=0.15)  # counterclockwise is up
+
+
+def test_brightness_is_a_factor_of_every_pixel() -> None:
+    zero, one = torch.zeros(1), torch.ones(1)
+    image = torch.full((1, 1, 28, 28), 200, dtype=torch.uint8)
+    assert restyle(image, zero, zero, zero, 0.5 * one)[0, 0, 14, 14] == 100
+    assert restyle(image, zero, zero, zero, one)[0, 0, 0, 0] == 0  # shrunk, on black
+
+
+def test_styles_are_drawn_from_their_ranges() -> None:
+    split = style(Split(torch.zeros(3000, 1, 28, 28, dtype=torch.uint8)), 0)
+    ranges = {"rotation": (-45, 45), "dx": (-4, 4), "dy": (-4, 4), "brightness": (0.4, 1)}
+    for name, (low, high) in ranges.items():
+        values = (split.factors[name].sort().values - low) / (high - low)
+        uniform = (torch.arange(3000) + 0.5) / 3000
+        assert (values - uniform).abs().max() < 1.95 / math.sqrt(3000)  # Kolmogorov and Smirnov, p = 0.001
+    together = torch.corrcoef(torch.stack(list(split.factors.values())))
+    assert (together - torch.eye(4)).abs().max() < 0.07
+
+
+@pytest.mark.parametrize("dataset", [Moons(samples=500), Circles(samples=500)])
+def test_points_are_floats_in_two_classes(dataset: Moons | Circles, tmp_path: Path) -> None:
+    train, test = dataset.load(tmp_path, offline=True)
+    assert train.images.shape == (500, 2, 1, 1) and train.images.dtype == torch.float32 and len(test) == 100
+    assert train.labels is not None and train.labels.bincount().tolist() == [250, 250]
+    assert not torch.equal(train.images[:100], test.images)
+    assert torch.equal(dataset.load(tmp_path, offline=True)[0].images, train.images)
+
+
+def test_noise_has_its_scale_and_is_of_each_view_alone() -> None:
+    points, index = torch.zeros(2000, 2, 1, 1), torch.arange(2000)
+    x = Noise(count=3, scale=0.1)(points, index, seed=1, epoch=2).x
+    assert x.shape == (2000, 3, 2, 1, 1) and abs(x.std() - 0.1) < 0.003 and abs(x.mean()) < 0.003
+    assert (torch.corrcoef(x.flatten(1).T) - torch.eye(6)).abs().max() < 0.08
+    again = Noise(count=3, scale=0.1)(points[:5], index[:5], seed=1, epoch=2).x
+    assert torch.equal(again, x[:5]) and not torch.equal(x, Noise(count=3)(points, index, seed=1, epoch=3).x)
+
+
+def test_a_method_trains_on_points_and_they_are_evaluated_as_they_are(tiny_run: Callable[..., Any]) -> None:
+    run = tiny_run("vae", "points", dataset={"use": "circles", "noise": 0.01})
+    assert run.config.views.__class__ is Noise
+    assert run.results["untrained"]["knn"]["scores"]["knn"] > 0.9

@@ -1,0 +1,227 @@
+"""The FFCV loader brings what the memory loader brings, from real `.beton` files, and cleans up after FFCV."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sslx.api import ConfigError, DataError, Split
+from sslx.data_loaders import beton
+from sslx.data_loaders.ffcv import FFCV
+from sslx.data_loaders.memory import Memory
+from tests.conftest import digest
+
+if importlib.util.find_spec("ffcv") is None:  # not imported: it would take the threads of the other tests
+    pytest.skip("FFCV is not installed: pip install 'sslx[ffcv]'", allow_module_level=True)
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """More than the one that FFCV leaves."""
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+def gradients(n: int, channels: int = 3, size: int = 16) -> Split:
+    """Smooth images, no two alike."""
+    ramp = torch.linspace(0, 1, size)
+    start = torch.linspace(0, 100, n)[:, None, None, None]
+    slope = torch.linspace(20, 150, channels)[None, :, None, None]
+    return Split((start + slope * (ramp[:, None] + ramp) / 2).round().to(torch.uint8))
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Callable[..., FFCV]:
+    def open(split: Split, **options: Any) -> FFCV:
+        loader = FFCV(cache=tmp_path / "cache", **options)
+        loader.open(split, CPU)
+        return loader
+
+    return open
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_raw_images_are_those_of_the_memory_loader_in_its_order(opened: Callable[..., FFCV], channels: int) -> None:
+    split, memory = gradients(50, channels), Memory()
+    memory.open(split, CPU)
+    loader = opened(split)
+    order = torch.randperm(50)
+    for indices in ([*order.split(8)], [order[:3], order[:3], order[7:8], order]):  # any sizes, one more than once
+        expected, found = list(memory.batches(indices)), list(loader.batches(indices))  # kept: not overwritten
+        assert len(found) == len(expected) and all(map(torch.equal, found, expected))
+        assert all(batch.is_contiguous() and batch.dtype == torch.uint8 for batch in found)
+
+
+def test_an_epoch_can_be_entered_at_any_batch(opened: Callable[..., FFCV]) -> None:
+    split = gradients(50)
+    loader, indices = opened(split), list(torch.randperm(50).split(8))
+    for done in (0, 3, 6):
+        found = torch.cat(list(loader.batches(indices[done:])))
+        assert torch.equal(found, split.images[torch.cat(indices[done:])])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_images_are_nearly_the_same(opened: Callable[..., FFCV], channels: int) -> None:
+    split = gradients(20, channels)
+    (found,) = opened(split, storage="jpeg").batches([torch.arange(20)])
+    assert found.shape == split.images.shape and found.is_contiguous()
+    error = (found.float() - split.images.float()).abs()
+    assert 0 < error.mean() < 3 and error.max() < 20
+
+
+def test_a_run_with_either_loader_ends_with_the_same_weights(tiny_run: Callable[..., Any], tmp_path: Path) -> None:
+    loaders = {"memory": "memory", "ffcv": {"use": "ffcv", "cache": str(tmp_path / "cache")}}
+    runs = [tiny_run("simvae", name, loader=loader) for name, loader in loaders.items()]
+    assert digest(runs[0].path) == digest(runs[1].path)
+
+
+def test_a_run_of_two_processes_converts_once_and_ends_with_the_same_weights(
+    sslx_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    options = "-p simclr -s encoder.hidden=8 -s projector=8 --epochs 1 --subset 64 --batch-size 16 -e knn --devices 2"
+    for name in ("memory", "ffcv"):
+        extra = [f"loader={name}"] + (["loader.cache=cache"] if name == "ffcv" else [])
+        settings = [word for setting in extra for word in ("-s", setting)]
+        done = sslx_command("run", *options.split(), *settings, "--device", "cpu", "-o", name)
+        assert done.returncode == 0, done.stderr
+    assert done.stderr.count("converted 64 images") == 1
+    assert digest(tmp_path / "memory") == digest(tmp_path / "ffcv")
+
+
+def test_leaving_epochs_early_leaks_neither_thread_nor_memory(opened: Callable[..., FFCV]) -> None:
+    split = gradients(400, size=32)
+    loader, indices = opened(split), list(torch.arange(400).split(50))
+    before = threading.active_count()
+
+    def leave_early(times: int) -> None:
+        for i in range(times):
+            for _ in first(loader.batches(indices), 1 + i % 4):
+                pass
+
+    leave_early(10)
+    import psutil  # comes with FFCV
+
+    process = psutil.Process()
+    memory = process.memory_info().rss
+    leave_early(60)
+    assert threading.active_count() == before
+    # FFCV's buffers for one epoch are 5 batches of 50 images, 0.8 MB: those of 60 would be 46 MB.
+    assert process.memory_info().rss - memory < 20e6
+
+
+def first(batches: Iterator[torch.Tensor], n: int) -> Iterator[torch.Tensor]:
+    """n batches, then leave, without waiting for the garbage collector to close the iterator."""
+    for batch, _ in zip(batches, range(n), strict=False):
+        yield batch
+
+
+def test_an_iterator_that_is_still_held_is_closed_when_the_next_epoch_begins(opened: Callable[..., FFCV]) -> None:
+    split = gradients(400)
+    loader, indices = opened(split), list(torch.arange(400).split(10))
+    before, held = threading.active_count(), []
+    for _ in range(5):
+        held.append(loader.batches(indices))
+        next(held[-1])
+        assert threading.active_count() <= before + 1
+    assert torch.equal(torch.cat(list(loader.batches(indices))), split.images)
+    assert threading.active_count() == before
+
+
+def test_torch_and_numba_keep_their_threads(opened: Callable[..., FFCV]) -> None:
+    import numba
+
+    split = gradients(64)
+    threads = torch.get_num_threads(), numba.get_num_threads()
+    loader = opened(split, threads=1)
+    assert threads[0] == 2 and (torch.get_num_threads(), numba.get_num_threads()) == threads
+    for _ in range(2):
+        for _ in loader.batches(list(torch.arange(64).split(8))):
+            assert (torch.get_num_threads(), numba.get_num_threads()) == threads
+        assert (torch.get_num_threads(), numba.get_num_threads()) == threads
+
+
+def test_importing_ffcv_leaves_the_threads_alone(in_python: Callable[[str], str]) -> None:
+    code = (
+        "import torch; torch.set_num_threads(2); from sslx.data_loaders import beton; beton.require(); "
+        "import numba, sys; print(torch.get_num_threads(), numba.get_num_threads() > 0, 'ffcv' in sys.modules)"
+    )
+    assert in_python(code) == "2 True True"
+
+
+def test_a_set_is_converted_once_and_said(
+    opened: Callable[..., FFCV], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened(gradients(20))
+    assert "loader ffcv: converted 20 images to" in capsys.readouterr().err
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*.beton")}
+    opened(gradients(20))
+    assert capsys.readouterr().err == ""
+    opened(gradients(21))  # another set
+    assert len(files) == 1 and len(list((tmp_path / "cache").glob("*.beton"))) == 2
+    assert all(path.stat().st_mtime_ns == time for path, time in files.items())
+
+
+def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ffcv import writer
+
+    encode = writer.handle_sample
+
+    def full(sample: Any, i: int, *arguments: Any) -> None:
+        if i == 7:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        encode(sample, i, *arguments)
+
+    monkeypatch.setattr(writer, "handle_sample", full)
+    with pytest.raises(DataError, match=r"x.beton cannot be written: No space left"):
+        beton.write(gradients(10).images, tmp_path / "sets" / "x.beton", "raw", 95)
+    assert not list((tmp_path / "sets").iterdir())
+
+
+def test_a_converted_file_serves_a_run(command: Callable[..., Any], tmp_path: Path) -> None:
+    code, out, errors = command("data", "convert", "digits", "--to", "digits.beton")
+    assert code == 0 and "digits.beton: 1437 images" in out, errors
+    settings = ["-s", "loader=ffcv", "-s", f"loader.file={tmp_path / 'digits.beton'}", "-s", "encoder.hidden=8"]
+    code, _, errors = command("run", "-p", "simclr", "--epochs", "1", *settings, "-e", "knn", "--device", "cpu")
+    assert code == 0 and "converted" not in errors, errors
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    beton.write(gradients(20).images, tmp_path / "x.beton", "raw", 95)
+    return tmp_path / "x.beton"
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (gradients(21), r"images of shape \(20, 3, 16, 16\), the training set \(21, 3, 16, 16\)"),
+        (gradients(20, channels=1), r"images of shape \(20, 3, 16, 16\), the training set \(20, 1, 16, 16\)"),
+        (Split(255 - gradients(20).images), "has other images than the training set"),
+    ],
+)
+def test_a_file_of_another_set_is_refused(file: Path, split: Split, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        FFCV(file=file).open(split, CPU)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:100], lambda b: b"no beton" * 500])
+def test_a_damaged_file_is_one_line_that_names_it(file: Path, damage: Callable[[bytes], bytes]) -> None:
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(DataError, match=r"x.beton is no .beton file that `sslx data convert` wrote") as error:
+        FFCV(file=file).open(gradients(20), CPU)
+    assert "\n" not in str(error.value)
+
+
+def test_points_are_refused(opened: Callable[..., FFCV]) -> None:
+    with pytest.raises(ConfigError, match="this dataset has floats; use the memory loader"):
+        opened(Split(torch.zeros(5, 2, 1, 1)))
