@@ -37,3 +37,9 @@ def __getattr__(name: str) -> Any:
         if name in public.__all__:
             return getattr(public, name)
     raise AttributeError(f"sslx.api has no {name!r}")
+
+
+def __dir__() -> list[str]:
+    from sslx.core import public
+
+    return sorted({*globals(), *public.__all__} - {"Any", "TYPE_CHECKING", "annotations", "sslx"})

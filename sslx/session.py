@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
 
 import sslx.api  # noqa: F401  puts the registry in its place
 from sslx.core import checkpoint, signals
@@ -92,7 +93,7 @@ def run(
     plugin: str | None = None,
     *,
     config: Mapping[str, Any] | None = None,
-    evaluators: Sequence[str] | None = None,
+    evaluators: Sequence[str] | str | None = None,
     out: Path | str | None = None,
     device: str = "auto",
     data_dir: Path | str | None = None,
@@ -106,7 +107,7 @@ def run(
     Args:
         plugin: name of the method.
         config: the content of a config.toml, over which the other arguments go.
-        evaluators: names of the evaluators.
+        evaluators: names of the evaluators, a list or with commas.
         out: folder of the run; by default the next free `runs/DATASET-METHOD-N`.
         options: sections and options of a config: `method`, `dataset`, `views`, `loader`, `train`, `seed`, `subset`.
 
@@ -114,6 +115,8 @@ def run(
         ConfigError: something in the config is wrong, one line for each mistake.
     """
     method = {"method": {"use": plugin}} if plugin is not None else {}
+    if isinstance(evaluators, str):
+        evaluators = [name.strip() for name in evaluators.split(",")]
     resolved = configure(config or {}, method, options, evaluators=evaluators)
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
     launch = Launch(device, 1, folder.resolve(), offline)
@@ -130,7 +133,7 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
         return _execute(Run(RunFolder(folder), config), data, runtime)
 
 
-def resume(path: Path, launch: Launch | None = None) -> Run:
+def resume(path: Path | str, launch: Launch | None = None) -> Run:
     """Go on with a run from its last whole checkpoint, bit for bit on a CPU. A finished run is left as it is.
 
     Args:
@@ -145,10 +148,16 @@ def resume(path: Path, launch: Launch | None = None) -> Run:
         return _execute(run, load_data(run.config, launch, runtime), runtime)
 
 
-def open_run(path: Path) -> Run:
+def open_run(path: Path | str) -> Run:
     """An existing run. Raises ConfigError if there is none, or if its config does not fit what is installed."""
-    folder = RunFolder.open(path)
-    return Run(folder, configure(folder.config()))
+    folder = RunFolder.open(Path(path))
+    try:
+        return Run(folder, configure(folder.config()))
+    except ConfigError as error:
+        used = (folder.read("run.json") or {}).get("components", [])
+        others = {f"{c['distribution']} {c['version']}" for c in used if c.get("distribution", "sslx") != "sslx"}
+        made = [f"{path} was made with {', '.join(sorted(others))}"] if others else []
+        raise ConfigError([*error.problems, *made]) from error
 
 
 def recorded_launch(run: Run) -> Launch:
@@ -170,7 +179,9 @@ def evaluate_run(path: Path, evaluators: Mapping[str, Any], launch: Launch | Non
             runtime = Runtime.start(launch.device)
             data = load_data(run.config, launch, runtime)
             method = run.method().to(runtime.device)
+            kept = run.folder.keep_results()
             report = _evaluate(Run(run.folder, config), method, data, runtime, previous=run.results)
+            print(f"the results before are in {kept}", file=sys.stderr)
             registry().call("sslx_evaluated", run=run, report=report)
     finally:
         run.folder.unlock()
@@ -195,16 +206,32 @@ def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> tuple[Spli
     """Training and test split; the main process first, so that a download happens once."""
     if not runtime.main:
         runtime.barrier()
-    train, test = config.dataset.load(launch.data_dir, launch.offline)
+    halves = config.dataset.load(launch.data_dir, launch.offline)
     if runtime.main:
         runtime.barrier()
+    train, test = _whole(halves, label(config.dataset))
     if config.subset is not None:
         if config.subset > len(train):
             raise ConfigError(f"subset: expected at most {len(train)}, the images there are, got {config.subset}")
         order = permutation(len(train), Use.SUBSET, config.seed)
         train = train.take(order[: config.subset].sort().values)
-    if len(train) == 0 or len(test) == 0:
-        raise DataError(f"{reference(config.dataset)}: {len(train)} training and {len(test)} test images")
+    return train, test
+
+
+def _whole(halves: Any, name: str) -> tuple[Split, Split]:
+    """What a dataset loaded, if it is what one may load. Raises DataError."""
+    if not (isinstance(halves, tuple) and len(halves) == 2 and all(isinstance(half, Split) for half in halves)):
+        raise DataError(f"dataset {name}: load must return a training and a test Split")
+    for half, which in zip(halves, ("training", "test"), strict=True):
+        images, labels = half.images, half.labels
+        if images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32) or len(images) == 0:
+            found = f"{tuple(images.shape)} {str(images.dtype).removeprefix('torch.')}"
+            raise DataError(f"dataset {name}: expected {which} images as (n, C, H, W) uint8 or float32, got {found}")
+        if labels is not None and len(labels) != len(images):
+            raise DataError(f"dataset {name}: {len(images)} {which} images, but {len(labels)} labels")
+    train, test = halves
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise DataError(f"dataset {name}: training and test images differ in shape")
     return train, test
 
 

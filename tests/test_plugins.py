@@ -94,6 +94,7 @@ def test_broken_plugins_are_listed_with_their_reasons_and_break_nothing(install:
     listed = sslx_command("plugins", "list", path=site)
     assert listed.returncode == 0 and "Traceback" not in listed.stderr
     lines = {line.split()[1]: line for line in listed.stdout.splitlines() if line.count("  ")}
+    assert "No module named" in sslx_command("plugins", "show", "sslx-raises", path=site).stdout
     for name, (_, reason) in BROKEN.items():
         assert "broken" in lines[name] and reason in lines[name]
     assert "incompatible" in lines["sslx-old"] and "plugin API 0, this is API 1" in lines["sslx-old"]
@@ -192,3 +193,30 @@ def test_a_wrong_file_plugin_is_one_line(reference: str, message: str, command: 
     (tmp_path / "raises.py").write_text("1 / 0")
     code, _, errors = command("run", "-p", reference)
     assert code == 2 and message in errors and len(errors.splitlines()) == 1
+
+
+def test_the_defaults_of_a_component_are_of_its_own_package(install: Install, sslx_command: Any) -> None:
+    code = "from sslx.api import hookimpl, prior\n\n@hookimpl\ndef sslx_components():\n"
+    site = install("sslx-foo", code + "    yield prior('shared-mean', 'sslx_foo_code:Mine')")
+    done = sslx_command("run", "-p", "simvae", "--epochs", "1", "--subset", "64", "-e", "linear", path=site)
+    assert done.returncode == 0, done.stderr
+    asked = sslx_command("run", "-p", "vae", "--set", "prior=shared-mean", path=site)
+    assert asked.returncode == 2 and "write sslx/shared-mean or sslx-foo/shared-mean" in asked.stderr
+
+
+def test_a_failing_evaluator_does_not_lose_the_scores_of_the_others(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from sslx.api import Evaluator\nclass Boom(Evaluator):\n    def evaluate(self, evaluation): raise ValueError('boom')"
+    )
+    code, output, errors = command("run", "-p", "random", "--subset", "64", "-e", "./bad.py:Boom,linear", "-o", "run")
+    assert code == 1 and "linear: logistic regression" in output and "failed, ValueError: boom" in output
+    assert "tries again" in errors and "Traceback" not in errors
+
+
+def test_another_evaluation_keeps_the_results_before_it(tiny_run: Any, command: Any) -> None:
+    run = tiny_run("random", "run")
+    before = (run.path / "results.json").read_text()
+    code, output, errors = command("eval", str(run.path), "-e", "linear")
+    assert code == 0 and "linear" in output and "results-1.json" in errors
+    assert (run.path / "results-1.json").read_text() == before
+    assert set(run.results["trained"]) == {"knn", "linear"}

@@ -156,6 +156,18 @@ def test_several_threads_and_forked_processes_can_make_views_at_once() -> None:
     assert all(torch.equal(x, expected) for x in made)
 
 
+def test_memory_is_used_again_only_when_nobody_holds_the_views() -> None:
+    batch = images(16)
+    held = [views_of(batch, epoch=epoch, **EVERYTHING).x[3:, 1] for epoch in range(8)]  # a part holds the whole
+    copies = [x.clone() for x in held]
+    views_of(batch, epoch=9, **EVERYTHING)
+    assert all(torch.equal(x, copy) for x, copy in zip(held, copies, strict=True))
+    assert len({x.untyped_storage().data_ptr() for x in held}) == 8
+    del held, copies
+    addresses = {views_of(batch, epoch=epoch, **EVERYTHING).x.data_ptr() for epoch in range(8)}
+    assert len(addresses) <= 2
+
+
 def test_noise_is_normal_and_independent() -> None:
     """1.2 million numbers: Kolmogorov-Smirnov, the tails, and correlations between pixels and between views."""
     grey = torch.full((100, 3, 32, 32), 128).byte()

@@ -53,10 +53,20 @@ def list_command() -> None:
 @click.argument("name")
 @click.option("--kind", type=click.Choice(KINDS), help="if several kinds have a component of this name")
 def show_command(name: str, kind: str | None) -> None:
-    """The options of component NAME, with their types, defaults and help."""
+    """The options of component NAME, with their types, defaults and help; or what plugin NAME provides."""
     found = registry()
     short = name.rpartition("/")[2].partition(":")[0]
     kinds = [k for k in KINDS if short in found.providers(k) and kind in (None, k)]
+    if not kinds and (plugins := [p for p in found.plugins if name in (p.name, p.distribution)]):
+        for plugin in plugins:
+            click.echo(
+                f"plugin {plugin.name} of {plugin.distribution} {plugin.version}: {plugin.status} {plugin.reason}"
+            )
+            for line in (
+                _columns([(f"  {r.kind}", r.name, r.summary) for r in plugin.records]) if plugin.records else ()
+            ):
+                click.echo(line)
+        return
     if not kinds:
         known = {n for k in KINDS if kind in (None, k) for n in found.providers(k)}
         raise ConfigError(f"there is no {kind or 'component'} {name!r}{nearest(short, known)}")

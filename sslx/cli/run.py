@@ -12,7 +12,7 @@ import click
 
 from sslx import report, session
 from sslx.core.config import EVALUATORS, SECTIONS, configure, merge
-from sslx.core.errors import ConfigError
+from sslx.core.errors import ConfigError, SslxError
 from sslx.core.launch import relaunch
 from sslx.core.options import Text
 from sslx.core.toml import read
@@ -57,10 +57,16 @@ def run_command(
     `sslx plugins show METHOD` lists what `--set` can set.
     """
     launch = _launch(flags)
+    if config is not None and config.is_dir():
+        config = config / "config.toml"
     base, set_here = read(config) if config else {}, _settings(settings)
-    evaluators = flags["evaluators"].split(",") if flags["evaluators"] else list(base.get("evaluators", EVALUATORS))
+    if isinstance(named := set_here.get("evaluators"), str):
+        set_here["evaluators"] = dict.fromkeys(_names(named), {})
+    evaluators = list(base.get("evaluators", EVALUATORS)) if named is None else []
+    if flags["evaluators"] is not None:
+        evaluators = _names(flags["evaluators"])
     evaluators += [name for name in set_here.get("evaluators", {}) if name not in evaluators]
-    names = plugin.split(",") if plugin else [None]
+    names = _names(plugin) if plugin else [None]
     if plugin is None and "method" not in base:
         raise ConfigError("--plugin: expected the name of a method; `sslx plugins list` shows them")
     layers = [base, _flags(flags), set_here]
@@ -101,7 +107,9 @@ def resume_command(path: Path, **flags: Any) -> None:
 @_launch_options
 def eval_command(path: Path, evaluators: str, settings: Sequence[str], **flags: Any) -> None:
     """Evaluate a finished run with other evaluators."""
-    chosen = merge({name: {} for name in evaluators.split(",")}, nested(settings))
+    chosen = merge(dict.fromkeys(_names(evaluators), {}), options := nested(settings))
+    if others := sorted(set(options) - set(_names(evaluators))):
+        raise ConfigError(f"--set {others[0]}: expected one of the evaluators that are named, {evaluators}")
     _print([session.evaluate_run(path, chosen, _launch(flags, session.recorded_launch(session.open_run(path))))])
 
 
@@ -136,6 +144,14 @@ def _launch(flags: dict[str, Any], base: session.Launch | None = None) -> sessio
     )
 
 
+def _names(text: str) -> list[str]:
+    """Names with commas between them. Raises ConfigError if one is there twice."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"{text}: {twice[0]} is named twice")
+    return names
+
+
 def _flags(flags: dict[str, Any]) -> dict[str, Any]:
     """The flags as a layer of the config."""
     train = {name: flags[name] for name in ("epochs", "batch_size", "lr", "cpu_seconds", "precision") if flags[name]}
@@ -149,9 +165,9 @@ def _flags(flags: dict[str, Any]) -> dict[str, Any]:
 
 def _settings(settings: Sequence[str]) -> dict[str, Any]:
     """`--set` as a layer of the config: a key is the method's unless it begins with a section."""
-    nested = nested(settings)
-    sections = {name: value for name, value in nested.items() if name in (*SECTIONS, "method")}
-    method = {name: value for name, value in nested.items() if name not in sections}
+    given = nested(settings)
+    sections = {name: value for name, value in given.items() if name in (*SECTIONS, "method")}
+    method = {name: value for name, value in given.items() if name not in sections}
     return merge(sections, {"method": method} if method else {})
 
 
@@ -183,3 +199,5 @@ def _overlay(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 def _print(runs: Sequence[session.Run]) -> None:
     if os.environ.get("RANK", "0") == "0":
         report.show(runs)
+    if failed := report.failures(runs):
+        raise SslxError("\n".join(failed))

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
+from sslx.core.errors import ConfigError
+
 
 class Delta(Distribution):
     """All mass at one point: what a deterministic encoder returns. Batch (B,), event (D,).
@@ -25,6 +27,9 @@ class Delta(Distribution):
     @property
     def mean(self) -> Tensor:
         return self.point
+
+    def entropy(self) -> Tensor:
+        raise ConfigError("a deterministic posterior has no entropy to maximise; expected encoder.posterior=gaussian")
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         return self.point.expand(torch.Size(sample_shape) + self.point.shape)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sslx.core import checkpoint, signals
 from sslx.core.config import RunConfig, Training
-from sslx.core.errors import CheckpointError, ConfigError, Interrupted, NonFiniteError
+from sslx.core.errors import CheckpointError, ConfigError, Interrupted, NonFiniteError, PluginError
 from sslx.core.interfaces import Method, Split
 from sslx.core.optimisation import learning_rate, optimizer
 from sslx.core.progress import Progress
@@ -117,7 +117,10 @@ class Engine:
         """Forward pass of the current step, with torch's generators seeded for it."""
         seed_torch(seed_of(Use.STEP, self.config.seed, self.step, self.runtime.rank))
         with self.runtime.autocast():
-            terms: Terms = self.module(views)
+            terms = self.module(views)
+        if not isinstance(terms, Terms):
+            name = type(self.method).__name__
+            raise PluginError(f"{name}.forward must return Terms, it returned {type(terms).__name__}")
         return terms
 
     def update(self, views: Views, epoch: int) -> tuple[Terms, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +10,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from sslx.core.errors import DataError
-from sslx.core.interfaces import Evaluation, Evaluator, Features, Method, Split
+from sslx.core.errors import DataError, PluginError
+from sslx.core.interfaces import Evaluation, Evaluator, Features, Method, Result, Split
 
 _CHUNK = 1024
 
@@ -38,7 +39,7 @@ def pixels(images: Tensor) -> Tensor:
 def evaluate(
     evaluators: Mapping[str, Evaluator], method: Method, data: tuple[Split, Split], device: torch.device, seed: int
 ) -> dict[str, Any]:
-    """For each evaluator its scores and protocol, or why it was skipped."""
+    """For each evaluator its scores and protocol, or why it was skipped or failed."""
     train, test = (features(method, split, device) for split in data)
     evaluation = Evaluation(train, test, method, data, device, seed)
     report: dict[str, Any] = {}
@@ -46,6 +47,11 @@ def evaluate(
         if reason := evaluator.skip(evaluation):
             report[name] = {"skipped": reason}
         else:
-            result = evaluator.evaluate(evaluation)
-            report[name] = attrs.asdict(result)
+            try:
+                result = evaluator.evaluate(evaluation)
+                if not isinstance(result, Result):
+                    raise PluginError(f"evaluate must return a Result, it returned {type(result).__name__}")
+                report[name] = attrs.asdict(result)
+            except Exception as error:  # the scores of the others are not lost for it
+                report[name] = {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
     return report

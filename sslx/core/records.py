@@ -46,16 +46,18 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path | None, name: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> RunFolder:
         """A new run at `path`, or at the next free `runs/NAME-N`. Raises ConfigError if there is something already."""
-        if path is not None:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                advice = f"; `sslx resume {path}` goes on with it" if (path / "config.toml").exists() else ""
-                raise ConfigError(f"out: {path} exists and is not empty{advice}")
+        if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            advice = f"; `sslx resume {path}` goes on with it" if (path / "config.toml").exists() else ""
+            raise ConfigError(f"out: {path} exists and is not empty{advice}")
+        try:
+            if path is None:
+                path = _next_free(Path("runs"), name)
             path.mkdir(parents=True, exist_ok=True)
-        else:
-            path = _next_free(Path("runs"), name)
-        folder = cls(path)
-        folder.write("run.json", facts)
-        _replace(path / "config.toml", dumps(config))
+            folder = cls(path)
+            folder.write("run.json", facts)
+            _replace(path / "config.toml", dumps(config))
+        except OSError as error:
+            raise ConfigError(f"out: {path or 'runs'} cannot be written ({error.strerror})") from error
         return folder
 
     @classmethod
@@ -98,6 +100,16 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         return (self.path / "results.json").exists()
+
+    def keep_results(self) -> Path | None:
+        """Set the results aside, before others take their place, and say where they are."""
+        old = self.path / "results.json"
+        if not old.exists():
+            return None
+        number = 1 + len(list(self.path.glob("results-*.json")))
+        kept = self.path / f"results-{number}.json"
+        _replace(kept, old.read_text())
+        return kept
 
     def log(self, record: Mapping[str, Any]) -> None:
         with open(self._metrics, "a") as file:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import attrs
+import torch
 from torch import Tensor
 
 from sslx.api import ConfigError, ViewPolicy, Views, option, slot
@@ -99,6 +100,8 @@ class Standard(ViewPolicy):
 
     def _make(self, images: Tensor, index: Tensor, seed: int, epoch: int, first: int) -> tuple[Tensor, Tensor]:
         """The images as floats and their views, which are numbered from `first` on."""
+        if images.dtype != torch.uint8:
+            raise ConfigError(f"views: expected images of uint8, got {images.dtype}; use views=noise for such data")
         height, width = images.shape[-2:]
         h, w = self.shape(height, width)
         if self.pad >= min(height, width) or (self.blur and self.radius(h, w) >= min(h, w)):

@@ -20,6 +20,7 @@ from sslx.data_loaders.draws import PARAMETERS, draw
 from sslx.data_loaders.filters import quantiles
 from sslx.data_loaders.kernel import render, to_float
 from sslx.data_loaders.parameters import base, law
+from sslx.data_loaders.reuse import empty
 
 if TYPE_CHECKING:
     from sslx.data_loaders.policy import Standard
@@ -40,7 +41,7 @@ def make(
     N, C, H, W = images.shape
     h, w = policy.shape(H, W)
     original = torch.empty(N, C, H, W)
-    x = torch.empty(N, policy.count, C, h, w)
+    x = empty(N, policy.count, C, h, w)
     table = np.empty((N, policy.count), PARAMETERS)
     rules, start, edge, radius = law(policy), base(seed, epoch), policy.fill == "edge", policy.radius(h, w)
     arrays = [t.numpy() for t in (index.cpu(), images.contiguous(), original, x)]

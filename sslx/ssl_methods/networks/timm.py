@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 import torch
@@ -24,10 +25,9 @@ class TimmEncoder(Encoder):
         import timm
 
         if not timm.is_model(self.model):
-            close = timm.list_models(f"*{self.model}*")[:3]
-            raise ConfigError(
-                f"timm has no model {self.model!r}" + (f" (there is {', '.join(close)})" if close else "")
-            )
+            close = difflib.get_close_matches(self.model, timm.list_models(), n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ConfigError(f"timm has no model {self.model!r}{hint}")
 
     def build(self, ctx: Context) -> Context:
         import timm
