@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
-import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sslx.core.interfaces import Split, ViewPolicy
@@ -29,7 +30,7 @@ def preview(split: Split, policy: ViewPolicy, out: Path, rows: int = 6, seed: in
     plt.close(figure)
 
 
-def _pixels(image: Tensor) -> Tensor:
+def _pixels(image: Tensor) -> NDArray[Any]:
     """(C, H, W) floats -> (H, W) or (H, W, 3) within [0, 1], which noise can leave."""
     image = image.clamp(0, 1)
-    return image[0] if len(image) == 1 else torch.movedim(image, 0, -1)
+    return (image[0] if len(image) == 1 else image.movedim(0, -1)).numpy()
