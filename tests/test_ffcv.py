@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import digest
 
 from sslx.api import ConfigError, DataError, Split
 from sslx.data_loaders import beton
 from sslx.data_loaders.ffcv import FFCV
 from sslx.data_loaders.memory import Memory
-from conftest import digest
 
 if importlib.util.find_spec("ffcv") is None:  # not imported: it would take the threads of the other tests
     pytest.skip("FFCV is not installed: pip install 'sslx[ffcv]'", allow_module_level=True)
