@@ -86,9 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = 130
-    finally:
-        if "torch" in sys.modules and "RANK" in os.environ:
-            from sslx.core.runtime import Runtime
+    code = code if isinstance(code, int) else 0
+    if "torch" in sys.modules and "RANK" in os.environ:
+        from sslx.core.runtime import Runtime
 
-            Runtime.stop()
-    sys.exit(code if isinstance(code, int) else 0)
+        Runtime.leave(code)
+    sys.exit(code)
