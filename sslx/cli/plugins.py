@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -87,22 +87,22 @@ def _show(provider: Provider) -> None:
         return
     for line in (cls.__doc__ or "").strip().splitlines():
         click.echo(f"  {line.strip()}".rstrip())
-    rows = list(_options(cls, "", {}))
+    rows = list(option_rows(cls))
     if rows:
         click.echo()
     for line in _columns(rows) if rows else ():
         click.echo(f"  {line}")
 
 
-def _options(cls: type, prefix: str, preferred: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+def option_rows(cls: type, prefix: str = "", preferred: Mapping[str, Any] | None = None) -> Iterator[tuple[str, ...]]:
     """Name, type, default and help of each option, and below a slot the options of what fills it by default."""
     from sslx.core.options import interface_of, options_of
 
     for name, option in options_of(cls).items():
-        default = preferred.get(name, option.default)
+        default = (preferred or {}).get(name, option.default)
         text = "required" if default is attrs.NOTHING else str(default).lower() if default is None else str(default)
         yield f"{prefix}{name}", option.expected, text, option.help
         interface = interface_of(option.type)
         if option.slot is not None and interface is not None and isinstance(default, str):
             part = registry().resolve(interface.kind, default).cls
-            yield from _options(part, f"{prefix}{name}.", dict(option.slot))
+            yield from option_rows(part, f"{prefix}{name}.", option.slot)

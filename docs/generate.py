@@ -1,0 +1,91 @@
+"""Writes docs/methods/: a page for each built-in method, from its code and from what was measured.
+
+python docs/generate.py
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sslx.api import Method
+from sslx.cli.plugins import option_rows
+from sslx.core.options import interface_of, options_of
+from sslx.plugins.registry import registry
+
+ROOT = Path(__file__).parent.parent
+MEASURED = ROOT / "benchmarks" / "results" / "methods.json"
+
+
+def pages() -> dict[str, str]:
+    """The text of each page by the name of its file."""
+    found = registry()
+    ours = {n: p[0].record for n, p in found.providers("method").items() if p[0].plugin.distribution == "sslx"}
+    measured = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
+    pages = {f"{name}.md": "\n".join(page(record, measured.get(name))) for name, record in ours.items()}
+    return {"index.md": "\n".join(index(ours, measured)), **pages}
+
+
+def page(record: Any, row: dict[str, Any] | None) -> Iterator[str]:
+    cls = registry().resolve("method", f"sslx/{record.name}").cls
+    yield f"# {record.name}\n"
+    yield f"{record.summary[0].upper()}{record.summary[1:]}." + (f" Paper: {record.paper}." if record.paper else "")
+    yield f"\n{inspect.cleandoc(cls.__doc__)}\n"
+    for base in cls.__mro__[1:]:
+        if issubclass(base, Method) and base is not Method:
+            yield f"### As every `{base.__name__}`\n\n{inspect.cleandoc(base.__doc__ or '')}\n"
+    for name, kind, part in parts(cls):
+        if kind not in ("encoder", "decoder"):
+            yield f"### {name}: {kind} `{part.__name__}`\n\n{inspect.cleandoc(part.__doc__)}\n"
+    yield "## Options\n\n| option | expected | default | |\n|---|---|---|---|"
+    for columns in option_rows(cls):
+        yield "| `{}` | {} | {} | {} |".format(*(text.replace("|", "\\|") for text in columns))
+    if cls.defaults:
+        yield f"\nRecommended settings of a run, unless you say otherwise: `{json.dumps(cls.defaults)}`."
+    if row and "knn" in row.get("trained", {}):
+        yield f"\n## Measured\n\n{sentence(row)}"
+    yield ""
+
+
+def sentence(row: dict[str, Any]) -> str:
+    trained, untrained = row["trained"]["knn"], row["untrained"]["knn"]
+    data = row["settings"]["dataset"]["use"]
+    cost = f"{row['settings']['subset']} training images, {row['cpu_seconds']:.0f} CPU-seconds, {row['steps']} steps"
+    return (
+        f"kNN accuracy {trained:.3f} on {data}, against {untrained:.3f} of the same encoder untrained: {cost}, "
+        "every other setting at its default (`benchmarks/methods.py`)."
+    )
+
+
+def parts(cls: type) -> Iterator[tuple[str, str, type]]:
+    """The slots of a component, and what fills them by default."""
+    for name, option in options_of(cls).items():
+        interface = interface_of(option.type)
+        if option.slot is not None and interface is not None and isinstance(option.default, str):
+            yield name, interface.kind, registry().resolve(interface.kind, option.default).cls
+
+
+def index(records: dict[str, Any], measured: dict[str, Any]) -> Iterator[str]:
+    yield "# Methods\n\nkNN accuracy on Fashion-MNIST after an equal budget of processor time, and without training.\n"
+    yield "| method | | paper | kNN | untrained |\n|---|---|---|---:|---:|"
+    for name, record in records.items():
+        scores = [measured.get(name, {}).get(who, {}).get("knn") for who in ("trained", "untrained")]
+        cells = " | ".join("" if score is None else f"{score:.3f}" for score in scores)
+        yield f"| [{name}]({name}.md) | {record.summary} | {record.paper} | {cells} |"
+    yield ""
+
+
+def main() -> None:
+    folder = ROOT / "docs" / "methods"
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.md"):
+        old.unlink()
+    for name, text in pages().items():
+        (folder / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
