@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from typing_extensions import Self
 
+from sslx.core.errors import ConfigError
 from sslx.core.options import Component, option, slot, to_dict
+from sslx.core.randomness import Use, permutation
 from sslx.core.terms import Terms
 from sslx.core.views import Views
 
@@ -27,6 +29,7 @@ class Context:
     image_shape: tuple[int, int, int]  # (C, H, W)
     samples: int  # size of the training set
     views: int = 2  # J
+    arity: int = 1  # consecutive images of a batch that belong together, as in Split
     latent: int = 0  # D, known once the encoder is built
     features: int = 0  # width of the layer that a posterior stands on
 
@@ -127,6 +130,33 @@ class Prior(Module):
         raise NotImplementedError(f"{type(self).__name__} is improper: nothing can be drawn from it")
 
 
+class Constraint(Module):
+    """A rule that the classes of n images which belong together obey. Called as `constraint(log_p)`."""
+
+    kind: ClassVar[str] = "constraint"
+    must_define: ClassVar[tuple[str, ...]] = ("domains", "log_prob")
+
+    @property
+    def domains(self) -> tuple[int, ...]:
+        """(d₁…dₙ), how many values each variable has. A subclass may define a property or a plain tuple."""
+        raise NotImplementedError
+
+    def log_prob(self, log_p: Sequence[Tensor]) -> Tensor:
+        """n times (B, dᵢ) -> (B,): the log probability that the rule holds, exact and in log space.
+
+        The variables are independent, and variable i takes value v with probability exp(log_p[i][:, v]).
+        """
+        raise NotImplementedError
+
+    def forward(self, log_p: Sequence[Tensor]) -> Tensor:
+        """`log_prob`, once the shapes are checked."""
+        shapes, B = [tuple(p.shape) for p in log_p], len(log_p[0]) if log_p else 0
+        if shapes != [(B, d) for d in self.domains]:
+            expected = ", ".join(f"(B, {d})" for d in self.domains)
+            raise ConfigError(f"{type(self).__name__} takes log-probabilities of shapes {expected}; got {shapes}")
+        return self.log_prob(log_p)
+
+
 class Objective(Module):
     """A loss on the embeddings of related views."""
 
@@ -174,19 +204,27 @@ class Split:
     """The training or the test half of a dataset.
 
     `images` is (n, C, H, W) uint8, or float32 where there are no 256 levels, as of points in the plane; `labels` (n,)
-    int64 or None; `factors` known causes of variation by name, each (n,).
+    int64 or None; `factors` known causes of variation by name, each (n,). Every `arity` consecutive images belong
+    together, such as the three digits of a sum: they come in one batch, side by side.
     """
 
     images: Tensor
     labels: Tensor | None = None
     factors: Mapping[str, Tensor] = attrs.field(factory=dict)
+    arity: int = 1
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, index: Tensor) -> Split:
         labels = None if self.labels is None else self.labels[index]
-        return Split(self.images[index], labels, {name: values[index] for name, values in self.factors.items()})
+        factors = {name: values[index] for name, values in self.factors.items()}
+        return Split(self.images[index], labels, factors, self.arity)
+
+    def shuffled(self, use: Use, *parts: int) -> Tensor:
+        """A `permutation` of the positions of all images, (n,), in which those that belong together stay so."""
+        first = permutation(len(self) // self.arity, use, *parts) * self.arity
+        return (first[:, None] + torch.arange(self.arity)).flatten()
 
 
 class Dataset(Component):

@@ -341,7 +341,7 @@ def make(
         if not (isinstance(cls, type) and issubclass(cls, interface)):
             problems.append(f"{where}: {use} is no {interface.__name__}")
             return None
-        root: Any = next(c for c in interface.__mro__ if "must_define" in vars(c))
+        root: Any = next(c for c in cls.__mro__ if "must_define" in vars(c))
         if missing := [name for name in root.must_define if getattr(cls, name) is getattr(root, name)]:
             problems.append(f"{where}: {use} must define {' and '.join(missing)}, as sslx.api.{root.__name__} says")
             return None

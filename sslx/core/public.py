@@ -3,6 +3,7 @@
 from sslx.core.distributions import Delta, diagonal_normal
 from sslx.core.errors import CheckpointError, ConfigError, DataError, NonFiniteError, PluginError, SslxError
 from sslx.core.interfaces import (
+    Constraint,
     Context,
     Dataset,
     Decoder,
@@ -22,6 +23,7 @@ from sslx.core.interfaces import (
     ViewPolicy,
 )
 from sslx.core.options import Component, option, slot
+from sslx.core.predicate import Predicate, logsumexp
 from sslx.core.randomness import Use, bits, key, mix, permutation, seed_of, uniform
 from sslx.core.runtime import gather
 from sslx.core.terms import Term, Terms
@@ -31,6 +33,7 @@ __all__ = [
     "CheckpointError",
     "Component",
     "ConfigError",
+    "Constraint",
     "Context",
     "DataError",
     "Dataset",
@@ -48,6 +51,7 @@ __all__ = [
     "Objective",
     "PluginError",
     "Posterior",
+    "Predicate",
     "Prior",
     "Result",
     "Split",
@@ -61,6 +65,7 @@ __all__ = [
     "diagonal_normal",
     "gather",
     "key",
+    "logsumexp",
     "mix",
     "option",
     "permutation",
