@@ -35,7 +35,7 @@ class DINOLoss(Assignment):
 
 
 class DINO(
-    Prototypical, target="teacher", momentum=(0.99, 1.0), norm="none", objective="dino"
+    Prototypical, target="teacher", momentum=(0.99, 1.0), objective="dino"
 ):  # fmt: skip
     """A view predicts what a moving average of the network makes of another view, centred and sharpened.
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from sslx.api import Context, Terms, option
+from sslx.api import Terms, option
 from sslx.ssl_methods.bank import Bank
 
 
@@ -14,21 +13,19 @@ class InstanceDiscrimination(Bank, projector=(128,)):
     """-log exp(v_i·z/τ) / Σ_j exp(v_j·z/τ), all images j of the training set, v their rows (Wu et al. 2018, Eq. 2).
 
     Rows are v_i ← normalised(m v_i + (1 - m) z̄), z̄ the mean over the views of an image. The paper estimates the sum
-    over a million images from 4096 by NCE; up to some 100 000 it can be computed.
+    over a million images from 4096 by NCE; up to some 100 000 it can be computed. It starts from random rows, to which
+    images are drawn at first; here z̄ is the row of an image at its first visit.
     """
 
     temperature: float = option(default=0.07, gt=0, help="τ")
     bank_momentum: float = option(default=0.5, ge=0, lt=1, help="m, part of a row that remains; 0.5 in the code")
-
-    def build(self, ctx: Context) -> Context:
-        ctx = super().build(ctx)
-        self.bank.copy_(normalize(torch.randn_like(self.bank), dim=1))
-        return ctx
 
     def remember(self, z: Tensor) -> Tensor:
         m = self.bank_momentum
         return normalize(m * self.bank[self.index] + (1 - m) * normalize(z, dim=2).mean(dim=1), dim=1)
 
     def compare(self, z: Tensor) -> Terms:
-        logits = normalize(z, dim=2).flatten(0, 1) @ self.bank.T / self.temperature  # (N·V, n)
+        first = ~self.bank[self.index].any(dim=1)
+        v = self.bank.index_copy(0, self.index[first], self.rows[first])
+        logits = normalize(z, dim=2).flatten(0, 1) @ v.T / self.temperature  # (N·V, n)
         return Terms(discrimination=cross_entropy(logits, self.index.repeat_interleave(z.shape[1])))

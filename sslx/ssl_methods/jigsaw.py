@@ -6,17 +6,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from sslx.api import ConfigError, Context, Encoder, Method, Terms, Views, option, slot
+from sslx.api import ConfigError, Context, Terms, Views, option
+from sslx.ssl_methods.joint_embedding import Projected
 
 
-class Jigsaw(Method):
+class Jigsaw(Projected):
     """Which of P permutations put the tiles of a view in this order? (Noroozi & Favaro 2016).
 
     The permutations are chosen one by one to differ most from those chosen before (Algorithm 1). The network sees the
     permuted image as a whole (Carlucci et al. 2019), so any encoder serves; pixels beyond the last whole tile stay.
     """
 
-    encoder: Encoder = slot(default="mlp", posterior="delta", help="its mean is the representation")
     grid: int = option(default=3, gt=1, le=8, help="tiles along each side")
     permutations: int = option(default=30, gt=1, help="P, the order of the image itself included; 100 in the paper")
 
@@ -25,10 +25,13 @@ class Jigsaw(Method):
     def build(self, ctx: Context) -> Context:
         if min(ctx.image_shape[1:]) < self.grid:
             raise ConfigError(f"grid: expected at most the side of the image, {min(ctx.image_shape[1:])}")
-        ctx = self.encoder.build(ctx)
+        return super().build(ctx)
+
+    def build_head(self, ctx: Context) -> Context:
+        ctx = super().build_head(ctx)
         self.register_buffer("orders", distant_permutations(self.grid**2, self.permutations))  # (P, tiles)
-        self.classifier = nn.Linear(ctx.latent, len(self.orders))
-        return ctx
+        self.head.append(nn.Linear(ctx.latent, len(self.orders)))
+        return ctx.but(latent=len(self.orders))
 
     def shuffle(self, x: Tensor, orders: Tensor) -> Tensor:
         """(B, C, H, W), with the tiles of each image in its row of (B, tiles): place t gets the tile orders[t]."""
@@ -43,11 +46,7 @@ class Jigsaw(Method):
     def forward(self, views: Views) -> Terms:
         x = views.flat
         y = torch.randint(len(self.orders), (len(x),), device=x.device)
-        logits = self.classifier(self.encoder(self.shuffle(x, self.orders[y])).mean)
-        return Terms(permutation=cross_entropy(logits.float(), y))
-
-    def represent(self, x: Tensor) -> Tensor:
-        return self.encoder(x).mean
+        return Terms(permutation=cross_entropy(self.embed(self.shuffle(x, self.orders[y])), y))
 
 
 def distant_permutations(items: int, count: int) -> Tensor:

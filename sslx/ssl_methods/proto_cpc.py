@@ -27,6 +27,6 @@ class ProtoCPCLoss(Assignment):
 
 
 class ProtoCPC(
-    Prototypical, target="teacher", momentum=(0.99, 1.0), norm="none", objective="proto-cpc"
+    Prototypical, target="teacher", momentum=(0.99, 1.0), objective="proto-cpc"
 ):  # fmt: skip
     """A view predicts the teacher's prototypes of another view, against how frequent each prototype is (Lee 2022)."""

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from torch import nn
+
+from sslx.api import Context
 from sslx.ssl_methods.joint_embedding import JointEmbedding
 
 
 class SimSiam(JointEmbedding, predictor=(64, 128), target="stopped", objective="cosine"):
     """h(z) predicts the embedding of another view, whose gradient is stopped (Chen & He 2021, Eq. 1 to 4).
 
-    The predictor is a bottleneck, as in the paper (2048-512-2048); the paper also normalises the output of g.
+    The predictor is a bottleneck, as in the paper (2048-512-2048), and the output of g is normalised over the batch.
     """
+
+    def build_head(self, ctx: Context) -> Context:
+        ctx = super().build_head(ctx)
+        if self.norm == "batch":
+            self.head.append(nn.BatchNorm1d(ctx.latent, affine=False))
+        return ctx
