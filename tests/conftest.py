@@ -26,9 +26,7 @@ QUEUED: dict[str, Any] = {**PROJECTED, "objective": {"use": "queue-nce", "queue_
 #: Options that make a method small; `ENCODER` does for those that are not named.
 SMALL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("vae", "simvae", "colorization"), {**ENCODER, "decoder": {"hidden": [16]}}),
-    **dict.fromkeys(
-        ("simclr", "vicreg", "barlow-twins", "w-mse", "cor-info-max", "instance-discrimination"), PROJECTED
-    ),
+    **dict.fromkeys(("simclr", "vicreg", "barlow-twins", "cor-info-max", "instance-discrimination"), PROJECTED),
     **dict.fromkeys(("moco", "moco-v2"), QUEUED),
     **dict.fromkeys(("byol", "simsiam"), {**PROJECTED, "predictor": [8, 8]}),
     **dict.fromkeys(("swav", "dino", "proto-cpc"), {**PROJECTED, "prototypes": 4}),

@@ -92,7 +92,17 @@ def test_gradients_reach_every_parameter_but_a_teachers(name: str) -> None:
 
 
 #: Methods whose loss moves with its target, or has a high floor. Of these the images of the batch must separate.
-MOVING = ("cor-info-max", "moco", "moco-v2", "dino", "proto-cpc", "deep-cluster", "sela", "swav")
+MOVING = (
+    "cor-info-max",
+    "instance-discrimination",
+    "moco",
+    "moco-v2",
+    "dino",
+    "proto-cpc",
+    "deep-cluster",
+    "sela",
+    "swav",
+)
 
 
 def separation(method: Any) -> float:

@@ -12,6 +12,11 @@ from sslx.api import ConfigError, Context, Terms, Views, gather, option
 from sslx.ssl_methods.joint_embedding import Projected
 
 
+def cross_entropy_of_known(logits: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy of (n, K) and the (n,) classes that are not -1; zero, with a zero gradient, if all are."""
+    return cross_entropy(logits, y, ignore_index=-1, reduction="sum") / (y >= 0).sum().clamp(min=1)
+
+
 class Bank(Projected):
     """A row of the bank is what was last seen of an image, from whichever process; zero before its first visit."""
 
@@ -67,8 +72,7 @@ class PseudoLabels(Bank):
 
     def compare(self, z: Tensor) -> Terms:
         y = self.labels[self.index].repeat_interleave(z.shape[1])
-        loss = cross_entropy(self.logits(z).flatten(0, 1), y, ignore_index=-1, reduction="sum")
-        return Terms(classification=loss / (y >= 0).sum().clamp(min=1))
+        return Terms(classification=cross_entropy_of_known(self.logits(z).flatten(0, 1), y))
 
     @torch.no_grad()
     def before_epoch(self, epoch: int) -> None:

@@ -8,10 +8,11 @@ from sslx.api import Context
 from sslx.ssl_methods.joint_embedding import JointEmbedding
 
 
-class SimSiam(JointEmbedding, predictor=(64, 128), target="stopped", objective="cosine"):
+class SimSiam(JointEmbedding, predictor=(128, 128), target="stopped", objective="cosine"):
     """h(z) predicts the embedding of another view, whose gradient is stopped (Chen & He 2021, Eq. 1 to 4).
 
-    The predictor is a bottleneck, as in the paper (2048-512-2048), and the output of g is normalised over the batch.
+    The output of g is normalised over the batch. The paper's predictor is a bottleneck (2048-512-2048); behind a
+    representation of ten dimensions one more does harm.
     """
 
     def build_head(self, ctx: Context) -> Context:
