@@ -239,9 +239,10 @@ def build(config: RunConfig, shape: Sequence[int], samples: int) -> Method:
     """The method with its networks, whose initial weights are a function of the seed alone."""
     C, H, W = shape
     method = copy.deepcopy(config.method)  # the config's own is never built, so that it can be built again
+    steps = config.train.epochs * (samples // config.train.batch_size)
     with borrowed():
         seed_torch(seed_of(Use.WEIGHTS, config.seed))
-        method.build(Context((C, H, W), samples, config.views.count))
+        method.build(Context((C, H, W), samples, config.views.count, steps))
     return method
 
 

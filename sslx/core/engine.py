@@ -1,8 +1,8 @@
 """The training loop.
 
 A step is a pure function of (weights, seed, step, rank): data order and views come from (seed, epoch, index), and
-torch's generators are seeded before each step. So a checkpoint holds tensors and a step number, and a resumed run
-continues bit for bit.
+torch's generators are seeded before each epoch and each step. So a checkpoint holds tensors and a step number, and a
+resumed run continues bit for bit.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class Engine:
             while not self.complete:
                 epoch, done = divmod(self.step, self.per_epoch)
                 if done == 0:
+                    seed_torch(seed_of(Use.EPOCH, self.config.seed, epoch))  # on all processes alike
                     self.method.before_epoch(epoch)
                 for views in self.batches(epoch, done):
                     terms, norm = self.update(views, epoch)

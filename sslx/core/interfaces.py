@@ -27,6 +27,7 @@ class Context:
     image_shape: tuple[int, int, int]  # (C, H, W)
     samples: int  # size of the training set
     views: int = 2  # J
+    steps: int = 0  # of the whole training, for schedules
     latent: int = 0  # D, known once the encoder is built
     features: int = 0  # width of the layer that a posterior stands on
 
@@ -134,8 +135,15 @@ class Objective(Module):
     must_define: ClassVar[tuple[str, ...]] = ("forward",)
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
-        """Embeddings of the trained and of the target branch, both (N, J, D), N over all processes -> terms."""
+        """Embeddings of the trained branch, (N, V, D), and of the target branch, (N, J, D) -> terms.
+
+        N is over all processes. View j of one and of the other branch are the same view; the trained branch can have
+        further ones, of local crops: V >= J.
+        """
         raise NotImplementedError
+
+    def after_step(self, step: int) -> None:
+        """Called on every process after each update: queues, centres. `forward` may be repeated, this is not."""
 
 
 class Method(Module):
@@ -153,7 +161,7 @@ class Method(Module):
         raise NotImplementedError
 
     def before_epoch(self, epoch: int) -> None:
-        """Called on every process before each epoch."""
+        """Called on every process before each epoch, with torch seeded for the epoch, alike on all processes."""
 
     def after_step(self, step: int) -> None:
         """Called on every process after each update: teachers, queues, prototypes."""

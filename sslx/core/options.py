@@ -92,8 +92,21 @@ class Component:
     #: Run settings that this component recommends, such as {"train": {"lr": 1e-3}}; a user's settings override them.
     defaults: ClassVar[Mapping[str, Any]] = {}
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls, **changed: Any) -> None:
+        """`class Mine(Base, crop=(0.4, 1.0), prior="mixture")` has the options of Base with other defaults.
+
+        For a slot, `{"use": NAME, option: value}` also says what the slot prefers for whatever fills it.
+        """
+        super().__init_subclass__()
+        fields: dict[str, Any] = {field.name: field for field in getattr(cls, "__attrs_attrs__", ())}
+        for name, value in changed.items():
+            old = fields[name].metadata
+            if "slot" in old:
+                part = dict(value) if isinstance(value, Mapping) else {"use": value}
+                declared = slot(default=part.pop("use"), help=old["help"], **old["slot"] | part)
+            else:
+                declared = option(default=value, help=old["help"], **old["limits"])
+            setattr(cls, name, declared)
         for name, annotation in inspect.get_annotations(cls).items():
             value = cls.__dict__.get(name)
             if value is not None and not hasattr(value, "metadata") and "ClassVar" not in str(annotation):

@@ -6,9 +6,8 @@ tensor operations on any device (`batched`).
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-import attrs
 import torch
 from torch import Tensor
 
@@ -54,15 +53,6 @@ class Standard(ViewPolicy):
     backend: Literal["auto", "torch", "numba"] = option(
         default="auto", help="what makes the views; auto: numba for images on the CPU, torch for all others"
     )
-
-    def __init_subclass__(cls, **defaults: Any) -> None:
-        """`class Mine(Standard, crop=(0.4, 1.0), hflip=0.5)` is a policy with other defaults."""
-        standard: Any = Standard
-        for name, value in defaults.items():
-            old = attrs.fields_dict(standard)[name].metadata
-            declare = slot if "slot" in old else option
-            setattr(cls, name, declare(default=value, help=old["help"], **old.get("limits", {})))
-        super().__init_subclass__()
 
     def __attrs_post_init__(self) -> None:
         problems = [
