@@ -45,7 +45,7 @@ def _launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--cpu-seconds", help="Stop training after this much processor time.")
 @click.option("--precision", help="fp32 or bf16.  [fp32]")
 @click.option("--compile", is_flag=True, help="Compile the method with torch.compile.")
-@click.option("--evaluators", "-e", help="Names with commas.  [knn,linear]")
+@click.option("--evaluators", "-e", help="Names with commas, or all.  [knn,linear]")
 @click.option("--config", type=_PATH, help="Start from a config.toml.")
 @click.option("--out", "-o", type=_PATH, help="Folder of the run.  [runs/DATASET-METHOD-N]")
 @_launch_options
@@ -61,10 +61,10 @@ def run_command(
         config = config / "config.toml"
     base, set_here = read(config) if config else {}, _settings(settings)
     if isinstance(named := set_here.get("evaluators"), str):
-        set_here["evaluators"] = dict.fromkeys(_names(named), {})
+        set_here["evaluators"] = dict.fromkeys(_evaluators(named), {})
     evaluators = list(base.get("evaluators", EVALUATORS)) if named is None else []
     if flags["evaluators"] is not None:
-        evaluators = _names(flags["evaluators"])
+        evaluators = _evaluators(flags["evaluators"])
     evaluators += [name for name in set_here.get("evaluators", {}) if name not in evaluators]
     names = _names(plugin) if plugin else [None]
     if plugin is None and "method" not in base:
@@ -102,14 +102,15 @@ def resume_command(path: Path, **flags: Any) -> None:
 
 @click.command("eval")
 @click.argument("path", metavar="RUN", type=_PATH)
-@click.option("--evaluators", "-e", required=True, help="Names with commas.")
+@click.option("--evaluators", "-e", required=True, help="Names with commas, or all.")
 @click.option("--set", "-s", "settings", multiple=True, metavar="EVALUATOR.KEY=VALUE", help="An evaluator's option.")
 @_launch_options
 def eval_command(path: Path, evaluators: str, settings: Sequence[str], **flags: Any) -> None:
     """Evaluate a finished run with other evaluators."""
-    chosen = merge(dict.fromkeys(_names(evaluators), {}), options := nested(settings))
-    if others := sorted(set(options) - set(_names(evaluators))):
+    names, options = _evaluators(evaluators), nested(settings)
+    if others := sorted(set(options) - set(names)):
         raise ConfigError(f"--set {others[0]}: expected one of the evaluators that are named, {evaluators}")
+    chosen = merge(dict.fromkeys(names, {}), options)
     _print([session.evaluate_run(path, chosen, _launch(flags, session.recorded_launch(session.open_run(path))))])
 
 
@@ -150,6 +151,10 @@ def _names(text: str) -> list[str]:
     if twice := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"{text}: {twice[0]} is named twice")
     return names
+
+
+def _evaluators(text: str) -> list[str]:
+    return session.evaluator_names(_names(text))
 
 
 def _flags(flags: dict[str, Any]) -> dict[str, Any]:
