@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from sslx.api import Evaluator, Method, Result, Split, Terms, ViewPolicy, Views
+from sslx.api import Evaluator, Method, Result, Split, Terms, Use, ViewPolicy, Views, permutation
 from sslx.core import signals
 from sslx.core.config import configure
 from sslx.core.errors import Interrupted
 from sslx.core.evaluation import evaluate
 from sslx.evaluators.clustering import Cluster, Mixture, agreement, matched
+from sslx.evaluators.common import fit, network
 from sslx.evaluators.geometry import Geometry, rankme, uniformity
 from sslx.evaluators.mlp import MLP
 from sslx.evaluators.reconstruction import Reconstruction
@@ -121,6 +123,20 @@ def test_the_tuned_probe_is_the_one_of_smallest_held_out_loss() -> None:
     assert losses[chosen] == min(losses.values()) and len(set(losses.values())) == 3
     assert report["scores"]["mlp-tuned"] == probes[f"{chosen:g}"]["test"]
     assert report["scores"]["mlp"] == probes["0"]["test"]
+
+
+def test_the_weights_that_are_best_on_the_held_out_tenth_are_kept() -> None:
+    """Random labels: the more is learned of them, the worse it gets on others."""
+    half = noise(300, 1, classes=2)
+    z, labels = half.images.flatten(1), half.labels
+    assert labels is not None
+    torch.manual_seed(0)
+    model = network(5, 100, 2)
+    found = fit(model, z, labels, cross_entropy, steps=3000, batch_size=64, lr=0.01, seed=4)
+    held_out, rest = permutation(300, Use.EVALUATION, 4).tensor_split([30])
+    on_held_out, on_rest = (float(cross_entropy(model(z[i]), labels[i])) for i in (held_out, rest))
+    assert on_held_out == pytest.approx(found.loss, abs=1e-5)
+    assert found.step < 1500 and on_rest > 0.5  # and not what is left when these labels are known by heart
 
 
 def test_the_test_labels_have_no_say_in_training() -> None:
