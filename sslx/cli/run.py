@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 
 import click
 
-from sslx import report, session
+from sslx import formats, report, session
 from sslx.core.config import EVALUATORS, SECTIONS, configure, merge
 from sslx.core.errors import ConfigError, SslxError
 from sslx.core.launch import relaunch
 from sslx.core.options import Text
 from sslx.core.toml import read
+from sslx.formats import FORMATS
 
 _PATH = click.Path(path_type=Path)
 
@@ -116,12 +118,33 @@ def eval_command(path: Path, evaluators: str, settings: Sequence[str], **flags: 
 
 @click.command("compare")
 @click.argument("paths", metavar="RUN...", type=_PATH, nargs=-1, required=True)
-def compare_command(paths: Sequence[Path]) -> None:
-    """One table of several runs."""
+@click.option("--scores", help="Columns, with commas; * stands for anything, an evaluator for its first score.  [all]")
+@click.option("--format", "style", type=click.Choice(list(FORMATS)), default="text", help="[text]")
+@click.option("--to", type=_PATH, help="Write the table to this file.")
+def compare_command(paths: Sequence[Path], scores: str | None, style: str, to: Path | None) -> None:
+    """One table of several runs, with mean and standard error of those that differ only in the seed.
+
+    Each dataset has a table of its own. Where runs of a method differ in options, these are in the row's name.
+    """
     runs = [session.open_run(path) for path in paths]
     if unfinished := [str(run.path) for run in runs if not run.folder.finished]:
         raise ConfigError(f"not finished: {', '.join(unfinished)}; `sslx resume` goes on with a run")
-    _print(runs)
+    found = report.tables(runs, _names(scores or ""))
+    if style == "text" and to is None:
+        output = formats.text(found, _screen())
+    else:
+        output = FORMATS[style](found)
+    if to is None:
+        click.echo(output, nl=False)
+    else:
+        try:
+            to.write_text(output, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--to: {to} cannot be written ({error.strerror})") from error
+    if style == "csv":  # has no place for them
+        for table in found:
+            for note in table.notes:
+                click.echo(note, err=True)
 
 
 @click.command("replay")
@@ -201,8 +224,17 @@ def _overlay(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return old
 
 
+def _screen() -> int:
+    return shutil.get_terminal_size((120, 24)).columns
+
+
 def _print(runs: Sequence[session.Run]) -> None:
     if os.environ.get("RANK", "0") == "0":
-        report.show(runs)
+        click.echo(formats.text(report.tables(runs), _screen()), nl=False)
+        for run in runs:
+            time = run.folder.read("training.json") or {}
+            click.echo(
+                f"{run.path}: trained {time.get('seconds', 0):.1f} s ({time.get('cpu_seconds', 0):.1f} CPU-seconds)"
+            )
     if failed := report.failures(runs):
         raise SslxError("\n".join(failed))

@@ -92,7 +92,8 @@ class KNN(Evaluator):
                 "cosine_vote": "weighted by exp(cosine / temperature), ties to the lowest label",
             },
             summary=(
-                f"k={k}, chosen on {len(held_out)} held-out training images (best-on-test: on the test set); "
+                f"k of 1 to {len(tuning)}, chosen on {len(held_out)} held-out training images "
+                "(best-on-test: on the test set); "
                 f"exact search among {n}"
             ),
         )
