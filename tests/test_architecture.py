@@ -40,6 +40,7 @@ ALLOWED = {
     "session.py": ("sslx.core", "sslx.plugins", "sslx.api"),
     "report.py": ("sslx.core", "sslx.session"),
     "formats.py": ("sslx.report",),
+    "grid.py": ("sslx.core", "sslx.session"),
     "preview.py": ("sslx.core",),
 }
 
