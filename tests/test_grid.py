@@ -175,7 +175,7 @@ def wait_for(path: Path, child: subprocess.Popen[str]) -> None:
 
 def test_a_grid_that_was_stopped_goes_on_bit_for_bit(command: Command, tmp_path: Path) -> None:
     arguments = [
-        "run", "-p", "simvae", "--seed", "0,1,2", "--subset", "256", "--epochs", "30", "-e", "knn",
+        "run", "-p", "simvae", "--seed", "0,1,2", "--subset", "256", "--epochs", "20", "-e", "knn",
         "--set", "encoder.hidden=64", "--set", "decoder.hidden=64", "--set", "train.log_every=1", "--device", "cpu",
     ]  # fmt: skip
     child = launch(tmp_path, *arguments, "--out", "stopped")
