@@ -7,6 +7,7 @@ NAME/         a run
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -152,7 +153,8 @@ class Grid:
                     if (path / "config.toml").exists():
                         session.resume(path, self.launch)
                     else:
-                        session.start(config, self.launch, path)
+                        # A copy, or the loader of every run would keep its images until the last one is done.
+                        session.start(copy.deepcopy(config), self.launch, path)
                 except Interrupted as stop:
                     done = f"{len(self.finished())} of {len(self.configs)} runs are finished"
                     reason = str(stop).partition(";")[0]

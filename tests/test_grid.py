@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import digest
 
 from sslx.core import signals
-from sslx.grid import read_sweep
+from sslx.core.config import configure
+from sslx.grid import Grid, read_sweep
+from sslx.session import Launch
 
 Command = Callable[..., tuple[int, str, str]]
 TINY = ["--subset", "64", "--epochs", "1", "-e", "knn", "--set", "encoder.hidden=16"]
@@ -272,6 +275,16 @@ def test_a_dataset_that_is_missing_fails_its_runs_only(command: Command, tmp_pat
     code, out, errors = command("run", "--sweep", "sweep.toml", *arguments)
     assert code == 1 and "random-dataset=mnist failed: DataError" in errors
     assert "1 of 2 runs are finished" in out and "Representations of digits" in out
+
+
+def test_a_run_that_is_done_holds_no_images(tmp_path: Path) -> None:
+    options = {"subset": 64, "train": {"epochs": 1, "batch_size": 32}, "evaluators": {"knn": {}}}
+    configs = {str(seed): configure({"method": "vae", "seed": seed}, options) for seed in (0, 1)}
+    grid = Grid.make(tmp_path / "g", configs, Launch("cpu"))
+    grid.create()
+    assert grid.carry_out() == [] and len(grid.finished()) == 2
+    kept = [value for config in configs.values() for value in vars(config.loader).values()]
+    assert not any(isinstance(value, torch.Tensor) for value in kept)
 
 
 def test_one_process_at_a_time(command: Command, tmp_path: Path) -> None:
