@@ -19,10 +19,10 @@ import attrs
 import torch
 
 import sslx.api  # noqa: F401  puts the registry in its place
-from sslx.core import checkpoint, signals
+from sslx.core import checkpoint
 from sslx.core.config import RunConfig, configure
 from sslx.core.engine import Engine, check, replay
-from sslx.core.errors import CheckpointError, ConfigError, DataError, Interrupted
+from sslx.core.errors import CheckpointError, ConfigError, DataError, Interrupted, PluginError
 from sslx.core.evaluation import evaluate
 from sslx.core.interfaces import Context, Method, Split
 from sslx.core.options import Component, options_of, to_dict
@@ -107,7 +107,7 @@ def run(
     Args:
         plugin: name of the method.
         config: the content of a config.toml, over which the other arguments go.
-        evaluators: names of the evaluators, a list or with commas.
+        evaluators: names of the evaluators, a list or with commas; "all" are those that are installed.
         out: folder of the run; by default the next free `runs/DATASET-METHOD-N`.
         options: sections and options of a config: `method`, `dataset`, `views`, `loader`, `train`, `seed`, `subset`.
 
@@ -115,12 +115,31 @@ def run(
         ConfigError: something in the config is wrong, one line for each mistake.
     """
     method = {"method": {"use": plugin}} if plugin is not None else {}
-    if isinstance(evaluators, str):
-        evaluators = [name.strip() for name in evaluators.split(",")]
-    resolved = configure(config or {}, method, options, evaluators=evaluators)
+    names = evaluator_names(evaluators) if evaluators is not None else None
+    resolved = configure(config or {}, method, options, evaluators=names)
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
     launch = Launch(device, 1, folder.resolve(), offline)
     return start(resolved, launch, Path(out) if out is not None else None)
+
+
+def evaluator_names(names: Sequence[str] | str) -> list[str]:
+    """The names, given as a list or with commas between them; for "all" those of all installed evaluators that work."""
+    if isinstance(names, str):
+        names = [name.strip() for name in names.split(",") if name.strip()]
+    return [each for name in names for each in (_installed() if name == "all" else [name])]
+
+
+def _installed() -> list[str]:
+    found = []
+    for name, providers in registry().providers("evaluator").items():
+        for provider in providers:
+            full = name if len(providers) == 1 else f"{provider.plugin.distribution}/{name}"
+            try:
+                registry().resolve("evaluator", full)
+                found.append(full)
+            except PluginError as error:  # asked for by nobody in particular
+                print(f"left out: {error}", file=sys.stderr)
+    return found
 
 
 def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
@@ -336,9 +355,7 @@ def _evaluate(
     untrained = build(config, _shape(data[0]), len(data[0])).to(runtime.device)
     report: dict[str, Any] = {}
     for name, subject in (("trained", method), ("untrained", untrained)):
-        if signals.received():
-            raise Interrupted(f"stopped by {signals.received()} before the evaluation")
-        scores = evaluate(config.evaluators, subject, data, runtime.device, config.seed)
+        scores = evaluate(config.evaluators, subject, data, config.views, runtime.device, config.seed)
         report[name] = {**previous.get(name, {}), **scores}
     run.folder.write("results.json", report)
     return report

@@ -38,7 +38,9 @@ ALLOWED = {
     "data_loaders": ("sslx.api", "sslx.data_loaders"),
     "evaluators": ("sslx.api", "sslx.evaluators"),
     "session.py": ("sslx.core", "sslx.plugins", "sslx.api"),
-    "report.py": ("sslx.session",),
+    "report.py": ("sslx.core", "sslx.session"),
+    "formats.py": ("sslx.report",),
+    "grid.py": ("sslx.core", "sslx.session"),
     "preview.py": ("sslx.core",),
 }
 

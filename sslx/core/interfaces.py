@@ -147,7 +147,14 @@ class Objective(Module):
 
 
 class Method(Module):
-    """What is trained."""
+    """What is trained.
+
+    Methods that can, also define
+        reconstruct(x: (B, C, H, W)) -> (B, C, H, W), what is left of an image in its representation;
+        cluster(x: (B, C, H, W)) -> (B, K), log-probabilities of the model's own clusters;
+        sample(n) -> (n, C, H, W), images drawn from the model;
+    and evaluators that need one of these look for it. They are called as `represent` is.
+    """
 
     kind: ClassVar[str] = "method"
     must_define: ClassVar[tuple[str, ...]] = ("forward", "represent")
@@ -177,6 +184,11 @@ class Method(Module):
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
+def pixels(images: Tensor) -> Tensor:
+    """uint8 images as floats in [0, 1]; floats as they are."""
+    return images if images.is_floating_point() else images.to(torch.float32) / 255
+
+
 @attrs.frozen(eq=False)
 class Split:
     """The training or the test half of a dataset.
@@ -191,6 +203,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def batches(self, device: torch.device, size: int = 1024) -> Iterator[Tensor]:
+        """All images in order, `size` at a time, as floats on the device."""
+        for images in self.images.split(size):
+            yield pixels(images.to(device))
 
     def take(self, index: Tensor) -> Split:
         labels = None if self.labels is None else self.labels[index]
@@ -252,12 +269,16 @@ class Features:
 
 @attrs.frozen(eq=False)
 class Evaluation:
-    """What an evaluator is given: features of the clean, full splits, computed once, and the method itself."""
+    """What an evaluator is given: features of the clean, full splits, computed once, and the method itself.
+
+    The method is in evaluation mode. `views` is how the run makes views.
+    """
 
     train: Features
     test: Features
     method: Method
     data: tuple[Split, Split]
+    views: ViewPolicy
     device: torch.device
     seed: int
 
@@ -275,7 +296,7 @@ class Result:
 
 
 class Evaluator(Component):
-    """Scores frozen representations."""
+    """Scores frozen representations. Writes plain torch: the default generators are seeded before `evaluate`."""
 
     kind: ClassVar[str] = "evaluator"
     must_define: ClassVar[tuple[str, ...]] = ("evaluate",)

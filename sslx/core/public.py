@@ -20,6 +20,7 @@ from sslx.core.interfaces import (
     Result,
     Split,
     ViewPolicy,
+    pixels,
 )
 from sslx.core.options import Component, option, slot
 from sslx.core.randomness import Use, bits, key, mix, permutation, seed_of, uniform
@@ -64,6 +65,7 @@ __all__ = [
     "mix",
     "option",
     "permutation",
+    "pixels",
     "seed_of",
     "slot",
     "uniform",

@@ -46,7 +46,9 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path | None, name: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> RunFolder:
         """A new run at `path`, or at the next free `runs/NAME-N`. Raises ConfigError if there is something already."""
-        if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        # A process that was killed before there was a config leaves only these.
+        litter = {"run.json", ".run.json.draft", ".config.toml.draft"}
+        if path is not None and path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - litter):
             advice = f"; `sslx resume {path}` goes on with it" if (path / "config.toml").exists() else ""
             raise ConfigError(f"out: {path} exists and is not empty{advice}")
         try:
