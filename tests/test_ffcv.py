@@ -15,6 +15,8 @@ from conftest import digest
 
 from sslx.api import ConfigError, DataError, Split
 from sslx.data_loaders import beton
+from sslx.data_loaders.beton import Converted
+from sslx.data_loaders.datasets import Digits
 from sslx.data_loaders.ffcv import FFCV
 from sslx.data_loaders.memory import Memory
 
@@ -183,42 +185,40 @@ def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(writer, "handle_sample", full)
     with pytest.raises(DataError, match=r"x.beton cannot be written: No space left"):
-        beton.write(gradients(10).images, tmp_path / "sets" / "x.beton", "raw", 95)
+        beton.write([gradients(10)], tmp_path / "sets" / "x.beton", "raw", 95)
     assert not list((tmp_path / "sets").iterdir())
 
 
 def test_a_converted_file_serves_a_run(command: Callable[..., Any], tmp_path: Path) -> None:
     code, out, errors = command("data", "convert", "digits", "--to", "digits.beton")
-    assert code == 0 and "digits.beton: 1437 images" in out, errors
-    settings = ["-s", "loader=ffcv", "-s", f"loader.file={tmp_path / 'digits.beton'}", "-s", "encoder.hidden=8"]
-    code, _, errors = command("run", "-p", "simclr", "--epochs", "1", *settings, "-e", "knn", "--device", "cpu")
-    assert code == 0 and "converted" not in errors, errors
+    assert code == 0 and "digits.beton: 1437 + 360 images" in out, errors
+    low, high = Digits.defaults["views"]["crop"]
+    for name, words in {
+        "memory": ["-d", "digits"],
+        "ffcv": ["-d", "beton:digits.beton", "--loader", "ffcv"],
+        "mapped": ["-d", "beton:digits.beton"],
+    }.items():
+        settings = ["-s", "encoder.hidden=8", "-s", f"views.crop={low},{high}", "--subset", "200", "-o", name]
+        code, _, errors = command(
+            "run", "-p", "simclr", "--epochs", "1", *words, *settings, "-e", "knn", "--device", "cpu"
+        )
+        assert code == 0 and "converted" not in errors, errors
+    assert digest(tmp_path / "memory") == digest(tmp_path / "ffcv") == digest(tmp_path / "mapped")
+    results = [(tmp_path / name / "results.json").read_text() for name in ("memory", "ffcv", "mapped")]
+    assert results[0] == results[1] == results[2]
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    beton.write(gradients(20).images, tmp_path / "x.beton", "raw", 95)
+    beton.write([gradients(20)], tmp_path / "x.beton", "raw", 95)
     return tmp_path / "x.beton"
-
-
-@pytest.mark.parametrize(
-    ("split", "message"),
-    [
-        (gradients(21), r"images of shape \(20, 3, 16, 16\), the training set \(21, 3, 16, 16\)"),
-        (gradients(20, channels=1), r"images of shape \(20, 3, 16, 16\), the training set \(20, 1, 16, 16\)"),
-        (Split(255 - gradients(20).images), "has other images than the training set"),
-    ],
-)
-def test_a_file_of_another_set_is_refused(file: Path, split: Split, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        FFCV(file=file).open(split, CPU)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:100], lambda b: b"no beton" * 500])
 def test_a_damaged_file_is_one_line_that_names_it(file: Path, damage: Callable[[bytes], bytes]) -> None:
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(DataError, match=r"x.beton is no .beton file that `sslx data convert` wrote") as error:
-        FFCV(file=file).open(gradients(20), CPU)
+        Converted(path=file).load(file.parent, offline=True)
     assert "\n" not in str(error.value)
 
 

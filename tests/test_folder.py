@@ -67,7 +67,8 @@ def test_formats_sizes_and_modes_may_be_mixed(tmp_path: Path) -> None:
     images = torch.cat([train.images, test.images])
     assert images.shape == (5, 3, 16, 16) and sorted(images[:, 0, 0, 0].tolist())[0] == 0
     assert all(abs(value - 200) <= 2 for value in sorted(images[:, 0, 0, 0].tolist())[1:])
-    sizes = set(zip(train.factors["height"].tolist(), train.factors["width"].tolist(), strict=True))
+    assert train.sizes is not None
+    sizes = set(map(tuple, train.sizes.tolist()))
     assert sizes <= {(20, 10), (15, 30), (16, 16), (12, 12)} and len(sizes) > 1
     with pytest.raises(DataError, match=r"images of 4 sizes .*set dataset.size"):
         Folder(path=folder).load(tmp_path, offline=True)

@@ -13,16 +13,21 @@ from torch import Tensor
 from sslx.core.errors import DataError, PluginError
 from sslx.core.interfaces import Evaluation, Evaluator, Features, Method, Result, Split
 
-_CHUNK = 1024
+_CHUNK = 1024  # images at a time,
+_NUMBERS = 1 << 24  # and fewer if their floats would take more than 64 MB
 
 
 @torch.no_grad()
 def features(method: Method, split: Split, device: torch.device) -> Features:
     """`method.represent` of every image of a split, unaugmented, in evaluation mode and float32."""
-    training = method.training
+    training, images = method.training, split.images
+    chunk = max(1, min(_CHUNK, _NUMBERS // images.shape[1:].numel()))
     method.eval()
     try:
-        parts = [method.represent(pixels(images).to(device)).float().cpu() for images in split.images.split(_CHUNK)]
+        parts = [
+            method.represent(pixels(images[index]).to(device)).float().cpu()
+            for index in torch.arange(len(split)).split(chunk)
+        ]
     finally:
         method.train(training)
     z = torch.cat(parts)

@@ -61,7 +61,7 @@ class Noise(ViewPolicy):
 
     scale: float = option(default=0.03, ge=0, help="standard deviation of the noise")
 
-    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Views:
+    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int, sizes: Tensor | None = None) -> Views:
         """(N, C, H, W) images and their (N,) positions in the dataset -> their views."""
         original = images if images.is_floating_point() else images.float() / 255
         draws = uniform(
