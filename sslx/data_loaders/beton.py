@@ -6,7 +6,6 @@ import io
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +19,12 @@ from rich.progress import track
 from torch import Tensor
 
 from sslx.api import ConfigError, DataError, Dataset, Lazy, Source, Split, option
+from sslx.data_loaders.files import decoders
 
 Storage = Literal["raw", "jpeg"]
 
 _PAGE = 1 << 23  # bytes that FFCV writes at a time, unless an image needs more
-_CHUNK = 256  # images that are read at a time
+_READ = 1 << 22  # bytes of images that are read at a time
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def _rows(number: int, half: Split) -> Iterator[tuple[NDArray[np.uint8], list[in
     n, (C, H, W) = len(half), half.images.shape[1:]
     labels = torch.full((n,), -1) if half.labels is None else half.labels
     sizes = torch.tensor([H, W]).expand(n, 2) if half.sizes is None else half.sizes
-    for index in torch.arange(n).split(_CHUNK):
+    for index in torch.arange(n).split(max(1, _READ // (C * H * W))):
         columns = torch.cat([labels[index, None], sizes[index]], dim=1).tolist()
         for pixels, row in zip(half.images[index].numpy(), columns, strict=True):
             yield pixels, [number, *row, C]
@@ -176,8 +176,7 @@ class Beton(Source):
             for row in range(len(index)):
                 one(row)
         else:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                list(pool.map(one, range(len(index))))
+            list(decoders().map(one, range(len(index))))
         return images
 
     def split(self, half: int) -> Split:

@@ -34,6 +34,7 @@ class CelebA(Dataset):
         help="what the labels are; hair: black, blond, brown, grey or bald, only images of which one of these is said",
     )
 
+    bad_images: Literal["fail", "skip"] = option(default="fail", help="as of the dataset folder")
     memory: float = option(default=4.0, ge=0, help=MEMORY)
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
@@ -66,9 +67,10 @@ class CelebA(Dataset):
             index = ((partition == part) & listed).nonzero().squeeze(1)
             where = base / "img_align_celeba"
             paths = [where / images[i] for i in index.tolist()]
-            report = folder / "bad-images" / "celeba.txt"
-            faces = find(paths, where, self.size, False, "fail", report, self.memory, square=_WIDTH)
+            report = folder / "bad-images" / f"celeba.{part}.txt"
+            faces = find(paths, where, self.size, False, self.bad_images, report, self.memory, square=_WIDTH)
+            index = index[faces.kept]
             factors = dict(zip(names, attributes[index].long().unbind(dim=1), strict=True))
-            return Split(faces.images, labels[index], factors)
+            return Split(faces.images, labels[index], factors, skipped=faces.skipped)
 
         return half(_TRAIN), half(_TEST)

@@ -7,9 +7,9 @@ buffers that it overwrites five batches later, and leaves a thread and its buffe
 from __future__ import annotations
 
 import hashlib
-import itertools
 import queue
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,11 +18,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sslx.api import ConfigError, DataError, Lazy, Loader, Split, option
 from sslx.data_loaders import beton
 from sslx.data_loaders.downloads import cache_folder
+from sslx.data_loaders.reuse import Pool
+
+_pool = Pool(8)  # batches: FFCV has four on their way
+_computing = threading.Lock()  # numba's simplest threads end the process if two of ours start them at the same time
 
 
 class FFCV(Loader):
@@ -46,11 +51,12 @@ class FFCV(Loader):
         if images.dtype != torch.uint8:
             raise ConfigError("loader: ffcv stores images of uint8, and this dataset has floats; use the memory loader")
         if isinstance(images, Lazy) and isinstance(images.source, beton.Beton):
-            file, self._positions = images.source, images.index
+            file, positions = images.source, images.index
         else:
-            file, self._positions = beton.Beton(self._converted(images)), torch.arange(len(images))
+            file, positions = beton.Beton(self._converted(images)), torch.arange(len(images))
             if (len(file.columns["half"]), *file.image_shape) != tuple(images.shape):
                 raise DataError(f"{file.path} has other images than the training set; delete it")
+        self._positions = positions.numpy().astype(np.uint64)
         self._device, self._channels, self._raw = device, file.image_shape[0], file.raw
         self._epoch: _Epoch | None = None
         limits: Any = numba.config
@@ -88,47 +94,48 @@ class FFCV(Loader):
         return path
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
-        for size, group in itertools.groupby(indices, key=len):  # FFCV cuts an order into batches of one size
-            yield from self._equal_batches(list(group), size)
-
-    def _equal_batches(self, indices: Sequence[Tensor], size: int) -> Iterator[Tensor]:
+        if not indices:
+            return
         if self._epoch is not None:
             self._epoch.close()  # left by whoever still holds an older iterator
-        self._epoch = epoch = _Epoch(self._reader, self._positions[torch.cat(list(indices))].numpy(), size)
+        # By numpy, which takes this thread alone: torch's threads would take FFCV's processors, and wait for more.
+        self._epoch = epoch = _Epoch(self._reader, [self._positions[index.numpy()] for index in indices])
         try:
             for images in epoch:
-                yield self._bring(images)
+                yield (images if self._raw else self._planes(images)).to(self._device)
         finally:
             epoch.close()
 
-    def _bring(self, images: Tensor) -> Tensor:
-        """FFCV's batch as (n, C, H, W) on the device."""
-        pixels = images.numpy()
-        if not self._raw:
-            pixels = pixels.transpose(0, 3, 1, 2)[:, : self._channels]
-        # By numpy, which takes this thread alone: torch's threads and FFCV's would wait for each other's processors.
-        return torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
+    def _planes(self, images: Tensor) -> Tensor:
+        """FFCV's (n, H, W, 3), as it decodes JPEG, as (n, C, H, W)."""
+        return torch.from_numpy(np.ascontiguousarray(images.numpy().transpose(0, 3, 1, 2)[:, : self._channels]))
 
 
 class _Epoch:
-    """One pass of FFCV over an order of images. It works ahead in a thread, which `close` ends."""
+    """One pass of FFCV over batches of positions. It works ahead in a thread, which `close` ends."""
 
-    def __init__(self, reader: Any, order: np.ndarray, size: int) -> None:
+    def __init__(self, reader: Any, batches: Sequence[NDArray[np.uint64]]) -> None:
         from ffcv.loader.epoch_iterator import EpochIterator
 
         class Fresh(EpochIterator):  # type: ignore[misc]
-            """FFCV's own, but no buffer is used twice: a batch is whoever's it was given to, without a copy."""
+            """FFCV's own, but batches may differ in size, and no buffer that someone holds is used again."""
 
             memory_allocations: Any
 
             def start(self) -> None:
+                self.iter_ixes = iter(batches)
                 self.memory_allocations = defaultdict(dict, _fresh(self.memory_allocations))
                 super().start()
 
-        reader.batch_size = size  # read by the iterator alone
+            def run_pipeline(self, *arguments: Any) -> Any:
+                with _computing:
+                    return super().run_pipeline(*arguments)
+
+        largest = max(batches, key=len)
+        reader.batch_size = len(largest)  # read by the iterator alone
         with beton.threads_kept():
-            self._iterator: Any = Fresh(reader, order.astype(np.uint64))
-        self._count = -(-len(order) // size)
+            self._iterator: Any = Fresh(reader, largest)
+        self._count = len(batches)
 
     def __iter__(self) -> Iterator[Tensor]:
         for i in range(self._count):
@@ -152,13 +159,13 @@ class _Epoch:
 
 
 class _Buffers:
-    """Stands for FFCV's array of buffers, (slots, n, ...), and gives a new one whenever a slot is asked for."""
+    """Stands for FFCV's array of buffers, (slots, n, ...), and gives one that is free whenever a slot is asked for."""
 
     def __init__(self, buffers: np.ndarray) -> None:
         self._shape, self._dtype = buffers.shape[1:], buffers.dtype
 
     def __getitem__(self, slot: int) -> np.ndarray:
-        return np.empty(self._shape, self._dtype)
+        return _pool.empty(self._shape, self._dtype)
 
 
 def _fresh(buffers: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -26,6 +27,15 @@ _GB = 1e9
 
 #: The help of the option that all datasets of files have, 4 by default.
 MEMORY = "GB that the images may take in memory as uint8; those of a larger set are read from their files when needed"
+
+
+@functools.cache
+def decoders() -> ThreadPoolExecutor:
+    """Threads that decode. The same ones always: new ones for each batch would leave memory behind, each its own."""
+    return ThreadPoolExecutor(os.cpu_count(), "sslx-decoders")
+
+
+os.register_at_fork(after_in_child=decoders.cache_clear)  # threads do not survive a fork
 
 
 @attrs.frozen(eq=False)
@@ -54,8 +64,8 @@ class Files(Source):
     def identity(self) -> str:
         files = hashlib.blake2b(digest_size=16)
         for path in self.paths:
-            facts = path.stat()
-            files.update(f"{path}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
+            facts = path.stat() if path.exists() else None  # what is missing is named when it is decoded
+            files.update(f"{path}\0{facts and (facts.st_size, facts.st_mtime_ns)}\0".encode())
         return f"{files.hexdigest()} {self.image_shape} {self.square}"
 
     def decode(self, positions: Sequence[int], images: NDArray[np.uint8] | None) -> list[tuple[int, int] | str]:
@@ -74,13 +84,13 @@ class Files(Source):
                 images[row] = pixels
             return size
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(one, range(len(positions))))
+        return list(decoders().map(one, range(len(positions))))
 
     def _pixels(self, path: Path) -> tuple[NDArray[np.uint8], tuple[int, int]]:
         C, H, W = self.image_shape
         with Image.open(path) as file:
             image = _upright(file, grey=C == 1)  # reads to the end of the file, or raises
+        file.close()  # or its pixels would wait for the garbage collector, which counts objects and not their size
         if self.square is not None:
             left, top = (image.width - self.square) // 2, (image.height - self.square) // 2
             image = image.crop((left, top, left + self.square, top + self.square))

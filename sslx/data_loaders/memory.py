@@ -23,4 +23,5 @@ class Memory(Loader):
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
         for index in indices:
-            yield self._images[index.to(self._images.device, non_blocking=True)]
+            # Each image is one piece of memory to this, which `images[index]` does not see: several times slower.
+            yield self._images.index_select(0, index.to(self._images.device, non_blocking=True))
