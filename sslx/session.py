@@ -148,7 +148,7 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
         runtime = Runtime.start(launch.device, config.train.precision)
         data = load_data(config, launch, runtime)
         check(config.train, len(data[0]), runtime.world)
-        folder = runtime.share(_create(config, launch, out, data[0]) if runtime.main else None)
+        folder = runtime.share(_create(config, launch, out, data) if runtime.main else None)
         return _execute(Run(RunFolder(folder), config), data, runtime)
 
 
@@ -243,11 +243,13 @@ def _whole(halves: Any, name: str) -> tuple[Split, Split]:
         raise DataError(f"dataset {name}: load must return a training and a test Split")
     for half, which in zip(halves, ("training", "test"), strict=True):
         images, labels = half.images, half.labels
-        if images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32) or len(images) == 0:
+        if len(images.shape) != 4 or images.dtype not in (torch.uint8, torch.float32) or len(images) == 0:
             found = f"{tuple(images.shape)} {str(images.dtype).removeprefix('torch.')}"
             raise DataError(f"dataset {name}: expected {which} images as (n, C, H, W) uint8 or float32, got {found}")
         if labels is not None and len(labels) != len(images):
             raise DataError(f"dataset {name}: {len(images)} {which} images, but {len(labels)} labels")
+        if half.sizes is not None and half.sizes.shape != (len(images), 2):
+            raise DataError(f"dataset {name}: expected {which} sizes as (n, 2), got {tuple(half.sizes.shape)}")
     train, test = halves
     if train.images.shape[1:] != test.images.shape[1:]:
         raise DataError(f"dataset {name}: training and test images differ in shape")
@@ -269,14 +271,18 @@ def _shape(split: Split) -> tuple[int, ...]:
     return tuple(split.images.shape[1:])
 
 
-def _create(config: RunConfig, launch: Launch, out: Path | None, train: Split) -> Path:
+def _create(config: RunConfig, launch: Launch, out: Path | None, data: tuple[Split, Split]) -> Path:
+    train, test = data
     facts = environment() | {
         "components": [provenance(kind, use) for kind, use in _used(config)],
         "data": {"image_shape": _shape(train), "samples": len(train)},
         "launch": {**attrs.asdict(launch), "data_dir": str(launch.data_dir.resolve())},
     }
     name = f"{label(config.dataset)}-{label(config.method)}"
-    return RunFolder.create(out, name, to_dict(config), facts).path
+    folder = RunFolder.create(out, name, to_dict(config), facts)
+    if skipped := dict.fromkeys([*train.skipped, *test.skipped]):  # both halves of a set that was split say the same
+        folder.path.joinpath("bad-images.txt").write_text("".join(f"{line}\n" for line in skipped), encoding="utf-8")
+    return folder.path
 
 
 def _used(component: Any) -> list[tuple[str, str]]:

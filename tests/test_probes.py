@@ -44,7 +44,7 @@ class Pixels(Method):
 class Shift(ViewPolicy):
     """The j-th view is the image plus j."""
 
-    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Views:
+    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int, sizes: Tensor | None = None) -> Views:
         shift = torch.arange(self.count)[None, :, None, None, None]
         return Views(x=images[:, None] + shift, original=images, index=index)
 

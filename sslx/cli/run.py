@@ -38,6 +38,7 @@ def _launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("run")
 @click.option("--plugin", "-p", help="Method: a name, several with commas, or ./file.py:Class.")
 @click.option("--dataset", "-d", help="Dataset.  [digits]")
+@click.option("--loader", "-l", help="How images reach the device.  [memory]")
 @click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the method, or of "
               f"a section: {', '.join(name + '.KEY' for name in SECTIONS)}. Repeatable.")  # fmt: skip
 @click.option("--epochs", help="Passes over the training set.")
@@ -218,7 +219,7 @@ def _flags(flags: dict[str, Any]) -> dict[str, Any]:
         layer["train"]["compile"] = True
     if flags["views"]:
         layer["views"] = {"count": Text(flags["views"])}
-    return layer | {name: Text(flags[name]) for name in ("dataset", "subset") if flags[name]}
+    return layer | {name: Text(flags[name]) for name in ("dataset", "loader", "subset") if flags[name]}
 
 
 def _settings(settings: Sequence[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -61,6 +62,7 @@ class Engine:
         self.cpu_seconds = 0.0
         self.seconds = 0.0
         self.complete = self.total == 0
+        self.split = split
         config.loader.open(split, runtime.device)
         self.method.train()
         if self.training.compile:
@@ -111,8 +113,12 @@ class Engine:
         share = size // world
         starts = range(done * size + rank * share, self.per_epoch * size, size)
         indices = [order[start : start + share] for start in starts]
+        split, seed = self.split, self.config.seed
+        if split.fresh is not None:
+            self.config.loader.open(attrs.evolve(split, images=split.fresh(seed, epoch)), self.runtime.device)
         for index, images in zip(indices, self.config.loader.batches(indices), strict=True):
-            yield self.config.views(images, index, seed=self.config.seed, epoch=epoch)
+            sizes = None if split.sizes is None else split.sizes[index]
+            yield self.config.views(images, index, seed=seed, epoch=epoch, sizes=sizes)
 
     def loss(self, views: Views) -> Terms:
         """Forward pass of the current step, with torch's generators seeded for it."""

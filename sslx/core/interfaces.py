@@ -5,7 +5,8 @@ N images, J related views of each, B = N·J, D dimensions of the latent; images 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -184,34 +185,92 @@ class Method(Module):
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
+_NUMBERS = 1 << 22  # of a batch of images that need no gradient
+
+
 def pixels(images: Tensor) -> Tensor:
     """uint8 images as floats in [0, 1]; floats as they are."""
-    return images if images.is_floating_point() else images.to(torch.float32) / 255
+    return images if images.is_floating_point() else images.to(torch.float32).div_(255)
+
+
+class Source(ABC):
+    """Images that are read when they are asked for, as all of them would not fit into memory."""
+
+    image_shape: tuple[int, int, int]  # (C, H, W)
+
+    @abstractmethod
+    def read(self, index: Tensor) -> Tensor:
+        """(k,) positions -> their images, (k, C, H, W) uint8. The same ones every time."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """A text that is another one as soon as the images are others."""
+
+
+@attrs.frozen(eq=False)
+class Lazy:
+    """Some images of a source, in the place of a tensor of them: `lazy[index]` reads (k, C, H, W) uint8."""
+
+    source: Source
+    index: Tensor  # (n,) positions in the source
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self.index), *self.source.image_shape))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.uint8
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return self.source.read(self.index[index])
+
+    def take(self, index: Tensor) -> Lazy:
+        return Lazy(self.source, self.index[index])
 
 
 @attrs.frozen(eq=False)
 class Split:
     """The training or the test half of a dataset.
 
-    `images` is (n, C, H, W) uint8, or float32 where there are no 256 levels, as of points in the plane; `labels` (n,)
-    int64 or None; `factors` known causes of variation by name, each (n,).
+    `images` is (n, C, H, W) uint8, or float32 where there are no 256 levels, as of points in the plane, or Lazy;
+    `labels` (n,) int64 or None; `factors` known causes of variation by name, each (n,); `sizes` (n, 2) the heights and
+    widths that images of several sizes had before all were made (H, W), in which crops are drawn; `fresh` a function of
+    (seed, epoch) that makes the images of an epoch, where they are generated; `skipped` the files that were left out,
+    with the reasons.
     """
 
-    images: Tensor
+    images: Tensor | Lazy
     labels: Tensor | None = None
     factors: Mapping[str, Tensor] = attrs.field(factory=dict)
+    sizes: Tensor | None = None
+    fresh: Callable[[int, int], Tensor] | None = None
+    skipped: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.images)
 
     def batches(self, device: torch.device, size: int = 1024) -> Iterator[Tensor]:
-        """All images in order, `size` at a time, as floats on the device."""
-        for images in self.images.split(size):
-            yield pixels(images.to(device))
+        """All images in order, `size` at a time or fewer if they are large, as floats on the device."""
+        size = max(1, min(size, _NUMBERS // self.images.shape[1:].numel()))
+        for index in torch.arange(len(self)).split(size):
+            yield pixels(self.images[index].to(device))
 
     def take(self, index: Tensor) -> Split:
-        labels = None if self.labels is None else self.labels[index]
-        return Split(self.images[index], labels, {name: values[index] for name, values in self.factors.items()})
+        """Those at (k,) positions, or where an (n,) mask is true."""
+        images, fresh = self.images, self.fresh
+        return attrs.evolve(
+            self,
+            images=images.take(index) if isinstance(images, Lazy) else images[index],
+            labels=None if self.labels is None else self.labels[index],
+            factors={name: values[index] for name, values in self.factors.items()},
+            sizes=None if self.sizes is None else self.sizes[index],
+            fresh=None if fresh is None else lambda seed, epoch: fresh(seed, epoch)[index],
+        )
 
 
 class Dataset(Component):
@@ -250,8 +309,12 @@ class ViewPolicy(Component):
 
     count: int = option(default=2, gt=0, help="J, views of each image")
 
-    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Views:
-        """(N, C, H, W) uint8 images and their (N,) positions in the dataset -> their views."""
+    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int, sizes: Tensor | None = None) -> Views:
+        """(N, C, H, W) uint8 images and their (N,) positions in the dataset -> their views.
+
+        Args:
+            sizes: heights and widths that the images had before all were made (H, W), (N, 2); None if they had these.
+        """
         raise NotImplementedError
 
 

@@ -6,6 +6,7 @@ metrics.jsonl   a record each `log_every` steps
 checkpoints/    step-N/
 results.json    scores of the evaluators, with their protocols; its presence means that the run is finished
 export/         weights of the encoder as safetensors, with a config
+bad-images.txt  the files that were left out of the dataset, if any
 crash/          the step at which a loss was not finite
 """
 

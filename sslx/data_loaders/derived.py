@@ -75,8 +75,8 @@ def style(split: Split, half: int) -> Split:
     rotation, dx, dy, brightness = (low + (high - low) * draws).unbind(dim=1)
     images = torch.cat(
         [
-            restyle(*parts)
-            for parts in zip(*(x.split(4096) for x in (split.images, rotation, dx, dy, brightness)), strict=True)
+            restyle(split.images[index], rotation[index], dx[index], dy[index], brightness[index])
+            for index in torch.arange(len(split)).split(4096)
         ]
     )
     factors = {"rotation": rotation, "dx": dx, "dy": dy, "brightness": brightness}

@@ -79,16 +79,19 @@ class Standard(ViewPolicy):
         """How many pixels away a blur reaches in views of (height, width)."""
         return (self.kernel or max(3, min(height, width) // 20 * 2 + 1)) // 2
 
-    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Views:
+    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int, sizes: Tensor | None = None) -> Views:
         """(N, C, H, W) uint8 images and their (N,) positions in the dataset -> their views.
 
-        The views are made where the images are. An index on the CPU spares waiting for another device.
+        The views are made where the images are. An index on the CPU spares waiting for another device. A crop is drawn
+        in the (N, 2) `sizes` that the images had before all were stored as (H, W), if they had others.
         """
-        original, x = self._make(images, index, seed, epoch, first=0)
-        local = None if self.local is None else self.local._make(images, index, seed, epoch, first=self.count)[1]
+        original, x = self._make(images, index, sizes, seed, epoch, first=0)
+        local = None if self.local is None else self.local._make(images, index, sizes, seed, epoch, self.count)[1]
         return Views(x=x, original=original, index=index.to(images.device), local=local)
 
-    def _make(self, images: Tensor, index: Tensor, seed: int, epoch: int, first: int) -> tuple[Tensor, Tensor]:
+    def _make(
+        self, images: Tensor, index: Tensor, sizes: Tensor | None, seed: int, epoch: int, first: int
+    ) -> tuple[Tensor, Tensor]:
         """The images as floats and their views, which are numbered from `first` on."""
         if images.dtype != torch.uint8:
             raise ConfigError(f"views: expected images of uint8, got {images.dtype}; use views=noise for such data")
@@ -104,4 +107,4 @@ class Standard(ViewPolicy):
             from sslx.data_loaders.threaded import make
         else:
             from sslx.data_loaders.batched import make
-        return make(self, images, index, seed, epoch, first)
+        return make(self, images, index, sizes, seed, epoch, first)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sslx.api import DataError, Evaluation, Use, permutation
+from sslx.api import DataError, Evaluation, Lazy, Use, permutation
 
 _MOST_HELD_OUT = 5_000  # enough to see when to stop; more only takes time
 _EVERY = 250  # steps between looks at the held-out part
@@ -71,7 +71,7 @@ class Fit(NamedTuple):
 def fit(
     model: nn.Module,
     x: Tensor,
-    y: Tensor,
+    y: Tensor | Lazy,
     loss: Callable[[Tensor, Tensor], Tensor],
     *,
     steps: int,
@@ -92,7 +92,7 @@ def fit(
     best, weights = Fit(math.inf, 0), dict[str, Any]()
     for step in range(steps + 1):
         if step % _EVERY == 0 or step == steps:
-            found = Fit(_mean(model, x[held_out], y[held_out], loss, device), step)
+            found = Fit(_mean(model, x, y, held_out, loss, device), step)
             if found.loss < best.loss or not weights:
                 best, weights = found, copy.deepcopy(model.state_dict())
             if step == steps or step - best.step >= _PATIENCE * _EVERY:
@@ -108,15 +108,20 @@ def fit(
 
 @torch.no_grad()
 def _mean(
-    model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor], device: torch.device | None
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor | Lazy,
+    chosen: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    device: torch.device | None,
 ) -> float:
-    """The loss on all of it, in evaluation mode."""
+    """The loss on the chosen ones, in evaluation mode."""
     model.eval()
     total = 0.0
-    for part, target in zip(x.split(_CHUNK), y.split(_CHUNK), strict=True):
-        total += loss(model(part.to(device)), target.to(device)).item() * len(part)
+    for index in chosen.split(_CHUNK):
+        total += loss(model(x[index].to(device)), y[index].to(device)).item() * len(index)
     model.train()
-    return total / len(x)
+    return total / len(chosen)
 
 
 def network(features: int, hidden: int, outputs: int) -> nn.Module:

@@ -60,10 +60,11 @@ class Geometry(Evaluator):
         """Representations of two views of each test image, (n, D) each."""
         views: Any = evaluation.views
         policy = attrs.evolve(views, count=2)
-        images = evaluation.data[1].images
+        test = evaluation.data[1]
         found = []
-        for index in torch.arange(len(images)).split(_CHUNK):
-            pairs = policy(images[index], index, seed=evaluation.seed, epoch=0)
+        for index in torch.arange(len(test)).split(_CHUNK):
+            sizes = None if test.sizes is None else test.sizes[index]
+            pairs = policy(test.images[index], index, seed=evaluation.seed, epoch=0, sizes=sizes)
             found.append(pairs.group(evaluation.method.represent(pairs.flat.to(evaluation.device)).double().cpu()))
         z = torch.cat(found)  # (n, 2, D)
         if not z.isfinite().all():

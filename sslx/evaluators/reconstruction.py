@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from sslx.api import Context, Decoder, Evaluation, Evaluator, Result, option, pixels, slot
 from sslx.evaluators.common import finite, fit, outputs, standardised
 
-Decoded = tuple[Tensor, str, dict[str, Any]]  # the images (n, C, H, W), by which decoder, more of its protocol
+# From test images and the position of the first of them to what is decoded; by which decoder; more of its protocol.
+Decoding = tuple[Callable[[Tensor, int], Tensor], str, dict[str, Any]]
 
 
 class Reconstruction(Evaluator):
@@ -34,20 +36,21 @@ class Reconstruction(Evaluator):
 
     def evaluate(self, evaluation: Evaluation) -> Result:
         own = self.own and hasattr(evaluation.method, "reconstruct")
-        decoded, how, facts = _own(evaluation) if own else self._trained(evaluation)
-        train, test = (pixels(split.images) for split in evaluation.data)
+        decode, how, facts = _own(evaluation) if own else self._trained(evaluation)
+        (train, test), device = evaluation.data, evaluation.device
+        mean = torch.stack([x.double().sum(dim=0) for x in train.batches(device)]).sum(dim=0).float() / len(train)
+        total, of_mean, start = 0.0, 0.0, 0
+        for x in test.batches(device):
+            total += F.mse_loss(decode(x, start), x).item() * len(x)
+            of_mean += F.mse_loss(mean.expand_as(x), x).item() * len(x)
+            start += len(x)
         return Result(
-            scores={"reconstruction": F.mse_loss(decoded, test).item()},
-            protocol={
-                "tested_on": len(test),
-                "decoder": how,
-                "of_the_mean_image": F.mse_loss(train.mean(dim=0).expand_as(test), test).item(),
-                **facts,
-            },
+            scores={"reconstruction": total / start},
+            protocol={"tested_on": start, "decoder": how, "of_the_mean_image": of_mean / start, **facts},
             summary=f"mean squared error per pixel, by {how}",
         )
 
-    def _trained(self, evaluation: Evaluation) -> Decoded:
+    def _trained(self, evaluation: Evaluation) -> Decoding:
         z, q = standardised(*finite(evaluation))
         images, device = evaluation.data[0].images, evaluation.device
         C, H, W = images.shape[1:]
@@ -59,14 +62,18 @@ class Reconstruction(Evaluator):
             lr=self.lr, seed=evaluation.seed, device=device,
         )  # fmt: skip
         how = f"a decoder trained afterwards on the frozen features, {self.steps} batches of {self.batch_size}"
-        return outputs(model, q, device), how, {"trained_on": len(z), "held_out": found._asdict()}
+        protocol = {"trained_on": len(z), "held_out": found._asdict()}
+        return lambda x, start: outputs(model, q[start : start + len(x)], device).to(device), how, protocol
 
 
-def _own(evaluation: Evaluation) -> Decoded:
+def _own(evaluation: Evaluation) -> Decoding:
     reconstruct: Any = evaluation.method.reconstruct
-    with torch.no_grad():
-        parts = [reconstruct(x).float().cpu() for x in evaluation.data[1].batches(evaluation.device)]
-    return torch.cat(parts), "the method's own decoder", {}
+
+    @torch.no_grad()
+    def decode(x: Tensor, start: int) -> Tensor:
+        return reconstruct(x).float()
+
+    return decode, "the method's own decoder", {}
 
 
 class _Mean(nn.Module):
