@@ -20,9 +20,9 @@ TINY: dict[str, Any] = {
     "train": {"epochs": 2, "batch_size": 16, "log_every": 1},
     "evaluators": {"knn": {"neighbours": 3}},
 }
+GENERATIVE = ["vae", "simvae", "beta-vae", "cr-vae", "aasae", "ae", "aaae"]
 SMALL = {
-    "vae": {"encoder": {"hidden": [16]}, "decoder": {"hidden": [16]}},
-    "simvae": {"encoder": {"hidden": [16]}, "decoder": {"hidden": [16]}},
+    **dict.fromkeys(GENERATIVE, {"encoder": {"hidden": [16]}, "decoder": {"hidden": [16]}}),
     "simclr": {"encoder": {"hidden": [16]}, "projector": [8, 8]},
     "random": {"encoder": {"hidden": [16]}},
 }

@@ -62,10 +62,10 @@ class Posterior(Module):
 
 
 class Encoder(Module):
-    """q(z|x)."""
+    """q(z|x): a network with a posterior on top."""
 
     kind: ClassVar[str] = "encoder"
-    must_define: ClassVar[tuple[str, ...]] = ("build", "forward")
+    must_define: ClassVar[tuple[str, ...]] = ("build", "features")
 
     dim: int = option(default=10, gt=0, help="D, dimensions of the latent")
     posterior: Posterior = slot(default="gaussian", help="what kind of distribution q(z|x) is")
@@ -79,9 +79,14 @@ class Encoder(Module):
         self.posterior.build(ctx.but(features=features, latent=self.dim))
         return ctx.but(latent=self.dim)
 
+    def features(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, F), the last layer below the posterior."""
+        raise NotImplementedError
+
     def forward(self, x: Tensor) -> Distribution:
         """(B, C, H, W) -> a distribution with batch (B,) and event (D,). Its `.mean` is the representation."""
-        raise NotImplementedError
+        q: Distribution = self.posterior(self.features(x))
+        return q
 
     def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """A config from which others can rebuild the network, and its weights by name."""
@@ -122,8 +127,13 @@ class Prior(Module):
         """(N, J, D) -> (N,), the log density of each set of J related latents, up to a constant if improper."""
         raise NotImplementedError
 
-    def sample(self, n: int) -> Tensor:
-        """n single latents, (n, D). Only for priors from which one can draw."""
+    @property
+    def proper(self) -> bool:
+        """Whether one can draw from it: it defines `sample`."""
+        return type(self).sample is not Prior.sample
+
+    def sample(self, n: int, views: int = 1) -> Tensor:
+        """n sets of J related latents, (n, J, D). Only proper priors define it."""
         raise NotImplementedError(f"{type(self).__name__} is improper: nothing can be drawn from it")
 
 

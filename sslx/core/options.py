@@ -82,6 +82,12 @@ def slot(*, default: str | Mapping[str, Any] | None, help: str = "", **options: 
     )
 
 
+def _in_place(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    """An option declared again by a subclass stays where it was: parts are built in this order."""
+    inherited = [field.name for field in getattr(cls.__base__, "__attrs_attrs__", ())]
+    return sorted(fields, key=lambda f: inherited.index(f.name) if f.name in inherited else len(inherited))
+
+
 @dataclass_transform(kw_only_default=True, field_specifiers=(option, slot))
 class Component:
     """Anything with options. Subclasses list their options as annotated fields made by `option` or `slot`."""
@@ -100,7 +106,14 @@ class Component:
                 raise TypeError(f"{cls.__name__}.{name}: write it as option(default={value!r}, help=...), or ClassVar")
         # NO_OP, or attrs would replace nn.Module.__setattr__ and parameters would silently not register.
         attrs.define(
-            cls, slots=False, kw_only=True, eq=False, repr=False, auto_attribs=False, on_setattr=attrs.setters.NO_OP
+            cls,
+            slots=False,
+            kw_only=True,
+            eq=False,
+            repr=False,
+            auto_attribs=False,
+            on_setattr=attrs.setters.NO_OP,
+            field_transformer=_in_place,
         )
 
     def __repr__(self) -> str:
