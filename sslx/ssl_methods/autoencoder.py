@@ -14,7 +14,7 @@ from sslx.ssl_methods.priors import Aggregate
 class Autoencoder(Method):
     """Minimises -log p(x*|z), z ~ q(z|xʲ), over views xʲ of an image; the target x* is the view itself.
 
-    AASAE compares with it, without any augmentation (`--set views=standard` is that). It has no prior to sample from:
+    AASAE compares with it without any augmentation, which is `--set views=standard`. It has no prior to sample from:
     the latents of new images are drawn from the normal distribution with the moments of those of training.
     """
 
