@@ -45,7 +45,10 @@ class VAE(Autoencoder):
         return super().sample(n)
 
     def log_density(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the evidence lower bound on log p(x) of each single image, with one sample of q, (B,)."""
+        """(B, C, H, W) -> a lower bound on log p(x) of each single image, with one sample of q, (B,).
+
+        Up to a constant, if the prior is improper.
+        """
         q = self.encoder(x)
         z = q.rsample()
         return self.decoder(z).log_prob(x) + self.prior.log_prob(z[:, None]) - q.log_prob(z)
