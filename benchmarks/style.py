@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from sslx.core.config import merge
 from sslx.core.evaluation import features
 from sslx.core.runtime import Runtime
 from sslx.plugins.registry import registry
-from sslx.session import load_data, recorded_launch
+from sslx.session import load_data, recorded_launch, resume
 
 FACTORS = ("rotation", "dx", "dy")
 VARIANCES = (0.02, 0.05, 0.1)
@@ -55,8 +54,8 @@ def candidates() -> dict[str, dict[str, Any]]:
 
 
 def measure(config: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Train, and read the factors from the representation."""
-    run = sslx.run(config=config, evaluators=["knn"], out=out, device="cpu")
+    """Train, or go on with what an earlier call began, and read the factors from the representation."""
+    run = resume(out) if out.exists() else sslx.run(config=config, evaluators=["knn"], out=out, device="cpu")
     train, test = load_data(run.config, recorded_launch(run), Runtime.start("cpu"))
     z, q = (features(run.method(), half, torch.device("cpu")).z for half in (train, test))
     last, spent = run.folder.metrics()[-1], run.folder.read("training.json")
@@ -85,6 +84,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="a method or a row; repeatable")
     parser.add_argument("--subset", type=int, default=20_000)
     parser.add_argument("--cpu-seconds", type=float, default=120)
+    parser.add_argument("--runs", type=Path, default="runs", help="folder of the runs, which are taken up if stopped")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "style.json")
     arguments = parser.parse_args()
     config = {
@@ -98,8 +98,7 @@ def main() -> None:
         results = {"config": config, "rows": {}}
     for row, part in candidates().items():
         if arguments.only is None or not {row, part["method"]["use"]}.isdisjoint(arguments.only):
-            with tempfile.TemporaryDirectory() as scratch:
-                found = measure(merge(config, part), Path(scratch) / "run")
+            found = measure(merge(config, part), arguments.runs / f"{row}, {arguments.cpu_seconds:g} s")
             results["rows"][row] = {**part, **found, **machine, "load_average": os.getloadavg()[0]}
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
             arguments.out.write_text(json.dumps(results, indent=1) + "\n")
