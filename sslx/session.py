@@ -29,6 +29,7 @@ from sslx.core.options import Component, options_of, to_dict
 from sslx.core.randomness import Use, borrowed, permutation, seed_of, seed_torch
 from sslx.core.records import RunFolder, environment
 from sslx.core.runtime import Runtime
+from sslx.pictures import pictures
 from sslx.plugins.registry import provenance, registry
 
 
@@ -318,6 +319,7 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime) -> Run:
         if runtime.main:
             method = run.method().to(runtime.device)
             _export(run, method)
+            pictures(method, data[1], runtime.device, run.config.seed, run.path)
             report = _evaluate(run, method, data, runtime)
             notify("sslx_evaluated", report=report)
     except Interrupted as stop:

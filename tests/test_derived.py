@@ -14,7 +14,7 @@ from scipy.stats import ks_2samp
 from sklearn.datasets import make_circles, make_moons
 
 from sslx.api import ConfigError, Split
-from sslx.data_loaders.derived import restyle, style, sums
+from sslx.data_loaders.derived import Restyle, restyle, style, sums
 from sslx.data_loaders.points import Circles, Moons, Noise
 
 
@@ -93,6 +93,21 @@ def test_styles_are_drawn_from_their_ranges() -> None:
         assert (values - uniform).abs().max() < 1.95 / math.sqrt(3000)  # Kolmogorov and Smirnov, p = 0.001
     together = torch.corrcoef(torch.stack(list(split.factors.values())))
     assert (together - torch.eye(4)).abs().max() < 0.07
+
+
+def test_restyled_views_are_the_image_moved_by_amounts_of_their_own() -> None:
+    images, index = blob(14, 14).repeat(300, 1, 1, 1), torch.arange(300)
+    moved = Restyle(count=2, rotation=0.0, shift=3.0, brightness=1.0)(images, index, seed=0, epoch=0)
+    shifts = torch.tensor([centre(view[None]) for view in moved.flat]) - torch.tensor(centre(images[:1]))
+    assert shifts.abs().max() < 3.05 and shifts.abs().amax(dim=0).min() > 2.8
+    assert shifts.std(dim=0).tolist() == pytest.approx([math.sqrt(3)] * 2, rel=0.1)
+    assert torch.equal(moved.original, images / 255) and moved.x.shape == (300, 2, *images.shape[1:])
+    part = Restyle(rotation=0.0, shift=3.0, brightness=1.0)(images[40:50], index[40:50], seed=0, epoch=0)
+    assert torch.equal(part.x, moved.x[40:50])  # a function of the image's place alone
+    still = Restyle(rotation=0.0, shift=0.0, brightness=0.5)(images, index, seed=0, epoch=1)
+    factors = (still.x / images[0] * 255)[..., 14, 14].flatten()
+    assert 0.49 < factors.min() < 0.52 and 0.98 < factors.max() < 1.01
+    assert not torch.allclose(Restyle(shift=0.0)(images, index, seed=0, epoch=0).x, still.x, atol=0.1)
 
 
 @pytest.mark.parametrize("dataset", [Moons(samples=500), Circles(samples=500)])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from typing_extensions import Self
 
+from sslx.core.errors import ConfigError
 from sslx.core.options import Component, option, slot, to_dict
 from sslx.core.terms import Terms
 from sslx.core.views import Views
@@ -64,10 +65,10 @@ class Posterior(Module):
 
 
 class Encoder(Module):
-    """q(z|x)."""
+    """q(z|x): a network with a posterior on top, or anything that returns a distribution."""
 
     kind: ClassVar[str] = "encoder"
-    must_define: ClassVar[tuple[str, ...]] = ("build", "forward")
+    must_define: ClassVar[tuple[str, ...]] = ("build", "features or forward")
 
     dim: int = option(default=10, gt=0, help="D, dimensions of the latent")
     posterior: Posterior = slot(default="gaussian", help="what kind of distribution q(z|x) is")
@@ -81,9 +82,14 @@ class Encoder(Module):
         self.posterior.build(ctx.but(features=features, latent=self.dim))
         return ctx.but(latent=self.dim)
 
+    def features(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, F), the last layer below the posterior. Raises ConfigError if there is none."""
+        raise ConfigError(f"{type(self).__name__} has no features below its distribution")
+
     def forward(self, x: Tensor) -> Distribution:
         """(B, C, H, W) -> a distribution with batch (B,) and event (D,). Its `.mean` is the representation."""
-        raise NotImplementedError
+        q: Distribution = self.posterior(self.features(x))
+        return q
 
     def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """A config from which others can rebuild the network, and its weights by name."""
@@ -124,8 +130,13 @@ class Prior(Module):
         """(N, J, D) -> (N,), the log density of each set of J related latents, up to a constant if improper."""
         raise NotImplementedError
 
-    def sample(self, n: int) -> Tensor:
-        """n single latents, (n, D). Only for priors from which one can draw."""
+    @property
+    def proper(self) -> bool:
+        """Whether one can draw from it: it defines `sample`."""
+        return type(self).sample is not Prior.sample
+
+    def sample(self, n: int, views: int = 1) -> Tensor:
+        """n sets of J related latents, (n, J, D). Only proper priors define it."""
         raise NotImplementedError(f"{type(self).__name__} is improper: nothing can be drawn from it")
 
 

@@ -5,6 +5,7 @@ run.json        versions, components, machine, git
 metrics.jsonl   a record each `log_every` steps
 checkpoints/    step-N/
 results.json    scores of the evaluators, with their protocols; its presence means that the run is finished
+*.png           reconstructions and samples of methods that make them
 export/         weights of the encoder as safetensors, with a config
 bad-images.txt  the files that were left out of the dataset, if any
 crash/          the step at which a loss was not finite

@@ -29,6 +29,7 @@ def sslx_components() -> Iterator[Record]:
     yield dataset("styled-fashion", f"{here}.derived:Styled", summary="Fashion-MNIST, rotated, shifted and darkened")
     yield loader("memory", f"{here}.memory:Memory", summary="the whole set as one tensor on the device")
     yield loader("ffcv", f"{here}.ffcv:FFCV", summary="a memory-mapped file, decoded ahead (extra ffcv)")
+    yield views("restyle", f"{here}.derived:Restyle", summary="rotated, shifted and darkened, for styled-fashion")
     yield views("noise", f"{here}.points:Noise", summary="normal noise, for points")
     yield views("standard", f"{here}.policy:Standard", summary="crop, flips, colour, blur and more, all off by default")
     for name, cls, summary, paper in (
