@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sslx.api import Context, Prior, option
+from sslx.api import Context, Prior, gather, option
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -116,7 +116,8 @@ class Aggregate(nn.Module):
 
     @torch.no_grad()
     def update(self, z: Tensor) -> None:
-        """Take the latents of a batch in, (B, D)."""
+        """Take the latents of a batch in, (B, D), from all processes."""
+        z = gather(z)
         self.batches += 1
         share = (1 / self.batches).clamp(min=0.01)  # all batches alike, later the last hundred: latents move
         mean = z.mean(dim=0)
