@@ -16,7 +16,8 @@ from sslx.core.randomness import Use, permutation
 def preview(split: Split, policy: ViewPolicy, out: Path, rows: int = 6, seed: int = 0) -> None:
     """Write a picture with a row for each of some images: the image, its views, its further views if any."""
     index = permutation(len(split), Use.SUBSET, seed)[:rows]
-    views = policy(split.images[index], index, seed=seed, epoch=0)
+    sizes = None if split.sizes is None else split.sizes[index]
+    views = policy(split.images[index], index, seed=seed, epoch=0, sizes=sizes)
     columns = [views.original, *views.x.unbind(dim=1)]
     columns += [] if views.local is None else views.local.unbind(dim=1)
     figure, axes = plt.subplots(len(index), len(columns), figsize=(len(columns), len(index) + 0.3), squeeze=False)

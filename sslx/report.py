@@ -1,69 +1,98 @@
-"""What is printed at the end of a run: one table of methods and scores, and by which protocol they were obtained."""
+"""Tables of runs: methods and scores, mean and standard error over seeds, and by which protocol they were obtained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import json
+import math
+import statistics
+from collections.abc import Container, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
+import attrs
 
+from sslx.core.config import RunConfig
+from sslx.core.errors import ConfigError, nearest
+from sslx.core.options import to_dict
 from sslx.session import Run, label
 
-Row = tuple[str, Mapping[str, Any]]  # a name and the results of each evaluator
+TIME = "cpu-s"  # the column of processor time
 
 
-def rows(runs: Sequence[Run]) -> list[Row]:
-    """Each run, then each different untrained encoder."""
-    names = [run.name for run in runs]
-    called = [run.name if names.count(run.name) == 1 else f"{run.name} ({run.path.name})" for run in runs]
-    found: list[Row] = [(name, run.results.get("trained", {})) for name, run in zip(called, runs, strict=True)]
-    floors: list[Row] = []
-    for name, run in zip(called, runs, strict=True):
-        floor = run.results.get("untrained", {})
-        if run.name != "random" and _scores(floor) not in [_scores(other) for _, other in floors]:
-            floors.append((f"random ({name}'s encoder, untrained)", floor))
-    if len(floors) == 1:
-        floors = [("random (the encoder, untrained)", floors[0][1])]
-    return found + floors
+class Cell(NamedTuple):
+    """A score of the runs of a row."""
+
+    mean: float
+    error: float  # the standard error of the mean, nan for one run
+    n: int
 
 
-def _scores(results: Mapping[str, Any]) -> dict[str, float]:
-    return {name: score for result in results.values() for name, score in result.get("scores", {}).items()}
+@attrs.frozen
+class Row:
+    """Runs that differ in nothing but the seed."""
+
+    name: str
+    n: int
+    cells: Mapping[str, Cell]
 
 
-def show(runs: Sequence[Run]) -> None:
-    """Print the table, what the scores mean and where the runs are."""
-    console = Console(width=None if Console().is_terminal else 120, highlight=False)
-    found = rows(runs)
-    columns = list(dict.fromkeys(name for _, results in found for name in _scores(results)))
-    datasets = dict.fromkeys(label(run.config.dataset) for run in runs)
-    table = Table(title=f"Representations of {', '.join(datasets)}", title_justify="left", title_style="bold")
-    table.add_column("method")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for name, results in found:
-        scores = _scores(results)
-        table.add_row(name, *(f"{scores[column]:.4f}" if column in scores else "-" for column in columns))
-    console.print(table)
-    for line in _protocols(found):
-        console.print(line, markup=False)
-    for run in runs:
-        time = run.folder.read("training.json") or {}
-        spent = f"trained {time.get('seconds', 0):.1f} s ({time.get('cpu_seconds', 0):.1f} CPU-seconds)"
-        console.print(f"{run.path}: {spent}", soft_wrap=True)
+@attrs.frozen
+class Table:
+    """Rows of one dataset."""
+
+    dataset: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    notes: Sequence[str]
 
 
-def _protocols(found: Sequence[Row]) -> Iterator[str]:
-    """A line for each evaluator and way in which it was used; of several ways, each says for which rows."""
-    ways: dict[str, dict[str, list[str]]] = {}
-    for row, results in found:
-        for name, result in results.items():
-            reason = next((f"{word}, {result[word]}" for word in ("skipped", "failed") if word in result), "")
-            ways.setdefault(name, {}).setdefault(reason or result["summary"], []).append(row.partition(" (the")[0])
-    for name, texts in ways.items():
-        for text, users in texts.items():
-            yield f"{name}: {text}" if len(texts) == 1 else f"{name} of {', '.join(users)}: {text}"
+class _Group(NamedTuple):
+    name: str
+    runs: list[Run]
+
+
+def tables(runs: Sequence[Run], wanted: Sequence[str] = ()) -> list[Table]:
+    """A table for each dataset, with rows in the order in which the runs are given.
+
+    Args:
+        wanted: columns, by default all: names of scores, in which * stands for anything, or of evaluators, which mean
+            their first score.
+
+    Raises:
+        ConfigError: no run has such a score.
+    """
+    known = _columns(runs)
+    chosen = list(dict.fromkeys(column for pattern in wanted for column in _matching(pattern, known))) or list(known)
+    evaluators = {known[column] for column in chosen} if wanted else None
+    named = _named([run.config for run in runs], lambda config: config.dataset)
+    found = []
+    for dataset in dict.fromkeys(named):
+        groups = _groups([run for run, name in zip(runs, named, strict=True) if name == dataset])
+        rows = [_row(group.name, group.runs, "trained") for group in groups]
+        rows += _floors(groups, chosen)
+        columns = [column for column in chosen if any(column in row.cells for row in rows)]
+        notes = [*_summaries(groups, evaluators), *_differences(groups, evaluators)]
+        found.append(Table(dataset, columns, rows, notes))
+    return found
+
+
+def _columns(runs: Sequence[Run]) -> dict[str, str]:
+    """The columns that the runs can fill, and the evaluator of each."""
+    scores = (
+        (_column(evaluator, score), evaluator)
+        for run in runs
+        for evaluator, result in run.results.get("trained", {}).items()
+        for score in result.get("scores", {})
+    )
+    return {**dict(scores), TIME: ""}
+
+
+def _matching(pattern: str, known: Mapping[str, str]) -> list[str]:
+    if columns := [column for column in known if fnmatchcase(column, pattern)]:
+        return columns
+    if columns := [column for column, evaluator in known.items() if evaluator == pattern]:
+        return columns[:1]
+    raise ConfigError(f"--scores {pattern}: no run has such a score{nearest(pattern, known)}")
 
 
 def failures(runs: Sequence[Run]) -> list[str]:
@@ -74,3 +103,127 @@ def failures(runs: Sequence[Run]) -> list[str]:
         for name, result in run.results.get("trained", {}).items()
         if "failed" in result
     ]
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _groups(runs: Sequence[Run]) -> list[_Group]:
+    """Runs that differ in nothing but the seed together. The same run repeated is another row: it adds no seed."""
+    groups: dict[tuple[str, int], list[Run]] = {}
+    for run in runs:
+        config = {name: value for name, value in to_dict(run.config).items() if name not in ("seed", "evaluators")}
+        repeat = 0
+        while any(run.config.seed == other.config.seed for other in groups.get((json.dumps(config), repeat), [])):
+            repeat += 1
+        groups.setdefault((json.dumps(config), repeat), []).append(run)
+    names = _named([members[0].config for members in groups.values()], lambda config: config.method)
+    return [
+        _Group(name if names.count(name) == 1 else f"{name} ({members[0].path.name})", members)
+        for name, members in zip(names, groups.values(), strict=True)
+    ]
+
+
+def _named(configs: Sequence[RunConfig], part: Any) -> list[str]:
+    """The part's name for each config, and in brackets the options in which it differs from others of this name.
+
+    For a method these are all options of the run; a dataset's are its own, as they make other data of it.
+    """
+    parts = [part(config) for config in configs]
+    whole = [
+        config if component is config.method else component for config, component in zip(configs, parts, strict=True)
+    ]
+    options = [dict(_flat(to_dict(component))) for component in whole]
+    names = []
+    for component, mine in zip(parts, options, strict=True):
+        alike = [other for one, other in zip(parts, options, strict=True) if label(one) == label(component)]
+        differing = [
+            f"{key}={value}"
+            for key, value in mine.items()
+            if key != "seed" and not key.startswith("evaluators.") and len({o[key] for o in alike if key in o}) > 1
+        ]
+        names.append(label(component) + (f" ({', '.join(differing)})" if differing else ""))
+    return names
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Options by the dotted names that `--set` takes, with their values as text."""
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, "" if prefix + name == "method" else f"{prefix}{name}.")
+        elif name == "use":
+            yield prefix.rstrip(".") or "method", str(value)
+        else:
+            yield prefix + name, ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _floors(groups: Sequence[_Group], columns: Sequence[str]) -> list[Row]:
+    """Each untrained encoder that differs from the others in these columns."""
+    floors: dict[str, Row] = {}
+    for group in groups:
+        if label(group.runs[0].config.method) != "random":
+            floor = _row(f"random ({group.name}'s encoder, untrained)", group.runs, "untrained")
+            # As text, because not a number is not equal to itself.
+            floors.setdefault(repr([floor.cells.get(column) for column in columns]), floor)
+    if len(floors) == 1:
+        return [attrs.evolve(floor, name="random (the encoder, untrained)") for floor in floors.values()]
+    return list(floors.values())
+
+
+def _row(name: str, runs: Sequence[Run], which: str) -> Row:
+    values: dict[str, list[float]] = {}
+    for run in runs:
+        for evaluator, result in run.results.get(which, {}).items():
+            for score, value in result.get("scores", {}).items():
+                values.setdefault(_column(evaluator, score), []).append(value)
+        if which == "trained" and (time := run.folder.read("training.json")):
+            values.setdefault(TIME, []).append(time["cpu_seconds"])
+    return Row(name, len(runs), {column: _cell(found) for column, found in values.items()})
+
+
+def _cell(values: Sequence[float]) -> Cell:
+    n = len(values)
+    error = statistics.stdev(values) / math.sqrt(n) if n > 1 and all(map(math.isfinite, values)) else math.nan
+    return Cell(statistics.fmean(values), error, n)
+
+
+def _column(evaluator: str, score: str) -> str:
+    """The score's name, with the evaluator's before it unless it begins like that."""
+    return score if score == evaluator or score.startswith(f"{evaluator}-") else f"{evaluator}.{score}"
+
+
+# --- protocols --------------------------------------------------------------------------------------------------------
+
+
+def _summaries(groups: Sequence[_Group], evaluators: Container[str] | None) -> Iterator[str]:
+    """A line for each evaluator and way in which it was used; of several ways, each says for which rows."""
+    ways: dict[str, dict[str, dict[str, None]]] = {}
+    for which in ("trained", "untrained"):
+        for group in groups:
+            row = group.name if which == "trained" else "random"
+            for run in group.runs:
+                for name, result in run.results.get(which, {}).items():
+                    reason = next((f"{word}, {result[word]}" for word in ("skipped", "failed") if word in result), "")
+                    ways.setdefault(name, {}).setdefault(reason or result["summary"], {})[row] = None
+    for name, texts in ways.items():
+        if evaluators is not None and name not in evaluators:
+            continue
+        for text, users in texts.items():
+            yield f"{name}: {text}" if len(texts) == 1 else f"{name} of {', '.join(users)}: {text}"
+
+
+def _differences(groups: Sequence[_Group], evaluators: Container[str] | None) -> Iterator[str]:
+    """A line for each option of an evaluator, and for the number of training images, that is not the same in all."""
+    values: dict[str, dict[str, dict[str, None]]] = {}
+    for group in groups:
+        for run in group.runs:
+            facts = {"training images": str(run.folder.read("run.json")["data"]["samples"])}
+            for name, result in run.results.get("trained", {}).items():
+                if "scores" in result and (evaluators is None or name in evaluators):
+                    facts |= {f"{name}.{key}": value for key, value in _flat(result["options"])}
+            for key, value in facts.items():
+                values.setdefault(key, {}).setdefault(value, {})[group.name] = None
+    for key, users in values.items():
+        if len(users) > 1:
+            parts = "; ".join(f"{value} of {', '.join(rows)}" for value, rows in users.items())
+            yield f"note: the protocol differs in {key}: {parts}"

@@ -19,16 +19,17 @@ import attrs
 import torch
 
 import sslx.api  # noqa: F401  puts the registry in its place
-from sslx.core import checkpoint, signals
+from sslx.core import checkpoint
 from sslx.core.config import RunConfig, configure
 from sslx.core.engine import Engine, check, replay
-from sslx.core.errors import CheckpointError, ConfigError, DataError, Interrupted
+from sslx.core.errors import CheckpointError, ConfigError, DataError, Interrupted, PluginError
 from sslx.core.evaluation import evaluate
 from sslx.core.interfaces import Context, Method, Split
 from sslx.core.options import Component, options_of, to_dict
 from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
 from sslx.core.records import RunFolder, environment
 from sslx.core.runtime import Runtime
+from sslx.pictures import pictures
 from sslx.plugins.registry import provenance, registry
 
 
@@ -66,7 +67,7 @@ class Run:
         """The trained method, on the CPU, in evaluation mode. Raises CheckpointError if there is none yet."""
         path, _ = checkpoint.newest(self.folder.checkpoints)
         data = self.folder.read("run.json")["data"]
-        method = build(self.config, data)
+        method = build(self.config, **data)
         if path is None:
             raise CheckpointError(f"{self.path}: no checkpoint yet")
         method.load_state_dict(checkpoint.load(path)[0]["method"])
@@ -107,7 +108,7 @@ def run(
     Args:
         plugin: name of the method.
         config: the content of a config.toml, over which the other arguments go.
-        evaluators: names of the evaluators, a list or with commas.
+        evaluators: names of the evaluators, a list or with commas; "all" are those that are installed.
         out: folder of the run; by default the next free `runs/DATASET-METHOD-N`.
         options: sections and options of a config: `method`, `dataset`, `views`, `loader`, `train`, `seed`, `subset`.
 
@@ -115,12 +116,31 @@ def run(
         ConfigError: something in the config is wrong, one line for each mistake.
     """
     method = {"method": {"use": plugin}} if plugin is not None else {}
-    if isinstance(evaluators, str):
-        evaluators = [name.strip() for name in evaluators.split(",")]
-    resolved = configure(config or {}, method, options, evaluators=evaluators)
+    names = evaluator_names(evaluators) if evaluators is not None else None
+    resolved = configure(config or {}, method, options, evaluators=names)
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
     launch = Launch(device, 1, folder.resolve(), offline)
     return start(resolved, launch, Path(out) if out is not None else None)
+
+
+def evaluator_names(names: Sequence[str] | str) -> list[str]:
+    """The names, given as a list or with commas between them; for "all" those of all installed evaluators that work."""
+    if isinstance(names, str):
+        names = [name.strip() for name in names.split(",") if name.strip()]
+    return [each for name in names for each in (_installed() if name == "all" else [name])]
+
+
+def _installed() -> list[str]:
+    found = []
+    for name, providers in registry().providers("evaluator").items():
+        for provider in providers:
+            full = name if len(providers) == 1 else f"{provider.plugin.distribution}/{name}"
+            try:
+                registry().resolve("evaluator", full)
+                found.append(full)
+            except PluginError as error:  # asked for by nobody in particular
+                print(f"left out: {error}", file=sys.stderr)
+    return found
 
 
 def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
@@ -129,7 +149,7 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
         runtime = Runtime.start(launch.device, config.train.precision)
         data = load_data(config, launch, runtime)
         check(config.train, data[0], runtime.world)
-        folder = runtime.share(_create(config, launch, out, data[0]) if runtime.main else None)
+        folder = runtime.share(_create(config, launch, out, data) if runtime.main else None)
         return _execute(Run(RunFolder(folder), config), data, runtime)
 
 
@@ -195,7 +215,7 @@ def replay_run(path: Path) -> Mapping[str, Any]:
         launch = recorded_launch(run)
         runtime = Runtime.start(launch.device, run.config.train.precision)
         train, _ = load_data(run.config, launch, runtime)
-        method = build(run.config, _facts(train)).to(runtime.device)
+        method = build(run.config, **_facts(train)).to(runtime.device)
         return replay(Engine(run.config, method, train, runtime, run.folder, _nobody))
 
 
@@ -226,11 +246,13 @@ def _whole(halves: Any, name: str) -> tuple[Split, Split]:
         raise DataError(f"dataset {name}: load must return a training and a test Split")
     for half, which in zip(halves, ("training", "test"), strict=True):
         images, labels = half.images, half.labels
-        if images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32) or len(images) == 0:
+        if len(images.shape) != 4 or images.dtype not in (torch.uint8, torch.float32) or len(images) == 0:
             found = f"{tuple(images.shape)} {str(images.dtype).removeprefix('torch.')}"
             raise DataError(f"dataset {name}: expected {which} images as (n, C, H, W) uint8 or float32, got {found}")
         if labels is not None and len(labels) != len(images):
             raise DataError(f"dataset {name}: {len(images)} {which} images, but {len(labels)} labels")
+        if half.sizes is not None and half.sizes.shape != (len(images), 2):
+            raise DataError(f"dataset {name}: expected {which} sizes as (n, 2), got {tuple(half.sizes.shape)}")
         if len(images) % half.arity:
             raise DataError(f"dataset {name}: {len(images)} {which} images, but every {half.arity} belong together")
     train, test = halves
@@ -239,32 +261,34 @@ def _whole(halves: Any, name: str) -> tuple[Split, Split]:
     return train, test
 
 
-def build(config: RunConfig, data: Mapping[str, Any]) -> Method:
-    """The method with its networks, whose initial weights are a function of the seed alone.
-
-    Args:
-        data: what is known of the training set, as `_facts` says it and run.json records it.
-    """
-    C, H, W = data["image_shape"]
+def build(config: RunConfig, image_shape: Sequence[int], samples: int, arity: int = 1) -> Method:
+    """The method with its networks, whose initial weights are a function of the seed alone."""
+    C, H, W = image_shape
     method = copy.deepcopy(config.method)  # the config's own is never built, so that it can be built again
+    steps = config.train.epochs * (samples // config.train.batch_size)
     with borrowed():
         seed_torch(seed_of(Use.WEIGHTS, config.seed))
-        method.build(Context((C, H, W), data["samples"], config.views.count, data["arity"]))
+        method.build(Context((C, H, W), samples, config.views.count, steps, arity))
     return method
 
 
 def _facts(split: Split) -> dict[str, Any]:
+    """What `build` must know of the training set; run.json keeps it."""
     return {"image_shape": tuple(split.images.shape[1:]), "samples": len(split), "arity": split.arity}
 
 
-def _create(config: RunConfig, launch: Launch, out: Path | None, train: Split) -> Path:
+def _create(config: RunConfig, launch: Launch, out: Path | None, data: tuple[Split, Split]) -> Path:
+    train, test = data
     facts = environment() | {
         "components": [provenance(kind, use) for kind, use in _used(config)],
         "data": _facts(train),
         "launch": {**attrs.asdict(launch), "data_dir": str(launch.data_dir.resolve())},
     }
     name = f"{label(config.dataset)}-{label(config.method)}"
-    return RunFolder.create(out, name, to_dict(config), facts).path
+    folder = RunFolder.create(out, name, to_dict(config), facts)
+    if skipped := dict.fromkeys([*train.skipped, *test.skipped]):  # both halves of a set that was split say the same
+        folder.path.joinpath("bad-images.txt").write_text("".join(f"{line}\n" for line in skipped), encoding="utf-8")
+    return folder.path
 
 
 def _used(component: Any) -> list[tuple[str, str]]:
@@ -300,6 +324,7 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime) -> Run:
         if runtime.main:
             method = run.method().to(runtime.device)
             _export(run, method)
+            pictures(method, data[1], runtime.device, run.config.seed, run.path)
             report = _evaluate(run, method, data, runtime)
             notify("sslx_evaluated", report=report)
     except Interrupted as stop:
@@ -316,7 +341,7 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime) -> Run:
 
 
 def _train(run: Run, train: Split, runtime: Runtime, notify: Any) -> None:
-    method = build(run.config, _facts(train)).to(runtime.device)
+    method = build(run.config, **_facts(train)).to(runtime.device)
     engine = Engine(run.config, method, train, runtime, run.folder, notify)
     path, complaints = checkpoint.newest(run.folder.checkpoints)
     if runtime.main:
@@ -340,12 +365,10 @@ def _evaluate(
 ) -> dict[str, Any]:
     """Scores of the trained and of the untrained method, into results.json."""
     config = run.config
-    untrained = build(config, _facts(data[0])).to(runtime.device)
+    untrained = build(config, **_facts(data[0])).to(runtime.device)
     report: dict[str, Any] = {}
     for name, subject in (("trained", method), ("untrained", untrained)):
-        if signals.received():
-            raise Interrupted(f"stopped by {signals.received()} before the evaluation")
-        scores = evaluate(config.evaluators, subject, data, runtime.device, config.seed)
+        scores = evaluate(config.evaluators, subject, data, config.views, runtime.device, config.seed)
         report[name] = {**previous.get(name, {}), **scores}
     run.folder.write("results.json", report)
     return report

@@ -20,11 +20,19 @@ TINY: dict[str, Any] = {
     "train": {"epochs": 2, "batch_size": 16, "log_every": 1},
     "evaluators": {"knn": {"neighbours": 3}},
 }
-SMALL = {
-    "vae": {"encoder": {"hidden": [16]}, "decoder": {"hidden": [16]}},
-    "simvae": {"encoder": {"hidden": [16]}, "decoder": {"hidden": [16]}},
-    "simclr": {"encoder": {"hidden": [16]}, "projector": [8, 8]},
-    "random": {"encoder": {"hidden": [16]}},
+GENERATIVE = ("vae", "simvae", "beta-vae", "cr-vae", "aasae", "ae", "aaae")
+ENCODER: dict[str, Any] = {"encoder": {"hidden": [16]}}
+PROJECTED: dict[str, Any] = {**ENCODER, "projector": [8, 8]}
+QUEUED: dict[str, Any] = {**PROJECTED, "objective": {"use": "queue-nce", "queue_length": 40}}
+#: Options that make a method small; `ENCODER` does for those that are not named.
+SMALL: dict[str, dict[str, Any]] = {
+    **dict.fromkeys((*GENERATIVE, "colorization"), {**ENCODER, "decoder": {"hidden": [16]}}),
+    **dict.fromkeys(("simclr", "vicreg", "barlow-twins", "cor-info-max", "instance-discrimination"), PROJECTED),
+    **dict.fromkeys(("moco", "moco-v2"), QUEUED),
+    **dict.fromkeys(("byol", "simsiam"), {**PROJECTED, "predictor": [8, 8]}),
+    **dict.fromkeys(("swav", "dino", "proto-cpc"), {**PROJECTED, "prototypes": 4}),
+    **dict.fromkeys(("deep-cluster", "sela"), {**PROJECTED, "clusters": 4}),
+    "jigsaw": {**ENCODER, "grid": 2, "permutations": 4},
 }
 
 

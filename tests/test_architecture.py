@@ -37,9 +37,12 @@ ALLOWED = {
     "ssl_methods": ("sslx.api", "sslx.ssl_methods"),
     "data_loaders": ("sslx.api", "sslx.data_loaders"),
     "evaluators": ("sslx.api", "sslx.evaluators"),
-    "session.py": ("sslx.core", "sslx.plugins", "sslx.api"),
-    "report.py": ("sslx.session",),
+    "session.py": ("sslx.core", "sslx.plugins", "sslx.api", "sslx.pictures"),
+    "report.py": ("sslx.core", "sslx.session"),
+    "formats.py": ("sslx.report",),
+    "grid.py": ("sslx.core", "sslx.session"),
     "preview.py": ("sslx.core",),
+    "pictures.py": ("sslx.core",),
 }
 
 

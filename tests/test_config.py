@@ -253,3 +253,21 @@ def test_every_option_of_every_builtin_is_documented() -> None:
     assert len(classes) > 20
     assert not [f"{c.__name__}.{o.name}" for c in classes for o in options_of(c).values() if not o.help]
     assert not [c.__name__ for c in classes if not c.__doc__]
+
+
+def test_a_class_changes_inherited_defaults_in_its_head_line() -> None:
+    class Tight(SharedMean, variance=0.01):
+        """The same with another default."""
+
+    class Clustered(VAE, prior={"use": "mixture", "components": 3}):
+        """A slot with another default, and what it prefers for it."""
+
+    assert Tight().variance == 0.01 and Tight(variance=0.5).variance == 0.5 and SharedMean().variance == 0.15
+    assert options_of(Tight)["variance"].help == options_of(SharedMean)["variance"].help
+    with pytest.raises(ConfigError, match="expected a number > 0"):
+        Tight(variance=-1.0)
+    plain: Any = Clustered().prior
+    changed: Any = Clustered(prior={"variance": 0.7}).prior  # type: ignore[arg-type]
+    assert isinstance(plain, Mixture) and plain.components == 3
+    assert isinstance(changed, Mixture) and changed.components == 3 and changed.variance == 0.7
+    assert isinstance(Clustered(prior="shared-mean").prior, SharedMean)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from urllib.error import URLError
@@ -122,3 +123,13 @@ def test_where_ffcv_is_missing_two_commands_install_it(tmp_path: Path, monkeypat
     with pytest.raises(ConfigError, match=r"`apt-get install .*libopencv-dev.*`, then `pip install 'sslx\[ffcv\]'`"):
         FFCV(cache=tmp_path).open(Split(torch.zeros(5, 1, 2, 2, dtype=torch.uint8)), torch.device("cpu"))
     assert not list(tmp_path.iterdir())
+
+
+def test_without_ffcv_the_command_is_one_line_with_the_two_that_install_it(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['ffcv'] = None; from sslx.cli import main; main(sys.argv[1:])"
+    words = ["run", "-p", "simclr", "-d", "digits", "--loader", "ffcv", "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path, timeout=120
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "`apt-get install libturbojpeg0-dev" in done.stderr and "`pip install 'sslx[ffcv]'`" in done.stderr

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import digest
+from scipy.stats import ks_2samp
+from sklearn.datasets import make_circles, make_moons
 
 from sslx.api import ConfigError, Split
-from sslx.data_loaders.derived import restyle, style, sums
+from sslx.data_loaders.derived import Restyle, restyle, style, sums
 from sslx.data_loaders.points import Circles, Moons, Noise
 
 
@@ -92,6 +95,21 @@ def test_styles_are_drawn_from_their_ranges() -> None:
     assert (together - torch.eye(4)).abs().max() < 0.07
 
 
+def test_restyled_views_are_the_image_moved_by_amounts_of_their_own() -> None:
+    images, index = blob(14, 14).repeat(300, 1, 1, 1), torch.arange(300)
+    moved = Restyle(count=2, rotation=0.0, shift=3.0, brightness=1.0)(images, index, seed=0, epoch=0)
+    shifts = torch.tensor([centre(view[None]) for view in moved.flat]) - torch.tensor(centre(images[:1]))
+    assert shifts.abs().max() < 3.05 and shifts.abs().amax(dim=0).min() > 2.8
+    assert shifts.std(dim=0).tolist() == pytest.approx([math.sqrt(3)] * 2, rel=0.1)
+    assert torch.equal(moved.original, images / 255) and moved.x.shape == (300, 2, *images.shape[1:])
+    part = Restyle(rotation=0.0, shift=3.0, brightness=1.0)(images[40:50], index[40:50], seed=0, epoch=0)
+    assert torch.equal(part.x, moved.x[40:50])  # a function of the image's place alone
+    still = Restyle(rotation=0.0, shift=0.0, brightness=0.5)(images, index, seed=0, epoch=1)
+    factors = (still.x / images[0] * 255)[..., 14, 14].flatten()
+    assert 0.49 < factors.min() < 0.52 and 0.98 < factors.max() < 1.01
+    assert not torch.allclose(Restyle(shift=0.0)(images, index, seed=0, epoch=0).x, still.x, atol=0.1)
+
+
 @pytest.mark.parametrize("dataset", [Moons(samples=500), Circles(samples=500)])
 def test_points_are_floats_in_two_classes(dataset: Moons | Circles, tmp_path: Path) -> None:
     train, test = dataset.load(tmp_path, offline=True)
@@ -99,6 +117,48 @@ def test_points_are_floats_in_two_classes(dataset: Moons | Circles, tmp_path: Pa
     assert train.labels is not None and train.labels.bincount().tolist() == [250, 250]
     assert not torch.equal(train.images[:100], test.images)
     assert torch.equal(dataset.load(tmp_path, offline=True)[0].images, train.images)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "made"),
+    [
+        (Moons(samples=2000, noise=0.05), lambda: make_moons(2000, noise=0.05, random_state=0)),
+        (
+            Circles(samples=2000, noise=0.08, factor=0.4),
+            lambda: make_circles(2000, noise=0.08, factor=0.4, random_state=0),
+        ),
+    ],
+)
+def test_points_are_distributed_as_scikit_learns(dataset: Moons | Circles, made: Any, tmp_path: Path) -> None:
+    train, _ = dataset.load(tmp_path, offline=True)
+    expected, labels = made()
+    for curve in range(2):
+        ours, theirs = train.images[train.labels == curve].flatten(1).numpy(), expected[labels == curve]
+        for direction in ((1, 0), (0, 1), (1, 1), (1, -1)):
+            assert ks_2samp(ours @ direction, theirs @ direction).pvalue > 0.001
+
+
+def test_fresh_points_are_others_in_each_epoch_and_seed_and_the_same_again(tmp_path: Path) -> None:
+    train, test = Moons(samples=500, noise=0.01, fresh=True).load(tmp_path, offline=True)
+    assert train.fresh is not None and test.fresh is None
+    drawn = [train.fresh(seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))] + [train.images]
+    for i in range(4):
+        assert drawn[i].shape == (500, 2, 1, 1)
+        assert not any((drawn[i] == drawn[j]).all(dim=1).any() for j in range(i))
+        outside = (drawn[i].flatten(1)[train.labels == 0].norm(dim=1) - 1).abs()
+        assert outside.max() < 0.05  # a point stays on its moon
+    assert torch.equal(train.fresh(0, 1), drawn[1])
+    some = train.take(torch.tensor([7, 3]))
+    assert some.fresh is not None and torch.equal(some.fresh(0, 1), drawn[1][[7, 3]])
+
+
+def test_a_run_on_fresh_points_trains_on_them_and_can_be_repeated(tiny_run: Callable[..., Any]) -> None:
+    runs = [
+        tiny_run("vae", str(i), dataset={"use": "moons", "samples": 200, "fresh": fresh})
+        for i, fresh in enumerate((True, True, False))
+    ]
+    fresh, again, fixed = (digest(run.path) for run in runs)
+    assert fresh == again != fixed
 
 
 def test_noise_has_its_scale_and_is_of_each_view_alone() -> None:

@@ -36,7 +36,7 @@ terms.total.backward()
 if runtime.main:
     grads = {name: w.grad for name, w in method.named_parameters()}
     torch.save({"loss": terms.total.detach(), "grads": grads}, sys.argv[1])
-runtime.stop()
+runtime.leave(0)
 """
 
 

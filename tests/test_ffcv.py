@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +15,14 @@ from typing import Any
 import pytest
 import torch
 from conftest import digest
+from PIL import Image
 
-from sslx.api import ConfigError, DataError, Split
+from sslx.api import ConfigError, DataError, Lazy, Split
 from sslx.data_loaders import beton
+from sslx.data_loaders.beton import Converted
+from sslx.data_loaders.datasets import Digits
 from sslx.data_loaders.ffcv import FFCV
+from sslx.data_loaders.folder import Folder
 from sslx.data_loaders.memory import Memory
 
 if importlib.util.find_spec("ffcv") is None:  # not imported: it would take the threads of the other tests
@@ -183,45 +190,198 @@ def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(writer, "handle_sample", full)
     with pytest.raises(DataError, match=r"x.beton cannot be written: No space left"):
-        beton.write(gradients(10).images, tmp_path / "sets" / "x.beton", "raw", 95)
+        beton.write([gradients(10)], tmp_path / "sets" / "x.beton", "raw", 95)
     assert not list((tmp_path / "sets").iterdir())
 
 
 def test_a_converted_file_serves_a_run(command: Callable[..., Any], tmp_path: Path) -> None:
     code, out, errors = command("data", "convert", "digits", "--to", "digits.beton")
-    assert code == 0 and "digits.beton: 1437 images" in out, errors
-    settings = ["-s", "loader=ffcv", "-s", f"loader.file={tmp_path / 'digits.beton'}", "-s", "encoder.hidden=8"]
-    code, _, errors = command("run", "-p", "simclr", "--epochs", "1", *settings, "-e", "knn", "--device", "cpu")
-    assert code == 0 and "converted" not in errors, errors
+    assert code == 0 and "digits.beton: 1437 + 360 images" in out, errors
+    low, high = Digits.defaults["views"]["crop"]
+    for name, words in {
+        "memory": ["-d", "digits"],
+        "ffcv": ["-d", "beton:digits.beton", "--loader", "ffcv"],
+        "mapped": ["-d", "beton:digits.beton"],
+    }.items():
+        settings = ["-s", "encoder.hidden=8", "-s", f"views.crop={low},{high}", "--subset", "200", "-o", name]
+        code, _, errors = command(
+            "run", "-p", "simclr", "--epochs", "1", *words, *settings, "-e", "knn", "--device", "cpu"
+        )
+        assert code == 0 and "converted" not in errors, errors
+    assert digest(tmp_path / "memory") == digest(tmp_path / "ffcv") == digest(tmp_path / "mapped")
+    results = [(tmp_path / name / "results.json").read_text() for name in ("memory", "ffcv", "mapped")]
+    assert results[0] == results[1] == results[2]
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    beton.write(gradients(20).images, tmp_path / "x.beton", "raw", 95)
+    beton.write([gradients(20)], tmp_path / "x.beton", "raw", 95)
     return tmp_path / "x.beton"
-
-
-@pytest.mark.parametrize(
-    ("split", "message"),
-    [
-        (gradients(21), r"images of shape \(20, 3, 16, 16\), the training set \(21, 3, 16, 16\)"),
-        (gradients(20, channels=1), r"images of shape \(20, 3, 16, 16\), the training set \(20, 1, 16, 16\)"),
-        (Split(255 - gradients(20).images), "has other images than the training set"),
-    ],
-)
-def test_a_file_of_another_set_is_refused(file: Path, split: Split, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        FFCV(file=file).open(split, CPU)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:100], lambda b: b"no beton" * 500])
 def test_a_damaged_file_is_one_line_that_names_it(file: Path, damage: Callable[[bytes], bytes]) -> None:
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(DataError, match=r"x.beton is no .beton file that `sslx data convert` wrote") as error:
-        FFCV(file=file).open(gradients(20), CPU)
+        Converted(path=file).load(file.parent, offline=True)
     assert "\n" not in str(error.value)
 
 
 def test_points_are_refused(opened: Callable[..., FFCV]) -> None:
     with pytest.raises(ConfigError, match="this dataset has floats; use the memory loader"):
         opened(Split(torch.zeros(5, 2, 1, 1)))
+
+
+def photographs(folder: Path, n: int = 60) -> Path:
+    """Noise in images of many sizes, of two classes."""
+    generator = torch.Generator().manual_seed(0)
+    for i in range(n):
+        (folder / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        pixels = torch.randint(0, 256, (8 + i, 70 - i, 3), generator=generator, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / "ab"[i % 2] / f"{i}.png")
+    return folder
+
+
+def test_mixed_sizes_end_with_the_same_weights_by_every_way(command: Callable[..., Any], tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "photographs")
+    code, out, errors = command("data", "convert", f"folder:{folder}", "-s", "size=16", "--to", "x.beton")
+    assert code == 0 and "48 + 12 images" in out, errors
+    shared = ["-p", "simclr", "-s", "encoder.hidden=8", "-s", "views.crop=0.2,1", "--epochs", "2", "--batch-size", "16"]
+    files = ["-d", f"folder:{folder}", "-s", "dataset.size=16"]
+    ways = {
+        "memory": files,
+        "lazy": [*files, "-s", "dataset.memory=0"],
+        "ffcv": [*files, "-l", "ffcv", "-s", "loader.cache=cache"],
+        "lazy-ffcv": [*files, "-s", "dataset.memory=0", "-l", "ffcv", "-s", "loader.cache=cache"],
+        "beton": ["-d", "beton:x.beton", "-l", "ffcv"],
+    }
+    for name, words in ways.items():
+        code, _, errors = command("run", *shared, *words, "-o", name, "-e", "knn", "--device", "cpu")
+        assert code == 0, errors
+    assert len({digest(tmp_path / name) for name in ways}) == 1
+    assert len({(tmp_path / name / "results.json").read_text() for name in ways}) == 1
+    (square,) = {size for path in folder.rglob("*.png") if (size := Image.open(path).size)[0] == size[1]}
+    assert square[0] != 16  # so all sizes were recorded
+
+
+def test_a_converted_set_keeps_labels_and_sizes_whatever_its_storage(tmp_path: Path) -> None:
+    halves = Folder(path=photographs(tmp_path / "photographs"), size=16, grey=True).load(tmp_path, offline=True)
+    beton.write(halves, tmp_path / "x.beton", "jpeg", 95)
+    for found, split in zip(Converted(path=tmp_path / "x.beton").load(tmp_path, offline=True), halves, strict=True):
+        assert found.labels is not None and split.labels is not None and torch.equal(found.labels, split.labels)
+        assert found.sizes is not None and split.sizes is not None and torch.equal(found.sizes, split.sizes)
+        assert found.images.shape == split.images.shape and isinstance(found.images, Lazy)
+        index = torch.arange(len(split)).flip(0)
+        read = found.images[index].float()
+        assert (read - split.images[index].float()).abs().mean() < 4
+        loader = FFCV()
+        loader.open(found, CPU)
+        (decoded,) = loader.batches([index])
+        assert (decoded.float() - read).abs().max() <= 4  # FFCV's decoder of JPEG and Pillow's
+
+
+#: Trains on a folder under a cap of the memory that this process may add. Prints the memory late in each epoch.
+CAPPED = """
+import resource, sys
+import psutil, torch
+import sslx
+from sslx.core.engine import Engine
+
+loader, images, warm = sys.argv[1:]
+
+def run(path, out, epochs):
+    return sslx.run("simclr", dataset={{"use": "folder", "path": path, "size": 128, "memory": 0.01}}, loader=loader, out=out,
+        device="cpu", evaluators=["knn"], train={{"epochs": epochs, "batch_size": 32}}, views={{"crop": (0.5, 1.0)}},
+        method={{"encoder": {{"hidden": [8]}}, "projector": [8]}})
+
+def data():  # private memory that can be written, which is what the cap is of
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
+
+run(warm, "warm", 1)  # whatever is imported, compiled and started once
+resource.setrlimit(resource.RLIMIT_DATA, (data() + {cap}, -1))
+batches, process = Engine.batches, psutil.Process()
+def told(self, epoch, done):
+    for i, views in enumerate(batches(self, epoch, done)):
+        if i == 80:
+            memory = process.memory_info()
+            print("epoch", memory.rss - memory.shared, flush=True)
+        yield views
+Engine.batches = told
+print("score", run(images, "run", 3).results["trained"]["knn"]["scores"]["knn"])
+"""
+
+
+def test_a_set_three_times_larger_than_memory_trains_through_ffcv(tmp_path: Path) -> None:
+    cap = 72_000_000
+    n = 3 * cap // (3 * 128 * 128) + 1
+    for name, count in {"images": n, "warm": 200}.items():
+        for i in range(count):
+            path = tmp_path / name / "ab"[i % 2] / f"{i}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (128, 128), (i % 251, 100, 250 * (i % 2))).save(path)
+    code = CAPPED.format(cap=cap)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment["MALLOC_MMAP_THRESHOLD_"] = "1000000"  # what is freed is given back: the cap is of what is held
+
+    def capped(loader: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / loader).mkdir()
+        words = [sys.executable, "-c", code, loader, str(tmp_path / "images"), str(tmp_path / "warm")]
+        return subprocess.run(
+            words, capture_output=True, text=True, cwd=tmp_path / loader, env=environment, timeout=120
+        )
+
+    done = capped("ffcv")
+    assert done.returncode == 0, done.stderr
+    *epochs, last = done.stdout.splitlines()
+    assert len(epochs) == 3 and last.startswith("score") and float(last.split()[1]) > 0.9
+    first, _, third = (int(line.split()[1]) for line in epochs)
+    assert third - first < 8e6
+    refused = capped("memory")  # the same cap, so it is one
+    assert refused.returncode == 1 and "images do not fit into memory; use loader=ffcv" in refused.stderr
+
+
+def test_views_and_two_loaders_work_at_the_same_time_with_numba_s_simplest_threads(tmp_path: Path) -> None:
+    code = f"""
+import threading, torch
+from pathlib import Path
+torch.set_num_threads(2)
+from sslx.api import Split
+from sslx.data_loaders.ffcv import FFCV
+from sslx.data_loaders.policy import Standard
+images = torch.randint(0, 256, (2000, 3, 16, 16)).byte()
+policy, loaders = Standard(crop=(0.3, 1.0), brightness=0.4), [FFCV(cache=Path({str(tmp_path)!r})) for _ in range(2)]
+for loader in loaders:
+    loader.open(Split(images), torch.device("cpu"))
+right = []
+def work(loader):
+    for epoch in range(20):
+        index = torch.randperm(2000).split(100)
+        for i, batch in zip(index, loader.batches(index)):
+            right.append(torch.equal(batch, images[i]))
+            policy(batch, i, seed=0, epoch=epoch)
+threads = [threading.Thread(target=work, args=[loader]) for loader in loaders]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+import numba
+print(numba.threading_layer(), len(right), all(right))
+"""
+    environment = {**os.environ, "NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.stdout.strip() == "workqueue 800 True", done.stderr
+
+
+def test_a_process_of_several_decodes_with_its_share_of_threads(opened: Callable[..., FFCV]) -> None:
+    torch.set_num_threads(1)  # what torchrun and `--devices` give each process on this machine
+    assert opened(gradients(20))._reader.num_workers == 1
+
+
+def test_ffcv_s_own_cache_would_hold_the_whole_file_for_an_order_that_is_random_all_over_it() -> None:
+    from ffcv.memory_managers.process_cache.schedule import compute_schedule
+
+    pages, batches = (
+        torch.arange(4000) // 40,
+        torch.randperm(4000, generator=torch.Generator().manual_seed(0)).split(50),
+    )
+    schedule = compute_schedule([set(pages[index].tolist()) for index in batches])
+    assert schedule.num_slots >= 98  # of 100 pages

@@ -6,12 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from sslx.api import ConfigError, DataError
+from sslx.api import ConfigError, DataError, Lazy
+from sslx.data_loaders.files import Files
 from sslx.data_loaders.folder import Folder
+from sslx.data_loaders.imagenet import ImageNet
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
 
 COLOURS = {"a": (255, 0, 0), "b": (0, 255, 0), "c": (0, 0, 255)}
 
@@ -67,10 +76,101 @@ def test_formats_sizes_and_modes_may_be_mixed(tmp_path: Path) -> None:
     images = torch.cat([train.images, test.images])
     assert images.shape == (5, 3, 16, 16) and sorted(images[:, 0, 0, 0].tolist())[0] == 0
     assert all(abs(value - 200) <= 2 for value in sorted(images[:, 0, 0, 0].tolist())[1:])
-    sizes = set(zip(train.factors["height"].tolist(), train.factors["width"].tolist(), strict=True))
+    assert train.sizes is not None
+    sizes = set(map(tuple, train.sizes.tolist()))
     assert sizes <= {(20, 10), (15, 30), (16, 16), (12, 12)} and len(sizes) > 1
     with pytest.raises(DataError, match=r"images of 4 sizes .*set dataset.size"):
         Folder(path=folder).load(tmp_path, offline=True)
+
+
+def pixel(image: Image.Image, path: Path, grey: bool = False, **options: Any) -> list[int]:
+    """The first pixel of an image file, as the folder dataset reads it."""
+    path.parent.mkdir()
+    for i in range(2):
+        image.save(path.with_stem(str(i)), **options)
+    train, _ = Folder(path=path.parent, grey=grey).load(path.parent, offline=True)
+    assert train.images.shape[1] == (1 if grey else 3)
+    return train.images[0, :, 0, 0].tolist()
+
+
+def test_every_mode_is_what_a_viewer_shows(tmp_path: Path) -> None:
+    black, red = (0, 0, 0), (255, 0, 0)
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([*black, *red])
+    clear = Image.new("P", (8, 8), 0)
+    clear.putpalette([*black, *red])
+    wide = Image.fromarray(np.full((8, 8), 100 * 257, np.uint16))
+    cases: dict[str, tuple[Image.Image, str, dict[str, Any], list[int]]] = {
+        "grey": (Image.new("L", (8, 8), 77), "png", {}, [77] * 3),
+        "bits": (Image.new("1", (8, 8), 1), "png", {}, [255] * 3),
+        "16": (wide, "png", {}, [100] * 3),
+        "16-tiff": (wide, "tiff", {}, [100] * 3),
+        "palette": (palette, "png", {}, [255, 0, 0]),
+        "clear-palette": (clear, "png", {"transparency": 0}, [255] * 3),
+        "half-clear": (Image.new("RGBA", (8, 8), (0, 0, 0, 128)), "png", {}, [127] * 3),
+        "clear-grey": (Image.new("LA", (8, 8), (0, 0)), "png", {}, [255] * 3),
+        "webp": (Image.new("RGBA", (8, 8), (0, 0, 0, 0)), "webp", {"lossless": True}, [255] * 3),
+        "cmyk": (Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "tiff", {}, [255, 0, 0]),
+    }
+    for name, (image, suffix, options, expected) in cases.items():
+        assert pixel(image, tmp_path / name / f"x.{suffix}", **options) == expected, name
+    found = pixel(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), tmp_path / "cmyk-jpeg" / "x.jpg", quality=95)
+    assert max(abs(a - b) for a, b in zip(found, [255, 0, 0], strict=True)) < 8
+    assert pixel(Image.new("RGB", (8, 8), (255, 0, 0)), tmp_path / "to-grey" / "x.png", grey=True) == [76]
+    with pytest.raises(DataError, match="none of 2 files|cannot be read as images"):
+        pixel(Image.fromarray(np.zeros((8, 8), np.float32)), tmp_path / "floats" / "x.tiff")
+
+
+def test_an_image_stands_upright_as_its_camera_says(tmp_path: Path) -> None:
+    image = Image.new("L", (20, 10), 0)
+    image.paste(255, (0, 0, 20, 3))  # the top is bright
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    (tmp_path / "data").mkdir()
+    for i in range(2):
+        image.save(tmp_path / "data" / f"{i}.jpg", exif=exif, quality=95)
+    train, _ = Folder(path=tmp_path / "data", grey=True).load(tmp_path, offline=True)
+    assert train.images.shape[2:] == (20, 10)
+    right, left = train.images[0, 0, :, -3:].float().mean(), train.images[0, 0, :, :6].float().mean()
+    assert right > 200 and left < 20
+
+
+def test_a_set_that_is_too_large_is_read_from_its_files_when_needed(tmp_path: Path) -> None:
+    folder, generator = tmp_path / "data", torch.Generator().manual_seed(0)
+    for i in range(30):
+        (folder / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        pixels = torch.randint(0, 256, (10 + i, 40 - i, 3), generator=generator, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / "ab"[i % 2] / f"{i}.png")
+    whole = Folder(path=folder, size=16).load(tmp_path, offline=True)
+    lazy = Folder(path=folder, size=16, memory=0).load(tmp_path, offline=True)
+    for split, other in zip(lazy, whole, strict=True):
+        assert isinstance(split.images, Lazy) and split.images.shape == other.images.shape
+        order = torch.randperm(len(split), generator=generator)
+        assert torch.equal(split.images[order], other.images[order])
+        assert split.labels is not None and other.labels is not None and torch.equal(split.labels, other.labels)
+        assert split.sizes is not None and other.sizes is not None and torch.equal(split.sizes, other.sizes)
+        some = split.take(order[:3])
+        assert isinstance(some.images, Lazy) and torch.equal(some.images[torch.tensor([1])], other.images[order[1:2]])
+
+
+def test_a_large_set_is_checked_once_and_again_when_a_file_changes(
+    damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, calls = Files.decode, []
+    monkeypatch.setattr(Files, "decode", lambda self, *rest: calls.append(self) or decode(self, *rest))
+    options = {"path": damaged, "bad_images": "skip", "memory": 0}
+    train, test = Folder(**options).load(tmp_path, offline=True)
+    again, _ = Folder(**options).load(tmp_path, offline=True)
+    assert (
+        len(calls) == 1 and len(train) + len(test) == 30 and train.skipped == again.skipped and len(train.skipped) == 12
+    )
+    (damaged / "a" / "cut0.jpg").unlink()
+    train, _ = Folder(**options).load(tmp_path, offline=True)
+    assert len(calls) == 2 and len(train.skipped) == 11
+    for i in range(10):
+        (damaged / "a" / f"{i}.png").write_text("no image")
+    with pytest.raises(DataError, match="files have changed since they were checked"):
+        train.images[torch.arange(len(train))]
 
 
 def test_nothing_is_lost_of_an_image_that_is_no_square(tmp_path: Path) -> None:
@@ -111,6 +211,32 @@ def test_skipped_images_are_listed_and_the_labels_still_belong_to_the_others(
     assert "12 of 42" in said
     lines = Path(said.strip().rpartition(" ")[2]).read_text().splitlines()
     assert len(lines) == 12 and all("cut" in line or "text" in line for line in lines)
+
+
+def test_the_list_of_skipped_images_is_also_in_the_run(
+    damaged: Path, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    words = ["-d", f"folder:{damaged}", "-s", "dataset.bad_images=skip", "--batch-size", "8", "-s", "encoder.hidden=8"]
+    code, _, errors = command(
+        "run", "-p", "simclr", *words, "--epochs", "1", "-e", "knn", "-o", "run", "--device", "cpu"
+    )
+    assert code == 0, errors
+    lines = (tmp_path / "run" / "bad-images.txt").read_text().splitlines()
+    assert len(lines) == 12 and all(("cut" in line or "text" in line) and ": " in line for line in lines)
+
+
+def test_imagenet_is_read_as_torchvision_lays_it_out(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no .*imagenet/train; it cannot be downloaded freely") as error:
+        ImageNet().load(tmp_path, offline=False)
+    assert "\n" not in str(error.value)
+    for half, n in (("train", 3), ("val", 1)):
+        for i in range(n):
+            for synset, colour in (("n01440764", (255, 0, 0)), ("n01443537", (0, 255, 0))):
+                paint(tmp_path / "imagenet" / half / synset / f"{i}.png", colour, size=(50, 40))
+    train, test = ImageNet(memory=0).load(tmp_path, offline=True)
+    assert isinstance(train.images, Lazy) and train.images.shape == (6, 3, 256, 256) and len(test) == 2
+    assert train.labels is not None and train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert train.sizes is not None and train.sizes.unique(dim=0).tolist() == [[40, 50]]
 
 
 def _strange_class(root: Path) -> None:

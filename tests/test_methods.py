@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SMALL
+from conftest import GENERATIVE, SMALL
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
@@ -19,7 +19,7 @@ from sslx.ssl_methods.objectives import InfoNCE
 from sslx.ssl_methods.priors import GaussianMean, Mixture, SharedMean, StandardNormal
 
 N, J, D = 5, 3, 4
-METHODS = ["vae", "simvae", "simclr"]
+METHODS = [*GENERATIVE, "simclr"]
 
 
 def latents(seed: int = 0) -> Tensor:
@@ -71,22 +71,6 @@ def test_mixture_is_the_sum_over_its_clusters() -> None:
         cluster = MultivariateNormal(prior.means[y], 0.4 * torch.eye(D, dtype=torch.float64))
         total += weights[y] * cluster.log_prob(latents()).sum(dim=1).exp()
     torch.testing.assert_close(prior.log_prob(latents()), total.log(), atol=1e-9, rtol=1e-9)
-
-
-def test_samples_of_the_proper_priors_have_the_variance_of_their_densities() -> None:
-    ctx = Context((1, 8, 8), 10, latent=D)
-    torch.manual_seed(0)
-    for prior, variance in ((StandardNormal(), 1.0), (GaussianMean(variance=0.5, scale=1.5), 2.75)):
-        prior.build(ctx)
-        sample = prior.sample(20_000)
-        assert sample.shape == (20_000, D)
-        assert float(sample.var()) == pytest.approx(variance, rel=0.03)  # 6 standard errors
-    mixture = Mixture(components=2, variance=0.01)
-    mixture.build(ctx)
-    distance = (mixture.sample(1000)[:, None] - mixture.means).detach().square().sum(dim=2).min(dim=1).values
-    assert float(distance.mean()) == pytest.approx(D * 0.01, rel=0.1)
-    with pytest.raises(NotImplementedError, match="SharedMean is improper"):
-        SharedMean().sample(1)
 
 
 # --- losses -----------------------------------------------------------------------------------------------------------
@@ -188,13 +172,6 @@ def test_the_representation_is_a_vector_for_each_image(method: str) -> None:
     model = build(method).eval()
     z = model.represent(batch().flat)
     assert z.shape == (12, 10) and torch.equal(z, model.represent(batch().flat))
-
-
-def test_a_vae_reconstructs_and_samples() -> None:
-    model = build("vae").eval()
-    assert model.reconstruct(batch().flat).shape == (12, 1, 8, 8)
-    assert model.sample(3).shape == (3, 1, 8, 8)
-    assert build("vae", decoder={"likelihood": "bernoulli", "hidden": [16]})(batch()).total.isfinite()
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------

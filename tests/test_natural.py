@@ -144,6 +144,19 @@ def test_celeba_s_lists_must_agree(celeba: Path) -> None:
         CelebA().load(celeba, offline=True)
 
 
+@pytest.mark.parametrize("memory", [0.0, 4.0])
+def test_celeba_without_an_image_that_its_lists_name_is_refused(
+    celeba: Path, memory: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(celeba))
+    (celeba / "celeba" / "img_align_celeba" / "1.jpg").unlink()
+    with pytest.raises(DataError, match="1 of 3 files cannot be read as images: 1.jpg"):
+        CelebA(size=16, memory=memory).load(celeba, offline=True)
+    train, _ = CelebA(size=16, memory=memory, bad_images="skip").load(celeba, offline=True)
+    assert len(train) == 2 and train.labels is not None and train.labels.tolist() == [1, 1]
+    assert train.factors["Blond_Hair"].tolist() == [0, 1] and train.images[torch.arange(2)].min() > 200
+
+
 @pytest.mark.parametrize("dataset", [CIFAR10(), CIFAR100(), SVHN(), STL10(), CelebA()])
 def test_offline_nothing_is_downloaded(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is not in .*--data-dir or SSLX_DATA.*--offline"):

@@ -21,7 +21,7 @@ def test_commands_and_files_of_the_readme_work(
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     for kind, text in BLOCKS:
-        if kind == "python" and (name := re.match(r"# (\w+\.py)\n", text)):
+        if kind in ("python", "toml") and (name := re.match(r"# (\w+\.(?:py|toml))\b", text)):
             (tmp_path / name[1]).write_text(text)
     lines = [line for line in COMMANDS if line.startswith("sslx ")]
     assert len(lines) >= 10

@@ -26,7 +26,6 @@ data_command.add_command(preview_command)
 @click.option("--to", "path", type=_PATH, required=True, help="The .beton file to write.")
 @click.option("--storage", type=click.Choice(["raw", "jpeg"]), default="raw", help="How pixels are stored.  [raw]")
 @click.option("--quality", type=click.IntRange(1, 100), default=95, help="Of JPEG.  [95]")
-@click.option("--split", type=click.Choice(["train", "test"]), default="train", help="Which half.  [train]")
 @click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the dataset.")
 @click.option("--data-dir", type=_PATH, help="Where datasets are.  [$SSLX_DATA, or a folder in your cache]")
 @click.option("--offline", is_flag=True, help="Never download anything.")
@@ -35,14 +34,13 @@ def convert_command(
     path: Path,
     storage: Any,
     quality: int,
-    split: str,
     settings: Sequence[str],
     data_dir: Path | None,
     offline: bool,
 ) -> None:
-    """Write DATASET to a .beton file for the loader ffcv, which needs the extra of that name.
+    """Write DATASET, both halves, to a .beton file, as FFCV reads it. Needs the extra ffcv.
 
-    A run takes it with `--set loader=ffcv --set loader.file=x.beton`.
+    `sslx run --dataset beton:x.beton --loader ffcv` trains on it.
     """
     from sslx import session
     from sslx.cli.run import nested
@@ -57,6 +55,5 @@ def convert_command(
     if problems:
         raise ConfigError(problems)
     halves = chosen.load((data_dir or session.default_data_dir()).expanduser().resolve(), offline)
-    images = halves[split == "test"].images
-    beton.write(images, path, storage, quality)
-    click.echo(f"{path}: {len(images)} images, {path.stat().st_size / 1e6:,.1f} MB")
+    beton.write(halves, path, storage, quality)
+    click.echo(f"{path}: {len(halves[0])} + {len(halves[1])} images, {path.stat().st_size / 1e6:,.1f} MB")

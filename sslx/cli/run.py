@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Any
 
 import click
 
-from sslx import report, session
-from sslx.core.config import EVALUATORS, SECTIONS, configure, merge
+from sslx import formats, report, session
+from sslx.core.config import EVALUATORS, SECTIONS, RunConfig, configure, merge
 from sslx.core.errors import ConfigError, SslxError
 from sslx.core.launch import relaunch
-from sslx.core.options import Text
+from sslx.core.options import Text, options_of
+from sslx.core.runtime import Runtime
 from sslx.core.toml import read
+from sslx.formats import FORMATS
+from sslx.grid import Choice, Grid, combinations, is_grid, names, read_sweep
 
 _PATH = click.Path(path_type=Path)
 
@@ -34,6 +38,7 @@ def _launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("run")
 @click.option("--plugin", "-p", help="Method: a name, several with commas, or ./file.py:Class.")
 @click.option("--dataset", "-d", help="Dataset.  [digits]")
+@click.option("--loader", "-l", help="How images reach the device.  [memory]")
 @click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the method, or of "
               f"a section: {', '.join(name + '.KEY' for name in SECTIONS)}. Repeatable.")  # fmt: skip
 @click.option("--epochs", help="Passes over the training set.")
@@ -41,54 +46,80 @@ def _launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--lr", help="Learning rate.")
 @click.option("--views", help="Views of each image.")
 @click.option("--subset", help="Use a seeded sample of so many training images.")
-@click.option("--seed", help="Decides everything that is random.  [0]")
+@click.option("--seed", help="Decides everything that is random; several with commas.  [0]")
 @click.option("--cpu-seconds", help="Stop training after this much processor time.")
 @click.option("--precision", help="fp32 or bf16.  [fp32]")
 @click.option("--compile", is_flag=True, help="Compile the method with torch.compile.")
-@click.option("--evaluators", "-e", help="Names with commas.  [knn,linear]")
+@click.option("--evaluators", "-e", help="Names with commas, or all.  [knn,linear]")
 @click.option("--config", type=_PATH, help="Start from a config.toml.")
+@click.option("--sweep", type=_PATH, help="Many runs: a config with lists of values in [grid], or tables in [[runs]].")
 @click.option("--out", "-o", type=_PATH, help="Folder of the run.  [runs/DATASET-METHOD-N]")
 @_launch_options
 def run_command(
-    plugin: str | None, settings: Sequence[str], config: Path | None, out: Path | None, **flags: Any
+    plugin: str | None, settings: Sequence[str], config: Path | None, sweep: Path | None, out: Path | None, **flags: Any
 ) -> None:
     """Train methods and evaluate their representations.
 
-    `sslx plugins show METHOD` lists what `--set` can set.
+    `sslx plugins show METHOD` lists what `--set` can set. Several plugins or seeds, or a sweep, are runs in one folder,
+    one after another. The same command again goes on with those that are not finished.
     """
     launch = _launch(flags)
     if config is not None and config.is_dir():
         config = config / "config.toml"
-    base, set_here = read(config) if config else {}, _settings(settings)
+    if sweep is not None and config is not None:
+        raise ConfigError("--sweep: has a config in it, expected no --config beside it")
+    base, choices = read_sweep(sweep) if sweep else (read(config) if config else {}, [{}])
+    set_here = _settings(settings)
+    if not isinstance(given := base.get("evaluators", {}), dict):
+        base["evaluators"] = dict.fromkeys(session.evaluator_names(given), {})
     if isinstance(named := set_here.get("evaluators"), str):
-        set_here["evaluators"] = dict.fromkeys(_names(named), {})
+        set_here["evaluators"] = dict.fromkeys(_evaluators(named), {})
     evaluators = list(base.get("evaluators", EVALUATORS)) if named is None else []
     if flags["evaluators"] is not None:
-        evaluators = _names(flags["evaluators"])
+        evaluators = _evaluators(flags["evaluators"])
     evaluators += [name for name in set_here.get("evaluators", {}) if name not in evaluators]
-    names = _names(plugin) if plugin else [None]
-    if plugin is None and "method" not in base:
+    axes: dict[str, Sequence[Any]] = {
+        "method": _names(plugin or ""),
+        "seed": [Text(seed) for seed in _names(flags.pop("seed") or "")],
+    }
+    chosen = combinations({key: values for key, values in axes.items() if values})
+    choices = [{**choice, **more} for more in chosen for choice in choices]
+    if "method" not in base and any("method" not in choice for choice in choices):
         raise ConfigError("--plugin: expected the name of a method; `sslx plugins list` shows them")
-    layers = [base, _flags(flags), set_here]
+    evaluators += {key.split(".")[1]: 0 for choice in choices for key in choice if key.startswith("evaluators.")}
+    layers = [_flags(flags), set_here]
     # All configs are checked before the first of them trains.
-    configs = [
-        configure(layers[0], {"method": {"use": name}} if name else {}, *layers[1:], evaluators=evaluators)
-        for name in names
-    ]
-    if launch.devices > 1 and "RANK" not in os.environ:
+    configs = _configured([[base, _layer(choice), *layers] for choice in choices], evaluators)
+    grid = None
+    if sweep is not None or len(configs) > 1:
+        varied = [
+            {key: value for key, value in choice.items() if key != "seed" or len(axes["seed"]) != 1}
+            for choice in choices
+        ]
+        grid = Grid.make(out, dict(zip(names(varied, configs), configs, strict=True)), launch)
+    if "RANK" not in os.environ and launch.devices > 1:
         sys.exit(relaunch(launch.devices))
-    runs = []
-    for resolved in configs:
-        folder = out / session.label(resolved.method) if out and len(configs) > 1 else out
-        runs.append(session.start(resolved, launch, folder))
-    _print(runs)
+    if grid is not None:
+        _carry_out(grid)
+    else:
+        _print([session.start(configs[0], launch, out)])
 
 
 @click.command("resume")
 @click.argument("path", metavar="RUN", type=_PATH)
 @_launch_options
 def resume_command(path: Path, **flags: Any) -> None:
-    """Go on with a run that was stopped, as if it never had been. A finished run is left as it is."""
+    """Go on with a run, or with the runs of a grid, that was stopped, as if it never had been.
+
+    A finished run is left as it is.
+    """
+    if is_grid(path):
+        found = Grid.open(path)
+        grid = Grid(path, found.configs, _launch(flags, found.launch))
+        if grid.launch.devices > 1 and "RANK" not in os.environ:
+            sys.exit(relaunch(grid.launch.devices))
+        _carry_out(grid)
+        return
     run = session.open_run(path)
     launch = _launch(flags, session.recorded_launch(run))
     if run.folder.finished:
@@ -102,25 +133,49 @@ def resume_command(path: Path, **flags: Any) -> None:
 
 @click.command("eval")
 @click.argument("path", metavar="RUN", type=_PATH)
-@click.option("--evaluators", "-e", required=True, help="Names with commas.")
+@click.option("--evaluators", "-e", required=True, help="Names with commas, or all.")
 @click.option("--set", "-s", "settings", multiple=True, metavar="EVALUATOR.KEY=VALUE", help="An evaluator's option.")
 @_launch_options
 def eval_command(path: Path, evaluators: str, settings: Sequence[str], **flags: Any) -> None:
-    """Evaluate a finished run with other evaluators."""
-    chosen = merge(dict.fromkeys(_names(evaluators), {}), options := nested(settings))
-    if others := sorted(set(options) - set(_names(evaluators))):
+    """Evaluate a finished run, or those of a grid, with other evaluators."""
+    names, options = _evaluators(evaluators), nested(settings)
+    if others := sorted(set(options) - set(names)):
         raise ConfigError(f"--set {others[0]}: expected one of the evaluators that are named, {evaluators}")
-    _print([session.evaluate_run(path, chosen, _launch(flags, session.recorded_launch(session.open_run(path))))])
+    chosen = merge(dict.fromkeys(names, {}), options)
+    runs = _opened([path])
+    launch = _launch(flags, session.recorded_launch(runs[0]))
+    _print([session.evaluate_run(run.path, chosen, launch) for run in runs])
 
 
 @click.command("compare")
 @click.argument("paths", metavar="RUN...", type=_PATH, nargs=-1, required=True)
-def compare_command(paths: Sequence[Path]) -> None:
-    """One table of several runs."""
-    runs = [session.open_run(path) for path in paths]
+@click.option("--scores", help="Columns, with commas; * stands for anything, an evaluator for its first score.  [all]")
+@click.option("--format", "style", type=click.Choice(list(FORMATS)), default="text", help="[text]")
+@click.option("--to", type=_PATH, help="Write the table to this file.")
+def compare_command(paths: Sequence[Path], scores: str | None, style: str, to: Path | None) -> None:
+    """One table of several runs or grids, with mean and standard error of those that differ only in the seed.
+
+    Each dataset has a table of its own. Where runs of a method differ in options, these are in the row's name.
+    """
+    runs = _opened(paths)
     if unfinished := [str(run.path) for run in runs if not run.folder.finished]:
         raise ConfigError(f"not finished: {', '.join(unfinished)}; `sslx resume` goes on with a run")
-    _print(runs)
+    found = report.tables(runs, _names(scores or ""))
+    if style == "text" and to is None:
+        output = formats.text(found, _screen())
+    else:
+        output = FORMATS[style](found)
+    if to is None:
+        click.echo(output, nl=False)
+    else:
+        try:
+            to.write_text(output, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--to: {to} cannot be written ({error.strerror})") from error
+    if style == "csv":  # has no place for them
+        for table in found:
+            for note in table.notes:
+                click.echo(note, err=True)
 
 
 @click.command("replay")
@@ -152,6 +207,10 @@ def _names(text: str) -> list[str]:
     return names
 
 
+def _evaluators(text: str) -> list[str]:
+    return session.evaluator_names(_names(text))
+
+
 def _flags(flags: dict[str, Any]) -> dict[str, Any]:
     """The flags as a layer of the config."""
     train = {name: flags[name] for name in ("epochs", "batch_size", "lr", "cpu_seconds", "precision") if flags[name]}
@@ -160,7 +219,7 @@ def _flags(flags: dict[str, Any]) -> dict[str, Any]:
         layer["train"]["compile"] = True
     if flags["views"]:
         layer["views"] = {"count": Text(flags["views"])}
-    return layer | {name: Text(flags[name]) for name in ("dataset", "seed", "subset") if flags[name]}
+    return layer | {name: Text(flags[name]) for name in ("dataset", "loader", "subset") if flags[name]}
 
 
 def _settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -171,16 +230,29 @@ def _settings(settings: Sequence[str]) -> dict[str, Any]:
     return merge(sections, {"method": method} if method else {})
 
 
+def _layer(choice: Choice) -> dict[str, Any]:
+    """What a run of a grid varies, as a layer of the config."""
+    layer: dict[str, Any] = {}
+    for key, value in choice.items():
+        first, *_ = key.split(".")
+        layer = _overlay(layer, _deep(key if first in options_of(RunConfig) else f"method.{key}", value))
+    return layer
+
+
+def _deep(key: str, value: Any) -> dict[str, Any]:
+    """ "a.b", 1 -> {"a": {"b": 1}}"""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return dict(value)
+
+
 def nested(settings: Sequence[str]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not all(key.split(".")):
             raise ConfigError(f"--set {setting}: expected KEY=VALUE, such as prior.variance=0.1")
-        layer: Any = Text(value)
-        for name in reversed(key.strip().split(".")):
-            layer = {name: layer}
-        result = _overlay(result, layer)
+        result = _overlay(result, _deep(key.strip(), Text(value)))
     return result
 
 
@@ -196,8 +268,56 @@ def _overlay(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return old
 
 
+def _opened(paths: Sequence[Path]) -> list[session.Run]:
+    """Runs, and of grids those that are finished."""
+    runs = []
+    for path in paths:
+        if not is_grid(path):
+            runs.append(session.open_run(path))
+        elif finished := Grid.open(path).finished():
+            runs += finished
+        else:
+            raise ConfigError(f"{path}: no run of it is finished; `sslx resume {path}` goes on with them")
+    return runs
+
+
+def _configured(layers: Sequence[Sequence[dict[str, Any]]], evaluators: Sequence[str]) -> list[RunConfig]:
+    """A config from the layers of each run. Raises ConfigError with a line for each mistake in any of them."""
+    configs, problems = [], dict[str, None]()
+    for each in layers:
+        try:
+            configs.append(configure(*each, evaluators=evaluators))
+        except ConfigError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise ConfigError(list(problems))
+    return configs
+
+
+def _carry_out(grid: Grid) -> None:
+    if main := os.environ.get("RANK", "0") == "0":
+        grid.create()
+    Runtime.start(grid.launch.device).barrier()
+    failed, runs = grid.carry_out(), grid.finished()
+    if main:
+        if runs:
+            click.echo(formats.text(report.tables(runs), _screen()), nl=False)
+        click.echo(f"{grid.path}: {len(runs)} of {len(grid.configs)} runs are finished")
+    if failed := [*failed, *report.failures(runs)]:
+        raise SslxError("\n".join(failed))
+
+
+def _screen() -> int:
+    return shutil.get_terminal_size((120, 24)).columns
+
+
 def _print(runs: Sequence[session.Run]) -> None:
     if os.environ.get("RANK", "0") == "0":
-        report.show(runs)
+        click.echo(formats.text(report.tables(runs), _screen()), nl=False)
+        for run in runs:
+            time = run.folder.read("training.json") or {}
+            click.echo(
+                f"{run.path}: trained {time.get('seconds', 0):.1f} s ({time.get('cpu_seconds', 0):.1f} CPU-seconds)"
+            )
     if failed := report.failures(runs):
         raise SslxError("\n".join(failed))

@@ -14,7 +14,7 @@ from sslx.core.errors import ConfigError
 class Delta(Distribution):
     """All mass at one point: what a deterministic encoder returns. Batch (B,), event (D,).
 
-    Its entropy is minus infinity everywhere, so a method that maximises an entropy is refused rather than misled.
+    It has no density and its entropy is minus infinity: a method that needs them is refused rather than misled.
     """
 
     arg_constraints: dict[str, Any] = {}
@@ -30,6 +30,9 @@ class Delta(Distribution):
 
     def entropy(self) -> Tensor:
         raise ConfigError("a deterministic posterior has no entropy to maximise; expected encoder.posterior=gaussian")
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        raise ConfigError("a deterministic posterior has no density; expected encoder.posterior=gaussian")
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         return self.point.expand(torch.Size(sample_shape) + self.point.shape)

@@ -1,8 +1,8 @@
 """The training loop.
 
 A step is a pure function of (weights, seed, step, rank): data order and views come from (seed, epoch, index), and
-torch's generators are seeded before each step. So a checkpoint holds tensors and a step number, and a resumed run
-continues bit for bit.
+torch's generators are seeded before each epoch and each step. So a checkpoint holds tensors and a step number, and a
+resumed run continues bit for bit.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -58,7 +59,6 @@ class Engine:
     ) -> None:
         self.config, self.method, self.runtime, self.folder, self.notify = config, method, runtime, folder, notify
         self.training = config.train
-        self.split = split
         self.per_epoch = len(split) // self.training.batch_size  # an incomplete last batch is left out
         self.parameters = [weight for weight in method.parameters() if weight.requires_grad]
         self.total = self.training.epochs * self.per_epoch if self.parameters else 0
@@ -66,6 +66,7 @@ class Engine:
         self.cpu_seconds = 0.0
         self.seconds = 0.0
         self.complete = self.total == 0
+        self.split = split
         config.loader.open(split, runtime.device)
         self.method.train()
         if self.training.compile:
@@ -83,6 +84,7 @@ class Engine:
             while not self.complete:
                 epoch, done = divmod(self.step, self.per_epoch)
                 if done == 0:
+                    seed_torch(seed_of(Use.EPOCH, self.config.seed, epoch))  # on all processes alike
                     self.method.before_epoch(epoch)
                 for views in self.batches(epoch, done):
                     terms, norm = self.update(views, epoch)
@@ -115,8 +117,12 @@ class Engine:
         share = size // world
         starts = range(done * size + rank * share, self.per_epoch * size, size)
         indices = [order[start : start + share] for start in starts]
+        split, seed = self.split, self.config.seed
+        if split.fresh is not None:
+            self.config.loader.open(attrs.evolve(split, images=split.fresh(seed, epoch)), self.runtime.device)
         for index, images in zip(indices, self.config.loader.batches(indices), strict=True):
-            yield self.config.views(images, index, seed=self.config.seed, epoch=epoch)
+            sizes = None if split.sizes is None else split.sizes[index]
+            yield self.config.views(images, index, seed=seed, epoch=epoch, sizes=sizes)
 
     def loss(self, views: Views) -> Terms:
         """Forward pass of the current step, with torch's generators seeded for it."""

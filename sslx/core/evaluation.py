@@ -8,50 +8,54 @@ from typing import Any
 
 import attrs
 import torch
-from torch import Tensor
 
-from sslx.core.errors import DataError, PluginError
-from sslx.core.interfaces import Evaluation, Evaluator, Features, Method, Result, Split
-
-_CHUNK = 1024
+from sslx.core import signals
+from sslx.core.errors import DataError, Interrupted, PluginError
+from sslx.core.interfaces import Evaluation, Evaluator, Features, Method, Result, Split, ViewPolicy
+from sslx.core.options import to_dict
+from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
 
 
 @torch.no_grad()
 def features(method: Method, split: Split, device: torch.device) -> Features:
-    """`method.represent` of every image of a split, unaugmented, in evaluation mode and float32."""
-    training = method.training
-    method.eval()
-    try:
-        parts = [method.represent(pixels(images).to(device)).float().cpu() for images in split.images.split(_CHUNK)]
-    finally:
-        method.train(training)
-    z = torch.cat(parts)
+    """`method.represent` of every image of a split, unaugmented and float32."""
+    z = torch.cat([method.represent(x).float().cpu() for x in split.batches(device)])
     if z.ndim != 2:
         raise DataError(f"{type(method).__name__}.represent must return (B, D), it returned {tuple(z.shape)}")
     return Features(z, split.labels, split.factors)
 
 
-def pixels(images: Tensor) -> Tensor:
-    """uint8 images as floats in [0, 1]; floats as they are."""
-    return images if images.is_floating_point() else images.to(torch.float32) / 255
-
-
 def evaluate(
-    evaluators: Mapping[str, Evaluator], method: Method, data: tuple[Split, Split], device: torch.device, seed: int
+    evaluators: Mapping[str, Evaluator],
+    method: Method,
+    data: tuple[Split, Split],
+    views: ViewPolicy,
+    device: torch.device,
+    seed: int,
 ) -> dict[str, Any]:
-    """For each evaluator its scores and protocol, or why it was skipped or failed."""
-    train, test = (features(method, split, device) for split in data)
-    evaluation = Evaluation(train, test, method, data, device, seed)
-    report: dict[str, Any] = {}
-    for name, evaluator in evaluators.items():
+    """For each evaluator its options, and its scores and protocol, or why it was skipped or failed."""
+    training = method.training
+    method.eval()
+    try:
+        train, test = (features(method, split, device) for split in data)
+        evaluation = Evaluation(train, test, method, data, views, device, seed)
+        return {name: {"options": to_dict(part), **_one(part, evaluation)} for name, part in evaluators.items()}
+    finally:
+        method.train(training)
+
+
+def _one(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, Any]:
+    if signals.received():
+        raise Interrupted(f"stopped by {signals.received()} before the evaluation was done")
+    try:
         if reason := evaluator.skip(evaluation):
-            report[name] = {"skipped": reason}
-        else:
-            try:
-                result = evaluator.evaluate(evaluation)
-                if not isinstance(result, Result):
-                    raise PluginError(f"evaluate must return a Result, it returned {type(result).__name__}")
-                report[name] = attrs.asdict(result)
-            except Exception as error:  # the scores of the others are not lost for it
-                report[name] = {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-    return report
+            return {"skipped": reason}
+        with borrowed():
+            # So that evaluators, like methods, write plain torch, and none depends on those before it.
+            seed_torch(seed_of(Use.EVALUATION, evaluation.seed))
+            result = evaluator.evaluate(evaluation)
+        if not isinstance(result, Result):
+            raise PluginError(f"evaluate must return a Result, it returned {type(result).__name__}")
+        return attrs.asdict(result)
+    except Exception as error:  # the scores of the others are not lost for it
+        return {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}

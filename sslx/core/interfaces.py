@@ -5,7 +5,8 @@ N images, J related views of each, B = N·J, D dimensions of the latent; images 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,6 +30,7 @@ class Context:
     image_shape: tuple[int, int, int]  # (C, H, W)
     samples: int  # size of the training set
     views: int = 2  # J
+    steps: int = 0  # of the whole training, for schedules
     arity: int = 1  # consecutive images of a batch that belong together, as in Split
     latent: int = 0  # D, known once the encoder is built
     features: int = 0  # width of the layer that a posterior stands on
@@ -65,10 +67,10 @@ class Posterior(Module):
 
 
 class Encoder(Module):
-    """q(z|x)."""
+    """q(z|x): a network with a posterior on top, or anything that returns a distribution."""
 
     kind: ClassVar[str] = "encoder"
-    must_define: ClassVar[tuple[str, ...]] = ("build", "forward")
+    must_define: ClassVar[tuple[str, ...]] = ("build", "features or forward")
 
     dim: int = option(default=10, gt=0, help="D, dimensions of the latent")
     posterior: Posterior = slot(default="gaussian", help="what kind of distribution q(z|x) is")
@@ -82,9 +84,14 @@ class Encoder(Module):
         self.posterior.build(ctx.but(features=features, latent=self.dim))
         return ctx.but(latent=self.dim)
 
+    def features(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, F), the last layer below the posterior. Raises ConfigError if there is none."""
+        raise ConfigError(f"{type(self).__name__} has no features below its distribution")
+
     def forward(self, x: Tensor) -> Distribution:
         """(B, C, H, W) -> a distribution with batch (B,) and event (D,). Its `.mean` is the representation."""
-        raise NotImplementedError
+        q: Distribution = self.posterior(self.features(x))
+        return q
 
     def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """A config from which others can rebuild the network, and its weights by name."""
@@ -125,8 +132,13 @@ class Prior(Module):
         """(N, J, D) -> (N,), the log density of each set of J related latents, up to a constant if improper."""
         raise NotImplementedError
 
-    def sample(self, n: int) -> Tensor:
-        """n single latents, (n, D). Only for priors from which one can draw."""
+    @property
+    def proper(self) -> bool:
+        """Whether one can draw from it: it defines `sample`."""
+        return type(self).sample is not Prior.sample
+
+    def sample(self, n: int, views: int = 1) -> Tensor:
+        """n sets of J related latents, (n, J, D). Only proper priors define it."""
         raise NotImplementedError(f"{type(self).__name__} is improper: nothing can be drawn from it")
 
 
@@ -164,12 +176,26 @@ class Objective(Module):
     must_define: ClassVar[tuple[str, ...]] = ("forward",)
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
-        """Embeddings of the trained and of the target branch, both (N, J, D), N over all processes -> terms."""
+        """Embeddings of the trained branch, (N, V, D), and of the target branch, (N, J, D) -> terms.
+
+        N is over all processes. View j of one and of the other branch are the same view; the trained branch can have
+        further ones, of local crops: V >= J.
+        """
         raise NotImplementedError
+
+    def after_step(self, step: int) -> None:
+        """Called on every process after each update: queues, centres. `forward` may be repeated, this is not."""
 
 
 class Method(Module):
-    """What is trained."""
+    """What is trained.
+
+    Methods that can, also define
+        reconstruct(x: (B, C, H, W)) -> (B, C, H, W), what is left of an image in its representation;
+        cluster(x: (B, C, H, W)) -> (B, K), log-probabilities of the model's own clusters;
+        sample(n) -> (n, C, H, W), images drawn from the model;
+    and evaluators that need one of these look for it. They are called as `represent` is.
+    """
 
     kind: ClassVar[str] = "method"
     must_define: ClassVar[tuple[str, ...]] = ("forward", "represent")
@@ -183,7 +209,7 @@ class Method(Module):
         raise NotImplementedError
 
     def before_epoch(self, epoch: int) -> None:
-        """Called on every process before each epoch."""
+        """Called on every process before each epoch, with torch seeded for the epoch, alike on all processes."""
 
     def after_step(self, step: int) -> None:
         """Called on every process after each update: teachers, queues, prototypes."""
@@ -199,27 +225,94 @@ class Method(Module):
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
+_NUMBERS = 1 << 22  # of a batch of images that need no gradient
+
+
+def pixels(images: Tensor) -> Tensor:
+    """uint8 images as floats in [0, 1]; floats as they are."""
+    return images if images.is_floating_point() else images.to(torch.float32).div_(255)
+
+
+class Source(ABC):
+    """Images that are read when they are asked for, as all of them would not fit into memory."""
+
+    image_shape: tuple[int, int, int]  # (C, H, W)
+
+    @abstractmethod
+    def read(self, index: Tensor) -> Tensor:
+        """(k,) positions -> their images, (k, C, H, W) uint8. The same ones every time."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """A text that is another one as soon as the images are others."""
+
+
+@attrs.frozen(eq=False)
+class Lazy:
+    """Some images of a source, in the place of a tensor of them: `lazy[index]` reads (k, C, H, W) uint8."""
+
+    source: Source
+    index: Tensor  # (n,) positions in the source
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self.index), *self.source.image_shape))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.uint8
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return self.source.read(self.index[index])
+
+    def take(self, index: Tensor) -> Lazy:
+        return Lazy(self.source, self.index[index])
+
+
 @attrs.frozen(eq=False)
 class Split:
     """The training or the test half of a dataset.
 
-    `images` is (n, C, H, W) uint8, or float32 where there are no 256 levels, as of points in the plane; `labels` (n,)
-    int64 or None; `factors` known causes of variation by name, each (n,). Every `arity` consecutive images belong
-    together, such as the three digits of a sum: they come in one batch, side by side.
+    `images` is (n, C, H, W) uint8, or float32 where there are no 256 levels, as of points in the plane, or Lazy;
+    `labels` (n,) int64 or None; `factors` known causes of variation by name, each (n,); `sizes` (n, 2) the heights and
+    widths that images of several sizes had before all were made (H, W), in which crops are drawn; `fresh` a function of
+    (seed, epoch) that makes the images of an epoch, where they are generated; `skipped` the files that were left out,
+    with the reasons. Every `arity` consecutive images belong together, such as the three digits of a sum: they come in
+    one batch, side by side.
     """
 
-    images: Tensor
+    images: Tensor | Lazy
     labels: Tensor | None = None
     factors: Mapping[str, Tensor] = attrs.field(factory=dict)
+    sizes: Tensor | None = None
+    fresh: Callable[[int, int], Tensor] | None = None
+    skipped: Sequence[str] = ()
     arity: int = 1
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def batches(self, device: torch.device, size: int = 1024) -> Iterator[Tensor]:
+        """All images in order, `size` at a time or fewer if they are large, as floats on the device."""
+        size = max(1, min(size, _NUMBERS // self.images.shape[1:].numel()))
+        for index in torch.arange(len(self)).split(size):
+            yield pixels(self.images[index].to(device))
+
     def take(self, index: Tensor) -> Split:
-        labels = None if self.labels is None else self.labels[index]
-        factors = {name: values[index] for name, values in self.factors.items()}
-        return Split(self.images[index], labels, factors, self.arity)
+        """Those at (k,) positions, or where an (n,) mask is true. What belongs together must stay so."""
+        images, fresh = self.images, self.fresh
+        return attrs.evolve(
+            self,
+            images=images.take(index) if isinstance(images, Lazy) else images[index],
+            labels=None if self.labels is None else self.labels[index],
+            factors={name: values[index] for name, values in self.factors.items()},
+            sizes=None if self.sizes is None else self.sizes[index],
+            fresh=None if fresh is None else lambda seed, epoch: fresh(seed, epoch)[index],
+        )
 
     def shuffled(self, use: Use, *parts: int) -> Tensor:
         """A `permutation` of the positions of all images, (n,), in which those that belong together stay so."""
@@ -263,8 +356,12 @@ class ViewPolicy(Component):
 
     count: int = option(default=2, gt=0, help="J, views of each image")
 
-    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Views:
-        """(N, C, H, W) uint8 images and their (N,) positions in the dataset -> their views."""
+    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int, sizes: Tensor | None = None) -> Views:
+        """(N, C, H, W) uint8 images and their (N,) positions in the dataset -> their views.
+
+        Args:
+            sizes: heights and widths that the images had before all were made (H, W), (N, 2); None if they had these.
+        """
         raise NotImplementedError
 
 
@@ -282,12 +379,16 @@ class Features:
 
 @attrs.frozen(eq=False)
 class Evaluation:
-    """What an evaluator is given: features of the clean, full splits, computed once, and the method itself."""
+    """What an evaluator is given: features of the clean, full splits, computed once, and the method itself.
+
+    The method is in evaluation mode. `views` is how the run makes views.
+    """
 
     train: Features
     test: Features
     method: Method
     data: tuple[Split, Split]
+    views: ViewPolicy
     device: torch.device
     seed: int
 
@@ -305,7 +406,7 @@ class Result:
 
 
 class Evaluator(Component):
-    """Scores frozen representations."""
+    """Scores frozen representations. Writes plain torch: the default generators are seeded before `evaluate`."""
 
     kind: ClassVar[str] = "evaluator"
     must_define: ClassVar[tuple[str, ...]] = ("evaluate",)

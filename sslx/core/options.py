@@ -82,25 +82,51 @@ def slot(*, default: str | Mapping[str, Any] | None, help: str = "", **options: 
     )
 
 
+def _in_place(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    """An option declared again by a subclass stays where it was: parts are built in this order."""
+    inherited = [field.name for field in getattr(cls.__base__, "__attrs_attrs__", ())]
+    return sorted(fields, key=lambda f: inherited.index(f.name) if f.name in inherited else len(inherited))
+
+
 @dataclass_transform(kw_only_default=True, field_specifiers=(option, slot))
 class Component:
     """Anything with options. Subclasses list their options as annotated fields made by `option` or `slot`."""
 
     kind: ClassVar[str] = ""
-    #: Methods that an interface leaves to those who implement it.
+    #: Methods that an interface leaves to those who implement it; "features or forward" is one of both.
     must_define: ClassVar[tuple[str, ...]] = ()
     #: Run settings that this component recommends, such as {"train": {"lr": 1e-3}}; a user's settings override them.
     defaults: ClassVar[Mapping[str, Any]] = {}
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls, **changed: Any) -> None:
+        """`class Mine(Base, crop=(0.4, 1.0), prior="mixture")` has the options of Base with other defaults.
+
+        For a slot, `{"use": NAME, option: value}` also says what the slot prefers for whatever fills it.
+        """
+        super().__init_subclass__()
+        fields: dict[str, Any] = {field.name: field for field in getattr(cls, "__attrs_attrs__", ())}
+        for name, value in changed.items():
+            old = fields[name].metadata
+            if "slot" in old:
+                part = dict(value) if isinstance(value, Mapping) else {"use": value}
+                declared = slot(default=part.pop("use"), help=old["help"], **old["slot"] | part)
+            else:
+                declared = option(default=value, help=old["help"], **old["limits"])
+            setattr(cls, name, declared)
         for name, annotation in inspect.get_annotations(cls).items():
             value = cls.__dict__.get(name)
             if value is not None and not hasattr(value, "metadata") and "ClassVar" not in str(annotation):
                 raise TypeError(f"{cls.__name__}.{name}: write it as option(default={value!r}, help=...), or ClassVar")
         # NO_OP, or attrs would replace nn.Module.__setattr__ and parameters would silently not register.
         attrs.define(
-            cls, slots=False, kw_only=True, eq=False, repr=False, auto_attribs=False, on_setattr=attrs.setters.NO_OP
+            cls,
+            slots=False,
+            kw_only=True,
+            eq=False,
+            repr=False,
+            auto_attribs=False,
+            on_setattr=attrs.setters.NO_OP,
+            field_transformer=_in_place,
         )
 
     def __repr__(self) -> str:
@@ -342,7 +368,11 @@ def make(
             problems.append(f"{where}: {use} is no {interface.__name__}")
             return None
         root: Any = next(c for c in cls.__mro__ if "must_define" in vars(c))
-        if missing := [name for name in root.must_define if getattr(cls, name) is getattr(root, name)]:
+        if missing := [
+            names
+            for names in root.must_define
+            if all(getattr(cls, name) is getattr(root, name) for name in names.split(" or "))
+        ]:
             problems.append(f"{where}: {use} must define {' and '.join(missing)}, as sslx.api.{root.__name__} says")
             return None
         if argument is not None:

@@ -11,6 +11,7 @@ from sslx.core.interfaces import (
     Evaluation,
     Evaluator,
     Features,
+    Lazy,
     Likelihood,
     Loader,
     Method,
@@ -19,8 +20,10 @@ from sslx.core.interfaces import (
     Posterior,
     Prior,
     Result,
+    Source,
     Split,
     ViewPolicy,
+    pixels,
 )
 from sslx.core.options import Component, option, slot
 from sslx.core.predicate import Predicate, logsumexp
@@ -43,6 +46,7 @@ __all__ = [
     "Evaluation",
     "Evaluator",
     "Features",
+    "Lazy",
     "Likelihood",
     "Loader",
     "Method",
@@ -54,6 +58,7 @@ __all__ = [
     "Predicate",
     "Prior",
     "Result",
+    "Source",
     "Split",
     "SslxError",
     "Term",
@@ -69,6 +74,7 @@ __all__ = [
     "mix",
     "option",
     "permutation",
+    "pixels",
     "seed_of",
     "slot",
     "uniform",

@@ -28,6 +28,7 @@ class Use(enum.IntEnum):
     SUBSET = 5
     EVALUATION = 6
     DATA = 7
+    EPOCH = 8
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:

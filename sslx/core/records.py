@@ -5,7 +5,9 @@ run.json        versions, components, machine, git
 metrics.jsonl   a record each `log_every` steps
 checkpoints/    step-N/
 results.json    scores of the evaluators, with their protocols; its presence means that the run is finished
+*.png           reconstructions and samples of methods that make them
 export/         weights of the encoder as safetensors, with a config
+bad-images.txt  the files that were left out of the dataset, if any
 crash/          the step at which a loss was not finite
 """
 
@@ -46,7 +48,9 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path | None, name: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> RunFolder:
         """A new run at `path`, or at the next free `runs/NAME-N`. Raises ConfigError if there is something already."""
-        if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        # A process that was killed before there was a config leaves only these.
+        litter = {"run.json", ".run.json.draft", ".config.toml.draft"}
+        if path is not None and path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - litter):
             advice = f"; `sslx resume {path}` goes on with it" if (path / "config.toml").exists() else ""
             raise ConfigError(f"out: {path} exists and is not empty{advice}")
         try:

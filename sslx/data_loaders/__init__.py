@@ -18,13 +18,18 @@ def sslx_components() -> Iterator[Record]:
     yield dataset("svhn", f"{here}.natural:SVHN", summary="99 289 house numbers of 32x32")
     yield dataset("stl10", f"{here}.natural:STL10", summary="113 000 photographs of 96x96, most without a label")
     yield dataset("celeba", f"{here}.celeba:CelebA", summary="182 732 faces with 40 attributes")
+    yield dataset(
+        "imagenet", f"{here}.imagenet:ImageNet", summary="1 281 167 photographs in 1000 classes, if you have it"
+    )
     yield dataset("folder", f"{here}.folder:Folder", summary="your own images: folder:PATH")
+    yield dataset("beton", f"{here}.beton:Converted", summary="what sslx data convert wrote: beton:FILE")
     yield dataset("moons", f"{here}.points:Moons", summary="two moons of points in the plane, generated")
     yield dataset("circles", f"{here}.points:Circles", summary="two circles of points in the plane, generated")
     yield dataset("mnist-addition", f"{here}.derived:Addition", summary="triples of digits, the third the sum")
     yield dataset("styled-fashion", f"{here}.derived:Styled", summary="Fashion-MNIST, rotated, shifted and darkened")
     yield loader("memory", f"{here}.memory:Memory", summary="the whole set as one tensor on the device")
     yield loader("ffcv", f"{here}.ffcv:FFCV", summary="a memory-mapped file, decoded ahead (extra ffcv)")
+    yield views("restyle", f"{here}.derived:Restyle", summary="rotated, shifted and darkened, for styled-fashion")
     yield views("noise", f"{here}.points:Noise", summary="normal noise, for points")
     yield views("standard", f"{here}.policy:Standard", summary="crop, flips, colour, blur and more, all off by default")
     for name, cls, summary, paper in (

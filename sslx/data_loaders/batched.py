@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def make(
-    policy: Standard, images: Tensor, index: Tensor, seed: int, epoch: int, first: int = 0
+    policy: Standard, images: Tensor, index: Tensor, sizes: Tensor | None, seed: int, epoch: int, first: int = 0
 ) -> tuple[Tensor, Tensor]:
     """(N, C, H, W) uint8 images -> the same as floats, and their views, (N, J, C, h, w), where the images are."""
     original = images.float() / 255
-    parameters = sample(policy, index, (images.shape[-2], images.shape[-1]), seed, epoch, first)
+    parameters = sample(policy, index, (images.shape[-2], images.shape[-1]), seed, epoch, first, sizes)
     return original, apply(policy, original, parameters)
 
 

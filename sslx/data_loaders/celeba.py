@@ -10,7 +10,7 @@ import torch
 
 from sslx.api import DataError, Dataset, Split, option
 from sslx.data_loaders.downloads import agreeing, obtain, reading
-from sslx.data_loaders.files import decode
+from sslx.data_loaders.files import MEMORY, find
 
 _WIDTH = 178  # of the aligned images, 218x178
 _HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Bald")
@@ -33,6 +33,9 @@ class CelebA(Dataset):
         default="gender",
         help="what the labels are; hair: black, blond, brown, grey or bald, only images of which one of these is said",
     )
+
+    bad_images: Literal["fail", "skip"] = option(default="fail", help="as of the dataset folder")
+    memory: float = option(default=4.0, ge=0, help=MEMORY)
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         from torchvision.datasets import CelebA as source  # slow to import
@@ -64,8 +67,10 @@ class CelebA(Dataset):
             index = ((partition == part) & listed).nonzero().squeeze(1)
             where = base / "img_align_celeba"
             paths = [where / images[i] for i in index.tolist()]
-            faces = decode(paths, where, self.size, False, "fail", folder / "bad-images" / "celeba.txt", square=_WIDTH)
+            report = folder / "bad-images" / f"celeba.{part}.txt"
+            faces = find(paths, where, self.size, False, self.bad_images, report, self.memory, square=_WIDTH)
+            index = index[faces.kept]
             factors = dict(zip(names, attributes[index].long().unbind(dim=1), strict=True))
-            return Split(faces.images, labels[index], factors)
+            return Split(faces.images, labels[index], factors, skipped=faces.skipped)
 
         return half(_TRAIN), half(_TEST)

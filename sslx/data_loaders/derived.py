@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslx.api import ConfigError, Dataset, Split, Use, key, option, permutation, uniform
+from sslx.api import ConfigError, Dataset, Split, Use, ViewPolicy, Views, key, option, permutation, uniform
 from sslx.data_loaders.datasets import MNIST, FashionMNIST
 
 _PAIRS = torch.tensor([(a, b) for a in range(10) for b in range(10 - a)])  # the 55 with a + b <= 9
@@ -63,11 +63,32 @@ class Styled(Dataset):
     down, uniform in [-4, 4]; `brightness`, a factor uniform in [0.4, 1]. The same in every run, whatever its seed.
     """
 
-    defaults = FashionMNIST.defaults
+    defaults = {"train": {"epochs": 20}, "views": {"use": "restyle"}}
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         train, test = FashionMNIST().load(folder, offline)
         return style(train, 0), style(test, 1)
+
+
+class Restyle(ViewPolicy):
+    """Each view is the image in another style, on black: turned, moved and darkened by random amounts.
+
+    They come on top of the image's own: what views agree in tells little of its style, and less for wider ranges.
+    """
+
+    rotation: float = option(default=45.0, ge=0, le=180, help="v: the angle in degrees is uniform in [-v, v]")
+    shift: float = option(default=4.0, ge=0, help="v: shifts in pixels, to the right and down, are uniform in [-v, v]")
+    brightness: float = option(default=0.4, ge=0, le=1, help="v: the factor is uniform in [v, 1]")
+
+    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int, sizes: Tensor | None = None) -> Views:
+        """(N, C, H, W) uint8 images and their (N,) positions in the dataset -> their views."""
+        draws = uniform(key(Use.VIEWS, seed, epoch, index.cpu()[:, None], torch.arange(self.count)), 4)  # (N, J, 4)
+        low = torch.tensor([-self.rotation, -self.shift, -self.shift, self.brightness])
+        high = torch.tensor([self.rotation, self.shift, self.shift, 1.0])
+        rotation, dx, dy, brightness = (low + (high - low) * draws).flatten(0, 1).to(images.device).unbind(dim=1)
+        x = restyle(images.repeat_interleave(self.count, dim=0), rotation, dx, dy, brightness, scale=1.0)
+        original = images.float() / 255
+        return Views(x=x.unflatten(0, (-1, self.count)).float() / 255, original=original, index=index.to(images.device))
 
 
 def style(split: Split, half: int) -> Split:
@@ -77,8 +98,8 @@ def style(split: Split, half: int) -> Split:
     rotation, dx, dy, brightness = (low + (high - low) * draws).unbind(dim=1)
     images = torch.cat(
         [
-            restyle(*parts)
-            for parts in zip(*(x.split(4096) for x in (split.images, rotation, dx, dy, brightness)), strict=True)
+            restyle(split.images[index], rotation[index], dx[index], dy[index], brightness[index])
+            for index in torch.arange(len(split)).split(4096)
         ]
     )
     factors = {"rotation": rotation, "dx": dx, "dy": dy, "brightness": brightness}

@@ -95,10 +95,7 @@ def _between(key: int, position: int, low: float, high: float) -> float:
 
 @njit
 def _crop(law: Law, key: int, H: int, W: int) -> tuple[int, int, int, int]:
-    """Top, left, height and width by the law of torchvision's RandomResizedCrop, or of its padded RandomCrop."""
-    if law.pad:
-        room = 2 * law.pad + 1
-        return int(_uniform(key, _TOP) * room) - law.pad, int(_uniform(key, _LEFT) * room) - law.pad, H, W
+    """Top, left, height and width by the law of torchvision's RandomResizedCrop."""
     if law.crop == (1.0, 1.0):
         return 0, 0, H, W
     for i in range(_TRIES):
@@ -116,23 +113,41 @@ def _crop(law: Law, key: int, H: int, W: int) -> tuple[int, int, int, int]:
     return (H - height) // 2, (W - width) // 2, height, width
 
 
+@njit
+def _stored(start: int, length: int, size: int, pixels: int) -> tuple[int, int]:
+    """Start and length in whole pixels, at least one, of an interval on an axis of `size` stored in `pixels`."""
+    begin = min(int(np.rint(start * pixels / size)), pixels - 1)
+    end = int(np.rint((start + length) * pixels / size))
+    return begin, max(end - begin, 1)
+
+
 @njit(cache=True, nogil=True)
-def draw(law: Law, base: int, index: NDArray[Any], first: int, H: int, W: int, table: NDArray[Any]) -> None:
+def draw(
+    law: Law, base: int, index: NDArray[Any], sizes: NDArray[Any], first: int, H: int, W: int, table: NDArray[Any]
+) -> None:
     """Fill in the parameters of all views of some samples.
 
     Args:
         law: what they are drawn from.
         base: the key of (seed, epoch).
         index: positions of the samples in their dataset, (N,) int64.
+        sizes: height and width in which a crop is drawn, those that each image had before it was stored, (N, 2) int64.
         first: number of the first view.
-        H, W: size of the images.
+        H, W: size of the images as they are stored, of whose pixels a crop is made.
         table: (N, J) of PARAMETERS, written.
     """
     for n in range(len(index)):
         sample = _extend(base, index[n])
         for j in range(table.shape[1]):
             key, p = _extend(sample, first + j), table[n, j]
-            p.top, p.left, p.height, p.width = _crop(law, key, H, W)
+            if law.pad:  # as torchvision's padded RandomCrop
+                p.top = int(_uniform(key, _TOP) * (2 * law.pad + 1)) - law.pad
+                p.left = int(_uniform(key, _LEFT) * (2 * law.pad + 1)) - law.pad
+                p.height, p.width = H, W
+            else:
+                top, left, height, width = _crop(law, key, sizes[n, 0], sizes[n, 1])
+                p.top, p.height = _stored(top, height, sizes[n, 0], H)
+                p.left, p.width = _stored(left, width, sizes[n, 1], W)
             p.hflip = _uniform(key, _HFLIP) < law.hflip
             p.vflip = _uniform(key, _VFLIP) < law.vflip
             p.angle = _between(key, _ANGLE, -law.rotation, law.rotation)

@@ -7,10 +7,9 @@ buffers that it overwrites five batches later, and leaves a thread and its buffe
 from __future__ import annotations
 
 import hashlib
-import itertools
-import os
 import queue
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,27 +18,28 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from torch import Tensor
 
-from sslx.api import ConfigError, DataError, Loader, Split, option
+from sslx.api import ConfigError, DataError, Lazy, Loader, Split, option
 from sslx.data_loaders import beton
+from sslx.data_loaders.downloads import cache_folder
+from sslx.data_loaders.reuse import Pool
 
-_CHECKED = 32  # images of a user's file that are compared with the dataset
-_JPEG_ERROR = (
-    40.0  # mean difference of levels; that of unrelated photographs is about 70, of JPEG at quality 10 about 8
-)
+_pool = Pool(8)  # batches: FFCV has four on their way
+_computing = threading.Lock()  # numba's simplest threads end the process if two of ours start them at the same time
 
 
 class FFCV(Loader):
     """Reads what the memory loader holds from a `.beton` file instead, in the same order.
 
-    The training set is converted once, into a cache; its name there is a hash of the pixels. `file` is one written by
-    `sslx data convert`. With `storage=raw` the images are the same to the bit, and so is a run.
+    A training set is converted once, into a cache, a few images at a time; its name there is a hash of what it holds.
+    The dataset `beton` is read from its own file. With `storage=raw` the images are the same to the bit, and so is a
+    run.
     """
 
     storage: Literal["raw", "jpeg"] = option(default="raw", help="jpeg: about half the size, not quite the same images")
     quality: int = option(default=95, ge=1, le=100, help="of JPEG")
-    file: Path | None = option(default=None, help="a .beton file of the training set, instead of the cache")
     cache: Path | None = option(default=None, help="where converted sets are; none: sslx/beton in your cache folder")
     threads: int | None = option(default=None, gt=0, help="threads that decode; none: as many as torch has")
 
@@ -47,34 +47,44 @@ class FFCV(Loader):
         beton.require()
         import numba  # comes with FFCV
 
-        if split.images.dtype != torch.uint8:
+        images = split.images
+        if images.dtype != torch.uint8:
             raise ConfigError("loader: ffcv stores images of uint8, and this dataset has floats; use the memory loader")
-        self._device, self._channels = device, split.images.shape[1]
+        if isinstance(images, Lazy) and isinstance(images.source, beton.Beton):
+            file, positions = images.source, images.index
+        else:
+            file, positions = beton.Beton(self._converted(images)), torch.arange(len(images))
+            if (len(file.columns["half"]), *file.image_shape) != tuple(images.shape):
+                raise DataError(f"{file.path} has other images than the training set; delete it")
+        self._positions = positions.numpy().astype(np.uint64)
+        self._device, self._channels, self._raw = device, file.image_shape[0], file.raw
         self._epoch: _Epoch | None = None
-        path = self.file.expanduser().resolve() if self.file is not None else self._converted(split.images)
-        storage = beton.check(path, split.images)
         limits: Any = numba.config
         threads = min(self.threads or torch.get_num_threads(), limits.NUMBA_NUM_THREADS)
         with beton.threads_kept():
             from ffcv.loader import Loader as Reader
 
-            self._reader: Any = Reader(str(path), batch_size=1, num_workers=threads, drop_last=False)
-        if self.file is not None:
-            self._compare(path, split.images, 0.0 if storage == "raw" else _JPEG_ERROR)
+            others = dict.fromkeys(file.columns)  # read already, not again for each batch
+            # Through the system's cache, which gives pages back when others need memory. FFCV's own would hold, for an
+            # order that is random all over the file, every page from the first batch that needs it to the last.
+            self._reader: Any = Reader(
+                str(file.path), batch_size=1, num_workers=threads, drop_last=False, pipelines=others, os_cache=True
+            )
 
-    def _converted(self, images: Tensor) -> Path:
+    def _converted(self, images: Tensor | Lazy) -> Path:
         """The set's file in the cache, written now if need be. Processes that want the same one wait for the first."""
         digest = hashlib.blake2b(repr(tuple(images.shape)).encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(images.numpy()).data)
+        if isinstance(images, Lazy):
+            digest.update(images.source.identity.encode())
+        digest.update(np.ascontiguousarray((images.index if isinstance(images, Lazy) else images).numpy()).data)
         kind = "raw" if self.storage == "raw" else f"jpeg{self.quality}"
-        user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = (self.cache or user / "sslx" / "beton").expanduser()
+        folder = (self.cache or cache_folder() / "beton").expanduser()
         path = folder / f"{digest.hexdigest()}-{kind}.beton"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
                 if not path.exists():
-                    beton.write(images, path, self.storage, self.quality)
+                    beton.write([Split(images)], path, self.storage, self.quality)
                     size = path.stat().st_size / 1e6
                     print(f"loader ffcv: converted {len(images)} images to {path}, {size:,.0f} MB", file=sys.stderr)
         except OSError as error:
@@ -83,60 +93,49 @@ class FFCV(Loader):
             ) from error
         return path
 
-    def _compare(self, path: Path, images: Tensor, tolerance: float) -> None:
-        """Raises DataError if the file holds other images, of which a few are decoded to see."""
-        index = torch.arange(0, len(images), -(-len(images) // _CHECKED))
-        found = torch.cat([batch.cpu() for batch in self.batches([index])])
-        difference = (found.float() - images[index].float()).abs().mean(dim=(1, 2, 3)).max()
-        if difference > tolerance:
-            raise DataError(f"{path} has other images than the training set; convert it again")
-
     def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
-        for size, group in itertools.groupby(indices, key=len):  # FFCV cuts an order into batches of one size
-            yield from self._equal_batches(list(group), size)
-
-    def _equal_batches(self, indices: Sequence[Tensor], size: int) -> Iterator[Tensor]:
+        if not indices:
+            return
         if self._epoch is not None:
             self._epoch.close()  # left by whoever still holds an older iterator
-        self._epoch = epoch = _Epoch(self._reader, torch.cat(list(indices)).numpy(), size)
+        # By numpy, which takes this thread alone: torch's threads would take FFCV's processors, and wait for more.
+        self._epoch = epoch = _Epoch(self._reader, [self._positions[index.numpy()] for index in indices])
         try:
             for images in epoch:
-                yield self._bring(images)
+                yield (images if self._raw else self._planes(images)).to(self._device)
         finally:
             epoch.close()
 
-    def _bring(self, images: Tensor) -> Tensor:
-        """FFCV's batch as (n, C, H, W) on the device."""
-        pixels = images.numpy()
-        if self._reader_is_rgb:
-            pixels = pixels.transpose(0, 3, 1, 2)[:, : self._channels]
-        # By numpy, which takes this thread alone: torch's threads and FFCV's would wait for each other's processors.
-        return torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
-
-    @property
-    def _reader_is_rgb(self) -> bool:
-        return bool(self._reader.reader.metadata.dtype["f0"].names)  # an array's metadata is its address alone
+    def _planes(self, images: Tensor) -> Tensor:
+        """FFCV's (n, H, W, 3), as it decodes JPEG, as (n, C, H, W)."""
+        return torch.from_numpy(np.ascontiguousarray(images.numpy().transpose(0, 3, 1, 2)[:, : self._channels]))
 
 
 class _Epoch:
-    """One pass of FFCV over an order of images. It works ahead in a thread, which `close` ends."""
+    """One pass of FFCV over batches of positions. It works ahead in a thread, which `close` ends."""
 
-    def __init__(self, reader: Any, order: np.ndarray, size: int) -> None:
+    def __init__(self, reader: Any, batches: Sequence[NDArray[np.uint64]]) -> None:
         from ffcv.loader.epoch_iterator import EpochIterator
 
         class Fresh(EpochIterator):  # type: ignore[misc]
-            """FFCV's own, but no buffer is used twice: a batch is whoever's it was given to, without a copy."""
+            """FFCV's own, but batches may differ in size, and no buffer that someone holds is used again."""
 
             memory_allocations: Any
 
             def start(self) -> None:
+                self.iter_ixes = iter(batches)
                 self.memory_allocations = defaultdict(dict, _fresh(self.memory_allocations))
                 super().start()
 
-        reader.batch_size = size  # read by the iterator alone
+            def run_pipeline(self, *arguments: Any) -> Any:
+                with _computing:
+                    return super().run_pipeline(*arguments)
+
+        largest = max(batches, key=len)
+        reader.batch_size = len(largest)  # read by the iterator alone
         with beton.threads_kept():
-            self._iterator: Any = Fresh(reader, order.astype(np.uint64))
-        self._count = -(-len(order) // size)
+            self._iterator: Any = Fresh(reader, largest)
+        self._count = len(batches)
 
     def __iter__(self) -> Iterator[Tensor]:
         for i in range(self._count):
@@ -160,13 +159,13 @@ class _Epoch:
 
 
 class _Buffers:
-    """Stands for FFCV's array of buffers, (slots, n, ...), and gives a new one whenever a slot is asked for."""
+    """Stands for FFCV's array of buffers, (slots, n, ...), and gives one that is free whenever a slot is asked for."""
 
     def __init__(self, buffers: np.ndarray) -> None:
         self._shape, self._dtype = buffers.shape[1:], buffers.dtype
 
     def __getitem__(self, slot: int) -> np.ndarray:
-        return np.empty(self._shape, self._dtype)
+        return _pool.empty(self._shape, self._dtype)
 
 
 def _fresh(buffers: Any) -> Any:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import attrs
 import torch
 from torch import Tensor
 
 from sslx.api import ConfigError, DataError, Dataset, Split, option
-from sslx.data_loaders.files import decode
+from sslx.data_loaders.files import MEMORY, find
 from sslx.data_loaders.splitting import halve
 
 _TESTS = ("test", "val")
@@ -25,8 +26,8 @@ class Folder(Dataset):
     PATH/train/*, PATH/test/* and PATH/*     the same without labels
 
     Classes are numbered in alphabetical order of the training set. Every file is taken for an image, but those whose
-    name begins with a dot. An image is resized as a whole, so nothing is lost; where that was needed, `height` and
-    `width` keep its size on disk as factors.
+    name begins with a dot. An image is resized as a whole, so nothing is lost; where that was needed, the crops of
+    views are drawn in its own height and width.
     """
 
     path: Path = option(help="the folder")
@@ -35,6 +36,8 @@ class Folder(Dataset):
     bad_images: Literal["fail", "skip"] = option(
         default="fail", help="skip: leave out files that are no images or cut short, and write a list of them"
     )
+
+    memory: float = option(default=4.0, ge=0, help=MEMORY)
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         root = self.path.expanduser().resolve()
@@ -58,7 +61,7 @@ class Folder(Dataset):
             raise DataError(f"{root}: training and test images differ in size; set dataset.size to make them one")
         if test_split.labels is not None:  # numbered as the training classes are
             numbers = torch.tensor([names.index(name) for name in others])
-            test_split = Split(test_split.images, numbers[test_split.labels], test_split.factors)
+            test_split = attrs.evolve(test_split, labels=numbers[test_split.labels])
         return train, test_split
 
     def _read(self, root: Path, report: Path) -> tuple[Split, Sequence[str]]:
@@ -72,16 +75,15 @@ class Folder(Dataset):
         paths = [path for group in groups for path in group]
         if not paths:
             raise DataError(f"{root}: there are no images")
-        found = decode(paths, root, self.size, self.grey, self.bad_images, report)
-        factors = {"height": found.heights, "width": found.widths}
-        sizes = {name: values for name, values in factors.items() if (values != found.images.shape[-1]).any()}
+        found = find(paths, root, self.size, self.grey, self.bad_images, report, self.memory)
         labels: Tensor | None = None
         if classes:
             labels = torch.tensor([number for number, group in enumerate(groups) for _ in group])[found.kept]
             counts = labels.bincount(minlength=len(classes))
             if empty := [path.name for path, n in zip(classes, counts.tolist(), strict=True) if n == 0]:
                 raise DataError(f"{root}: classes without an image: {', '.join(empty[:10])}")
-        return Split(found.images, labels, factors if sizes else {}), [path.name for path in classes]
+        split = Split(found.images, labels, sizes=found.sizes, skipped=found.skipped)
+        return split, [path.name for path in classes]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -72,10 +72,26 @@ def base(seed: int, epoch: int) -> int:
     return int(key(Use.VIEWS, seed, epoch))
 
 
+def geometry(sizes: Tensor | None, n: int, shape: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(n, 2) sizes in which crops are drawn: those of the images as they are, unless they had others."""
+    return np.broadcast_to(shape, (n, 2)).copy() if sizes is None else sizes.cpu().long().contiguous().numpy()
+
+
 def sample(
-    policy: Standard, index: Tensor, shape: tuple[int, int], seed: int, epoch: int, first: int = 0
+    policy: Standard,
+    index: Tensor,
+    shape: tuple[int, int],
+    seed: int,
+    epoch: int,
+    first: int = 0,
+    sizes: Tensor | None = None,
 ) -> Parameters:
-    """Draw the parameters of the views, numbered from `first` on, of (N,) samples, of images of (H, W)."""
+    """Draw the parameters of the views, numbered from `first` on, of (N,) samples, of images of (H, W).
+
+    Args:
+        sizes: heights and widths that the images had before they were stored as (H, W), (N, 2).
+    """
     table = np.empty((len(index), policy.count), PARAMETERS)
-    draw(law(policy), base(seed, epoch), index.cpu().numpy(), first, *shape, table)
+    positions, drawn_in = index.cpu().numpy(), geometry(sizes, len(index), shape)
+    draw(law(policy), base(seed, epoch), positions, drawn_in, first, *shape, table)
     return Parameters(**{name: torch.from_numpy(table[name].copy()) for name in PARAMETERS.names or ()})

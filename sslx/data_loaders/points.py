@@ -4,56 +4,75 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
-from sslx.api import Dataset, Split, Use, ViewPolicy, Views, key, option, seed_of, uniform
+from sslx.api import Dataset, Split, Use, ViewPolicy, Views, key, option, uniform
+
+_POINTS = 3  # the second part of the keys, beside those of `derived`
 
 
 class Points(Dataset):
-    """Points of the plane as images of two channels and one pixel, (n, 2, 1, 1), float: there are no 256 levels."""
+    """Points of the plane as images of two channels and one pixel, (n, 2, 1, 1), float: there are no 256 levels.
+
+    A point is at a random place of one of two curves, its label, plus normal noise. The same points in every run,
+    unless they are to be fresh: then point i of an epoch is a function of (seed, epoch, i), on the same curve always.
+    Those that a representation is evaluated on are fixed.
+    """
 
     defaults = {"train": {"epochs": 120, "batch_size": 400}, "views": {"use": "noise"}}
 
     samples: int = option(default=10_000, gt=0, help="points to train on; a fifth as many are for testing")
     noise: float = option(default=0.05, ge=0, help="standard deviation of what is added to a point")
+    fresh: bool = option(default=False, help="train on new points in each epoch, so on none twice, as GEDI does")
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
-        return self._draw(0, self.samples), self._draw(1, max(2, self.samples // 5))
+        train, test = self._split(0, self.samples), self._split(1, max(2, self.samples // 5))
+        if self.fresh:
+            train = attrs.evolve(train, fresh=lambda seed, epoch: self._draw(self.samples, 0, seed, epoch))
+        return train, test
 
-    def _draw(self, half: int, n: int) -> Split:
-        points, labels = self.generate(n, seed_of(Use.DATA, half) % 2**32)
-        return Split(torch.from_numpy(points).float()[:, :, None, None], torch.from_numpy(labels).long())
+    def _split(self, half: int, n: int) -> Split:
+        return Split(self._draw(n, half), torch.arange(n) % 2)
 
-    def generate(self, n: int, seed: int) -> tuple[Any, Any]:
-        """(n, 2) points and (n,) labels."""
+    def _draw(self, n: int, *what: int) -> Tensor:
+        draws = uniform(key(Use.DATA, _POINTS, *what, torch.arange(n)), 5).double()
+        points = self.curve(torch.arange(n) % 2, draws[:, 0]) + self.noise * _normal(draws[:, 1:])
+        return points.float()[:, :, None, None]
+
+    def curve(self, label: Tensor, place: Tensor) -> Tensor:
+        """(n,) curves 0 and 1, and places along them from 0 to 1 -> (n, 2) points."""
         raise NotImplementedError
 
 
 class Moons(Points):
-    """scikit-learn's two moons. Label: the moon."""
+    """Two half circles that interleave, as scikit-learn's `make_moons` places them. Label: the moon."""
 
     defaults = Points.defaults
 
-    def generate(self, n: int, seed: int) -> tuple[Any, Any]:
-        from sklearn.datasets import make_moons  # slow to import
-
-        return make_moons(n, noise=self.noise, random_state=seed)
+    def curve(self, label: Tensor, place: Tensor) -> Tensor:
+        x, y = (math.pi * place).cos(), (math.pi * place).sin()
+        return torch.stack([torch.where(label == 0, x, 1 - x), torch.where(label == 0, y, 0.5 - y)], dim=1)
 
 
 class Circles(Points):
-    """scikit-learn's two circles, one within the other. Label: the circle."""
+    """Two circles, one within the other, as of scikit-learn's `make_circles`. Label: the circle."""
 
     defaults = Points.defaults
 
     factor: float = option(default=0.5, gt=0, lt=1, help="radius of the inner circle; that of the outer is 1")
 
-    def generate(self, n: int, seed: int) -> tuple[Any, Any]:
-        from sklearn.datasets import make_circles  # slow to import
+    def curve(self, label: Tensor, place: Tensor) -> Tensor:
+        radius = torch.where(label == 0, 1.0, self.factor)
+        return torch.stack([radius * (2 * math.pi * place).cos(), radius * (2 * math.pi * place).sin()], dim=1)
 
-        return make_circles(n, noise=self.noise, factor=self.factor, random_state=seed)
+
+def _normal(draws: Tensor) -> Tensor:
+    """(..., 2k) uniform numbers -> (..., k) normal ones, by Box and Muller."""
+    first, second = draws.chunk(2, dim=-1)
+    return (-2 * (1 - first).log()).sqrt() * (2 * math.pi * second).cos()
 
 
 class Noise(ViewPolicy):
@@ -61,13 +80,11 @@ class Noise(ViewPolicy):
 
     scale: float = option(default=0.03, ge=0, help="standard deviation of the noise")
 
-    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Views:
+    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int, sizes: Tensor | None = None) -> Views:
         """(N, C, H, W) images and their (N,) positions in the dataset -> their views."""
         original = images if images.is_floating_point() else images.float() / 255
         draws = uniform(
             key(Use.VIEWS, seed, epoch, index.cpu()[:, None], torch.arange(self.count)), 2 * images[0].numel()
         ).double()  # (N, J, 2CHW)
-        first, second = draws.chunk(2, dim=-1)
-        normal = (-2 * (1 - first).log()).sqrt() * (2 * math.pi * second).cos()  # Box and Muller
-        noise = normal.float().to(images.device).reshape(len(images), self.count, *images.shape[1:])
+        noise = _normal(draws).float().to(images.device).reshape(len(images), self.count, *images.shape[1:])
         return Views(x=original[:, None] + self.scale * noise, original=original, index=index.to(images.device))

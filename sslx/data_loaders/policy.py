@@ -6,9 +6,8 @@ tensor operations on any device (`batched`).
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-import attrs
 import torch
 from torch import Tensor
 
@@ -55,15 +54,6 @@ class Standard(ViewPolicy):
         default="auto", help="what makes the views; auto: numba for images on the CPU, torch for all others"
     )
 
-    def __init_subclass__(cls, **defaults: Any) -> None:
-        """`class Mine(Standard, crop=(0.4, 1.0), hflip=0.5)` is a policy with other defaults."""
-        standard: Any = Standard
-        for name, value in defaults.items():
-            old = attrs.fields_dict(standard)[name].metadata
-            declare = slot if "slot" in old else option
-            setattr(cls, name, declare(default=value, help=old["help"], **old.get("limits", {})))
-        super().__init_subclass__()
-
     def __attrs_post_init__(self) -> None:
         problems = [
             f"{name}: expected the smaller number first, got ({low:g}, {high:g})"
@@ -89,16 +79,19 @@ class Standard(ViewPolicy):
         """How many pixels away a blur reaches in views of (height, width)."""
         return (self.kernel or max(3, min(height, width) // 20 * 2 + 1)) // 2
 
-    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Views:
+    def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int, sizes: Tensor | None = None) -> Views:
         """(N, C, H, W) uint8 images and their (N,) positions in the dataset -> their views.
 
-        The views are made where the images are. An index on the CPU spares waiting for another device.
+        The views are made where the images are. An index on the CPU spares waiting for another device. A crop is drawn
+        in the (N, 2) `sizes` that the images had before all were stored as (H, W), if they had others.
         """
-        original, x = self._make(images, index, seed, epoch, first=0)
-        local = None if self.local is None else self.local._make(images, index, seed, epoch, first=self.count)[1]
+        original, x = self._make(images, index, sizes, seed, epoch, first=0)
+        local = None if self.local is None else self.local._make(images, index, sizes, seed, epoch, self.count)[1]
         return Views(x=x, original=original, index=index.to(images.device), local=local)
 
-    def _make(self, images: Tensor, index: Tensor, seed: int, epoch: int, first: int) -> tuple[Tensor, Tensor]:
+    def _make(
+        self, images: Tensor, index: Tensor, sizes: Tensor | None, seed: int, epoch: int, first: int
+    ) -> tuple[Tensor, Tensor]:
         """The images as floats and their views, which are numbered from `first` on."""
         if images.dtype != torch.uint8:
             raise ConfigError(f"views: expected images of uint8, got {images.dtype}; use views=noise for such data")
@@ -114,4 +107,4 @@ class Standard(ViewPolicy):
             from sslx.data_loaders.threaded import make
         else:
             from sslx.data_loaders.batched import make
-        return make(self, images, index, seed, epoch, first)
+        return make(self, images, index, sizes, seed, epoch, first)

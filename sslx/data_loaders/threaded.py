@@ -19,7 +19,7 @@ from torch import Tensor
 from sslx.data_loaders.draws import PARAMETERS, draw
 from sslx.data_loaders.filters import quantiles
 from sslx.data_loaders.kernel import render, to_float
-from sslx.data_loaders.parameters import base, law
+from sslx.data_loaders.parameters import base, geometry, law
 from sslx.data_loaders.reuse import empty
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive 
 
 
 def make(
-    policy: Standard, images: Tensor, index: Tensor, seed: int, epoch: int, first: int = 0
+    policy: Standard, images: Tensor, index: Tensor, sizes: Tensor | None, seed: int, epoch: int, first: int = 0
 ) -> tuple[Tensor, Tensor]:
     """(N, C, H, W) uint8 images -> the same as floats, and their views, (N, J, C, h, w)."""
     N, C, H, W = images.shape
@@ -44,13 +44,14 @@ def make(
     x = empty(N, policy.count, C, h, w)
     table = np.empty((N, policy.count), PARAMETERS)
     rules, start, edge, radius = law(policy), base(seed, epoch), policy.fill == "edge", policy.radius(h, w)
+    drawn_in = geometry(sizes, N, (H, W))
     arrays = [t.numpy() for t in (index.cpu(), images.contiguous(), original, x)]
     normal = quantiles().numpy()
 
     def work(begin: int) -> None:
         part = slice(begin, begin + size)
         positions, pictures, floats, views = (array[part] for array in arrays)
-        draw(rules, start, positions, first, H, W, table[part])
+        draw(rules, start, positions, drawn_in[part], first, H, W, table[part])
         to_float(pictures.reshape(-1), floats.reshape(-1))
         render(floats, table[part], edge, radius, policy.noise, normal, views)
 

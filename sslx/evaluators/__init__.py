@@ -9,5 +9,12 @@ from sslx.api import Record, evaluator, hookimpl
 
 @hookimpl
 def sslx_components() -> Iterator[Record]:
-    yield evaluator("knn", "sslx.evaluators.knn:KNN", summary="nearest neighbours, exact search by FAISS")
-    yield evaluator("linear", "sslx.evaluators.linear:Linear", summary="logistic regression on frozen features")
+    here = "sslx.evaluators"
+    yield evaluator("knn", f"{here}.knn:KNN", summary="nearest neighbours, exact search by FAISS")
+    yield evaluator("linear", f"{here}.linear:Linear", summary="logistic regression on frozen features")
+    yield evaluator("mlp", f"{here}.mlp:MLP", summary="a classifier with one hidden layer on frozen features")
+    yield evaluator("gmm", f"{here}.clustering:Mixture", summary="a Gaussian mixture's clusters against the classes")
+    yield evaluator("cluster", f"{here}.clustering:Cluster", summary="the method's own clusters against the classes")
+    yield evaluator("style", f"{here}.style:Style", summary="known factors of the images from frozen features")
+    yield evaluator("reconstruction", f"{here}.reconstruction:Reconstruction", summary="error of decoded test images")
+    yield evaluator("geometry", f"{here}.geometry:Geometry", summary="rank, alignment, uniformity, dead dimensions")

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslx.api import DataError, Evaluation, Evaluator, Result, Use, option, permutation
+from sslx.api import Evaluation, Evaluator, Result, Use, option, permutation
+from sslx.evaluators.common import finite, labels, without_labels
 
 _CHUNK = 4096  # queries at a time, so that votes take (4096, classes) and not (queries, classes)
 _MOST_HELD_OUT = 10_000  # 10 000 choose k to within half a percent of accuracy; more only takes time
@@ -37,8 +38,8 @@ class KNN(Evaluator):
 
     def skip(self, evaluation: Evaluation) -> str:
         train, test = evaluation.train, evaluation.test
-        if train.labels is None or test.labels is None:
-            return "the dataset has no labels"
+        if reason := without_labels(evaluation):
+            return reason
         if len(train.z) < 2 or len(test.z) < 1:
             return "it takes two training images and one test image"
         return ""
@@ -46,29 +47,21 @@ class KNN(Evaluator):
     def evaluate(self, evaluation: Evaluation) -> Result:
         import faiss  # here, so that the list of evaluators can be read where faiss is not installed
 
-        train, test = evaluation.train, evaluation.test
-        assert train.labels is not None and test.labels is not None, "skip() says why this cannot be evaluated"
-        for name, z in (("train", train.z), ("test", test.z)):
-            low, high = z.aminmax()
-            if not -_LARGEST < low <= high < _LARGEST:  # not a number compares false
-                image = int((~(z.abs() < _LARGEST)).any(dim=1).nonzero()[0])
-                raise DataError(
-                    f"knn: the representation of {name} image {image} is not finite or beyond ±{_LARGEST:g}. "
-                    "The method has probably diverged: look at its metrics"
-                )
-        n, dimensions = train.z.shape
+        z, q = finite(evaluation, largest=_LARGEST)
+        known, truths = labels(evaluation)
+        n, dimensions = z.shape
 
         order = permutation(n, Use.EVALUATION, evaluation.seed)
         held_out, rest = order.tensor_split([min(math.ceil(self.held_out * n), _MOST_HELD_OUT, n - 1)])
         tuning = _majority(
             faiss.IndexFlatL2(dimensions),
-            bank=(train.z[rest], train.labels[rest]),
-            queries=(train.z[held_out], train.labels[held_out]),
+            bank=(z[rest], known[rest]),
+            queries=(z[held_out], known[held_out]),
             most=min(self.neighbours, len(rest)),
         )
         k = 1 + tuning.index(max(tuning))  # the smallest of equals
 
-        bank, queries = (train.z, train.labels), (test.z, test.labels)
+        bank, queries = (z, known), (q, truths)
         accuracies = _majority(faiss.IndexFlatL2(dimensions), bank, queries, min(self.neighbours, n))
         best = 1 + accuracies.index(max(accuracies))
         cosine_k = min(self.cosine_neighbours, n)
@@ -81,7 +74,7 @@ class KNN(Evaluator):
             },
             protocol={
                 "bank": n,
-                "queries": len(test.z),
+                "queries": len(q),
                 "dimensions": dimensions,
                 "search": f"exact, faiss {faiss.__version__}",
                 "distance": "euclidean",
@@ -99,7 +92,8 @@ class KNN(Evaluator):
                 "cosine_vote": "weighted by exp(cosine / temperature), ties to the lowest label",
             },
             summary=(
-                f"k={k}, chosen on {len(held_out)} held-out training images (best-on-test: on the test set); "
+                f"k of 1 to {len(tuning)}, chosen on {len(held_out)} held-out training images "
+                "(best-on-test: on the test set); "
                 f"exact search among {n}"
             ),
         )

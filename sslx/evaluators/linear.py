@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 
-from sslx.api import DataError, Evaluation, Evaluator, Result, option
+from sslx.api import Evaluation, Evaluator, Result, option
+from sslx.evaluators.common import finite, labels, without_classes
 
 
 class Linear(Evaluator):
@@ -20,12 +21,7 @@ class Linear(Evaluator):
     max_iter: int = option(default=1000, gt=0, help="most iterations of lbfgs")
 
     def skip(self, evaluation: Evaluation) -> str:
-        train, test = evaluation.train, evaluation.test
-        if train.labels is None or test.labels is None:
-            return "the dataset has no labels"
-        if len(train.labels.unique()) < 2:
-            return "the training set has fewer than two classes"
-        return "" if len(test.z) else "the test set is empty"
+        return without_classes(evaluation)
 
     def evaluate(self, evaluation: Evaluation) -> Result:
         import sklearn  # here, because it takes a second that not every command need wait for
@@ -34,29 +30,21 @@ class Linear(Evaluator):
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        train, test = evaluation.train, evaluation.test
-        assert train.labels is not None and test.labels is not None, "skip() says why this cannot be evaluated"
-        for name, z in (("train", train.z), ("test", test.z)):
-            if not z.isfinite().all():
-                image = int((~z.isfinite()).any(dim=1).nonzero()[0])
-                raise DataError(
-                    f"linear: the representation of {name} image {image} is not finite. "
-                    "The method has probably diverged: look at its metrics"
-                )
-
+        z, q = finite(evaluation)
+        train, test = labels(evaluation)
         regression = LogisticRegression(C=self.c, max_iter=self.max_iter, solver="lbfgs")
         probe = make_pipeline(StandardScaler(), regression)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            probe.fit(train.z.numpy(), train.labels.numpy())
-            accuracy = probe.score(test.z.numpy(), test.labels.numpy())
+            probe.fit(z.numpy(), train.numpy())
+            accuracy = probe.score(q.numpy(), test.numpy())
         converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
         return Result(
             scores={"linear": float(accuracy)},
             protocol={
-                "trained_on": len(train.z),
-                "tested_on": len(test.z),
-                "dimensions": train.z.shape[1],
+                "trained_on": len(z),
+                "tested_on": len(q),
+                "dimensions": z.shape[1],
                 "classes": len(regression.classes_),
                 "probe": f"StandardScaler, LogisticRegression (lbfgs, L2 penalty), scikit-learn {sklearn.__version__}",
                 "c": self.c,
@@ -66,5 +54,5 @@ class Linear(Evaluator):
                 "converged": converged,
                 "warnings": [str(warning.message) for warning in caught],
             },
-            summary=f"logistic regression on {len(train.z)}, C={self.c:g}" + ("" if converged else ", not converged"),
+            summary=f"logistic regression on {len(z)}, C={self.c:g}" + ("" if converged else ", not converged"),
         )

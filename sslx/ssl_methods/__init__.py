@@ -13,7 +13,35 @@ def sslx_components() -> Iterator[Record]:
     yield method("random", f"{here}.random:Random", summary="the untrained encoder, the floor of every table")
     yield method("vae", f"{here}.vae:VAE", summary="variational autoencoder", paper="arXiv:1312.6114")
     yield method("simvae", f"{here}.simvae:SimVAE", summary="VAE whose related views share a cluster", paper="SimVAE")
-    yield method("simclr", f"{here}.simclr:SimCLR", summary="contrast of related views", paper="arXiv:2002.05709")
+    yield method("beta-vae", f"{here}.vae:BetaVAE", summary="VAE with a weight on the prior", paper="Higgins 2017")
+    yield method(
+        "cr-vae", f"{here}.cr_vae:CRVAE", summary="VAE, consistent under augmentation", paper="arXiv:2105.14859"
+    )
+    yield method("aasae", f"{here}.vae:AASAE", summary="noisy autoencoder of augmented views", paper="arXiv:2107.12329")
+    yield method("ae", f"{here}.autoencoder:Autoencoder", summary="deterministic autoencoder")
+    yield method("aaae", f"{here}.autoencoder:AAAE", summary="autoencoder that undoes augmentation", paper="AASAE")
+    for name, target, summary, paper in (
+        ("simclr", "simclr:SimCLR", "contrast of related views", "arXiv:2002.05709"),
+        ("moco", "moco:MoCo", "contrast with a queue of a teacher's keys", "arXiv:1911.05722"),
+        ("moco-v2", "moco:MoCoV2", "moco with a deeper head", "arXiv:2003.04297"),
+        ("proto-cpc", "proto_cpc:ProtoCPC", "contrast with prototypes", "ICLR 2022, Lee"),
+        ("instance-discrimination", "instance_discrimination:InstanceDiscrimination", "every image is a class",
+         "arXiv:1805.01978"),
+        ("byol", "byol:BYOL", "prediction of a moving average", "arXiv:2006.07733"),
+        ("simsiam", "simsiam:SimSiam", "prediction with a stopped gradient", "arXiv:2011.10566"),
+        ("vicreg", "vicreg:VICReg", "variance, invariance, covariance", "arXiv:2105.04906"),
+        ("barlow-twins", "barlow_twins:BarlowTwins", "the identity as correlation matrix", "arXiv:2103.03230"),
+        ("w-mse", "w_mse:WMSE", "agreement after whitening", "arXiv:2007.06346"),
+        ("cor-info-max", "cor_info_max:CorInfoMax", "agreement at the largest volume", "arXiv:2209.07999"),
+        ("swav", "swav:SwAV", "prediction of balanced clusters", "arXiv:2006.09882"),
+        ("dino", "dino:DINO", "prediction of a teacher's sharpened clusters", "arXiv:2104.14294"),
+        ("deep-cluster", "deep_cluster:DeepCluster", "prediction of k-means clusters", "arXiv:1807.05520"),
+        ("sela", "sela:SeLA", "prediction of an optimal transport", "arXiv:1911.05371"),
+        ("rotation", "rotation:Rotation", "by which angle was it turned?", "arXiv:1803.07728"),
+        ("jigsaw", "jigsaw:Jigsaw", "how were its tiles permuted?", "arXiv:1603.09246"),
+        ("colorization", "colorization:Colorization", "which colours has a grey image?", "arXiv:1603.08511"),
+    ):  # fmt: skip
+        yield method(name, f"{here}.{target}", summary=summary, paper=paper)
     yield method("nesy", f"{here}.nesy:NeSy", summary="classes that obey a rule", paper="GEDI")
 
     yield encoder("mlp", f"{here}.networks.mlp:MLPEncoder", summary="fully connected (SimVAE, Table 3)")
@@ -21,11 +49,17 @@ def sslx_components() -> Iterator[Record]:
     yield encoder("cnn", f"{here}.networks.cnn:CNNEncoder", summary="LeNet-like, for small images")
     yield encoder("resnet18-small", f"{here}.networks.resnet:SmallResNetEncoder", summary="SimVAE, Table 4")
     yield decoder("resnet18-small", f"{here}.networks.resnet:SmallResNetDecoder", summary="SimVAE, Table 4")
+    for depth in (18, 34, 50):
+        name, cls = f"resnet{depth}", f"{here}.networks.resnets:ResNet{depth}"
+        yield encoder(name, f"{cls}Encoder", summary="ResNet with stems for small images", paper="arXiv:1512.03385")
+        yield decoder(name, f"{cls}Decoder", summary="the same backwards, not normalised", paper="AASAE")
     yield encoder("timm", f"{here}.networks.timm:TimmEncoder", summary="any model of timm: timm:resnet18")
 
     yield posterior("gaussian", f"{here}.heads:GaussianPosterior", summary="diagonal normal, both moments learned")
     yield posterior("delta", f"{here}.heads:DeltaPosterior", summary="a point: a deterministic encoder")
-    yield likelihood("gaussian", f"{here}.heads:GaussianLikelihood", summary="squared error with a fixed variance")
+    yield likelihood(
+        "gaussian", f"{here}.heads:GaussianLikelihood", summary="squared error, its variance fixed or learned"
+    )
     yield likelihood("bernoulli", f"{here}.heads:BernoulliLikelihood", summary="binary cross-entropy per pixel")
 
     yield prior("standard-normal", f"{here}.priors:StandardNormal", summary="N(0, I), views independent")
@@ -35,7 +69,19 @@ def sslx_components() -> Iterator[Record]:
     )
     yield prior("mixture", f"{here}.priors:Mixture", summary="one of K learned clusters a set", paper="SimVAE")
 
-    yield objective("info-nce", f"{here}.objectives:InfoNCE", summary="contrastive", paper="arXiv:2002.05709")
+    for name, target, summary in (
+        ("info-nce", "objectives:InfoNCE", "contrast within the batch"),
+        ("queue-nce", "moco:QueueNCE", "contrast with a queue"),
+        ("cosine", "objectives:Cosine", "agreement in direction; needs a teacher or a stopped gradient"),
+        ("vicreg", "vicreg:VICRegLoss", "variance, invariance, covariance"),
+        ("barlow-twins", "barlow_twins:BarlowTwinsLoss", "the identity as correlation matrix"),
+        ("w-mse", "w_mse:WhitenedMSE", "agreement after whitening"),
+        ("cor-info-max", "cor_info_max:CorInfoMaxLoss", "agreement at the largest volume"),
+        ("swav", "swav:SwAVLoss", "scores: balanced assignments of other views"),
+        ("dino", "dino:DINOLoss", "scores: centred, sharpened assignments"),
+        ("proto-cpc", "proto_cpc:ProtoCPCLoss", "scores: contrast with prototypes"),
+    ):
+        yield objective(name, f"{here}.{target}", summary=summary)
 
     rules = f"{here}.constraints"
     yield constraint(

@@ -1,39 +1,116 @@
-"""The wiring that discriminative methods share."""
+"""The wiring that joint-embedding methods share. They differ in their defaults and in their objective."""
 
 from __future__ import annotations
 
+import copy
+import math
+from itertools import chain
+from typing import Literal
+
+import torch
 from torch import Tensor, nn
 
-from sslx.api import Context, Encoder, Method, Objective, Terms, Views, gather, option, slot
+from sslx.api import ConfigError, Context, Encoder, Method, Objective, Terms, Views, gather, option, slot
 
 
-def projection_head(widths: tuple[int, ...], features: int) -> nn.Sequential:
-    """Linear layers with batch normalisation and ReLU between them; none at all for no widths."""
+def head(widths: tuple[int, ...], features: int, norm: str) -> nn.Sequential:
+    """Linear layers with batch normalisation, or none, and ReLU between them; nothing at all for no widths."""
     layers: list[nn.Module] = []
     for i, width in enumerate(widths):
-        layers.append(nn.Linear(features, width))
-        if i < len(widths) - 1:
-            layers += [nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
+        between, normalised = i < len(widths) - 1, norm == "batch"
+        layers.append(nn.Linear(features, width, bias=not (between and normalised)))  # the normalisation has a bias
+        if between:
+            layers += [nn.BatchNorm1d(width), nn.ReLU(inplace=True)] if normalised else [nn.ReLU(inplace=True)]
         features = width
     return nn.Sequential(*layers)
 
 
-class JointEmbedding(Method):
-    """Views are encoded and projected, and an objective compares the embeddings, gathered from all processes."""
+class Projected(Method):
+    """An encoder f under a projection head g: z = g(f(x)), gathered from all processes when it is compared.
 
-    encoder: Encoder = slot(default="mlp", posterior="delta", help="its mean is the representation")
-    projector: tuple[int, ...] = option(default=(128, 128), gt=0, help="widths of the projection head; []: none")
-    objective: Objective = slot(default="info-nce", help="what is minimised")
+    Two processes equal one with the joined batch, but for batch normalisation: its statistics are those of the images
+    of one process. `norm=none` and an encoder without it make them equal exactly.
+    """
+
+    encoder: Encoder = slot(default="mlp", posterior="delta", help="f, whose mean is the representation")
+    projector: tuple[int, ...] = option(default=(128, 128), gt=0, help="widths of the projection head g; []: none")
+    norm: Literal["batch", "none"] = option(default="batch", help="normalisation between the layers of the heads")
 
     def build(self, ctx: Context) -> Context:
-        ctx = self.encoder.build(ctx)
-        self.head = projection_head(self.projector, ctx.latent)
-        return self.objective.build(ctx.but(latent=self.projector[-1] if self.projector else ctx.latent))
+        return self.build_head(self.encoder.build(ctx))
 
-    def forward(self, views: Views) -> Terms:
-        z = self.head(self.encoder(views.flat).mean)  # (B, D)
-        z = gather(views.group(z.float()))  # (N, J, D)
-        return self.objective(z, z)
+    def build_head(self, ctx: Context) -> Context:
+        """Make g. Returns the context with the size of an embedding."""
+        self.head = head(self.projector, ctx.latent, self.norm)
+        return ctx.but(latent=self.projector[-1] if self.projector else ctx.latent)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> z, (B, D)."""
+        return self.head(self.encoder(x).mean).float()
+
+    def embeddings(self, views: Views) -> Tensor:
+        """z of all views, (N, V, D): the J whole ones, then the local crops, if there are any."""
+        z = views.group(self.embed(views.flat))
+        if views.local is None:
+            return z
+        local = self.embed(views.local.flatten(0, 1)).unflatten(0, views.local.shape[:2])
+        return torch.cat([z, local], dim=1)
 
     def represent(self, x: Tensor) -> Tensor:
         return self.encoder(x).mean
+
+
+class JointEmbedding(Projected):
+    """Views are encoded and projected, and an objective compares the embeddings of all processes.
+
+        z = g(f(x)), online q = h(z), target k = z, sg(z) or g'(f'(x)), loss = objective(q, k)
+
+    h is the predictor (the identity unless there is one), sg stops the gradient, f' and g' are the teacher: a moving
+    average of f and g whose momentum goes from m₀ to m₁ along half a cosine, m = m₁ - (m₁ - m₀)(cos πs + 1)/2 at a
+    fraction s of all steps (BYOL, 3.3). Local crops are seen by the online branch alone.
+    """
+
+    predictor: tuple[int, ...] = option(default=(), gt=0, help="widths of h, the online branch's own head; []: none")
+    target: Literal["online", "stopped", "teacher"] = option(
+        default="online", help="what embeddings are compared with: each other, without gradient, a moving average's"
+    )
+    momentum: tuple[float, float] = option(
+        default=(0.99, 1.0), ge=0, le=1, help="m₀, m₁: of the teacher, at the start and at the end of training"
+    )
+    objective: Objective = slot(default="info-nce", help="what is minimised")
+
+    def build(self, ctx: Context) -> Context:
+        if ctx.views < 2:
+            raise ConfigError(f"views.count: {type(self).__name__} relates views, expected at least 2, got {ctx.views}")
+        self.steps = max(1, ctx.steps)
+        ctx = super().build(ctx)
+        if self.predictor and self.predictor[-1] != ctx.latent:
+            width = self.predictor[-1]
+            raise ConfigError(f"predictor: expected its last width to be the embedding's, {ctx.latent}, got {width}")
+        self.predict = head(self.predictor, ctx.latent, self.norm)
+        if self.target == "teacher":
+            self.teacher = copy.deepcopy(nn.ModuleList([self.encoder, self.head])).requires_grad_(False)
+        return self.objective.build(ctx)
+
+    def forward(self, views: Views) -> Terms:
+        z = self.embeddings(views)  # (N, V, D)
+        q = self.predict(z.flatten(0, 1)).float().view_as(z)
+        if self.target == "teacher":
+            f, g = self.teacher
+            with torch.no_grad():
+                k = views.group(g(f(views.flat).mean).float())
+        else:
+            k = (z if self.target == "online" else z.detach())[:, : views.count]
+        online, target = gather(q), gather(k)
+        with torch.autocast(z.device.type, enabled=False):  # losses are computed in float32
+            return self.objective(online, target)
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> None:
+        self.objective.after_step(step)
+        if self.target == "teacher":
+            first, last = self.momentum
+            m = last - (last - first) * (math.cos(math.pi * step / self.steps) + 1) / 2
+            online = chain(self.encoder.parameters(), self.head.parameters())
+            for old, new in zip(self.teacher.parameters(), online, strict=True):
+                old.lerp_(new, 1 - m)

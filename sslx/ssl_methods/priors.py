@@ -1,13 +1,14 @@
-"""Priors: how the latents z¹…zᴶ of J related views are distributed. All take (N, J, D) and return (N,)."""
+"""Priors: how the latents z¹…zᴶ of J related views are distributed. Densities of (N, J, D) are (N,)."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from sslx.api import Context, Prior, option
+from sslx.api import Context, Prior, gather, option
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -24,8 +25,8 @@ class StandardNormal(Prior):
     def log_prob(self, z: Tensor) -> Tensor:
         return -0.5 * (z.square() + _LOG_2PI).sum(dim=(1, 2))
 
-    def sample(self, n: int) -> Tensor:
-        return torch.randn_like(self.origin.expand(n, -1))
+    def sample(self, n: int, views: int = 1) -> Tensor:
+        return torch.randn_like(self.origin.expand(n, views, -1))
 
 
 class SharedMean(Prior):
@@ -42,10 +43,13 @@ class GaussianMean(Prior):
     """p(z|y) = ∫ N(ψ; 0, γ²I) Πⱼ N(zʲ; ψ, σ²I) dψ, the exact marginal (SimVAE, A.4 without its misprints).
 
     -log p = Σⱼ‖zʲ - z̄‖²/2σ² + ‖z̄‖²/2(γ² + σ²/J) + D/2 [(J-1) log σ² + log(σ² + Jγ²) + J log 2π]
+
+    SimVAE's code has z̄ in the place of the mean instead of integrating it out: then the divisor of ‖z̄‖² is 2γ².
     """
 
     variance: float = option(default=0.15, gt=0, help="σ² = Var(z|y)")
     scale: float = option(default=1.0, gt=0, help="γ, standard deviation of the means")
+    mean: Literal["integrated", "plugged-in"] = option(default="integrated", help="plugged-in: z̄, as SimVAE's code")
     origin: Tensor
 
     def build(self, ctx: Context) -> Context:
@@ -56,12 +60,14 @@ class GaussianMean(Prior):
         _, J, D = z.shape
         mean = z.mean(dim=1)  # (N, D)
         spread = (z - mean[:, None]).square().sum(dim=(1, 2)) / self.variance
-        offset = mean.square().sum(dim=1) / (self.scale**2 + self.variance / J)
+        uncertainty = self.variance / J if self.mean == "integrated" else 0.0
+        offset = mean.square().sum(dim=1) / (self.scale**2 + uncertainty)
         volume = (J - 1) * math.log(self.variance) + math.log(self.variance + J * self.scale**2) + J * _LOG_2PI
         return -0.5 * (spread + offset + D * volume)
 
-    def sample(self, n: int) -> Tensor:
-        return torch.randn_like(self.origin.expand(n, -1)) * (self.scale**2 + self.variance) ** 0.5
+    def sample(self, n: int, views: int = 1) -> Tensor:
+        mean = self.scale * torch.randn_like(self.origin.expand(n, 1, -1))
+        return mean + self.variance**0.5 * torch.randn_like(mean.expand(-1, views, -1))
 
 
 class Mixture(Prior):
@@ -69,10 +75,11 @@ class Mixture(Prior):
 
     components: int = option(default=10, gt=0, help="K, clusters")
     variance: float = option(default=0.15, gt=0, help="σ² of each cluster")
+    weights: Literal["learned", "uniform"] = option(default="learned", help="π; its cluster means are always learned")
 
     def build(self, ctx: Context) -> Context:
         self.means = nn.Parameter(torch.randn(self.components, ctx.latent))
-        self.logits = nn.Parameter(torch.zeros(self.components))
+        self.logits = nn.Parameter(torch.zeros(self.components), requires_grad=self.weights == "learned")
         return ctx
 
     def joint(self, z: Tensor) -> Tensor:
@@ -84,6 +91,43 @@ class Mixture(Prior):
     def log_prob(self, z: Tensor) -> Tensor:
         return self.joint(z).logsumexp(dim=1)
 
-    def sample(self, n: int) -> Tensor:
+    def cluster(self, z: Tensor) -> Tensor:
+        """log p(y|z¹…zᴶ) of each set, (N, J, D) -> (N, K)."""
+        return self.joint(z).log_softmax(dim=1)
+
+    def sample(self, n: int, views: int = 1) -> Tensor:
         y = torch.multinomial(self.logits.softmax(dim=0), n, replacement=True)
-        return self.means[y] + self.variance**0.5 * torch.randn_like(self.means[y])
+        mean = self.means[y, None]  # (n, 1, D)
+        return mean + self.variance**0.5 * torch.randn_like(mean.expand(-1, views, -1))
+
+
+class Aggregate(nn.Module):
+    """The normal distribution with the moments of the latents of training, as a running average over batches."""
+
+    mean: Tensor
+    covariance: Tensor
+    batches: Tensor
+
+    def __init__(self, D: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(D))
+        self.register_buffer("covariance", torch.eye(D))
+        self.register_buffer("batches", torch.zeros(()))
+
+    @torch.no_grad()
+    def update(self, z: Tensor) -> None:
+        """Take the latents of a batch in, (B, D), from all processes."""
+        z = gather(z)
+        self.batches += 1
+        share = (1 / self.batches).clamp(min=0.01)  # all batches alike, later the last hundred: latents move
+        mean = z.mean(dim=0)
+        offset = mean - self.mean
+        within = (z - mean).T.cov(correction=0).reshape(self.covariance.shape)  # of one dimension it is a scalar
+        self.mean.lerp_(mean, share)
+        self.covariance.lerp_(within + (1 - share) * offset.outer(offset), share)
+
+    def sample(self, n: int) -> Tensor:
+        """(n, D)."""
+        variances, directions = torch.linalg.eigh(self.covariance)
+        noise = torch.randn_like(self.mean.expand(n, -1))
+        return self.mean + noise * variances.clamp(min=0).sqrt() @ directions.T

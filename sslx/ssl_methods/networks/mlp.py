@@ -28,9 +28,8 @@ class MLPEncoder(Encoder):
         self.layers = mlp(widths)
         return self.head(ctx, widths[-1])
 
-    def forward(self, x: Tensor) -> Distribution:
-        q: Distribution = self.posterior(self.layers(x.flatten(1)))
-        return q
+    def features(self, x: Tensor) -> Tensor:
+        return self.layers(x.flatten(1))
 
 
 class MLPDecoder(Decoder):

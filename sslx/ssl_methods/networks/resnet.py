@@ -59,9 +59,8 @@ class SmallResNetEncoder(Encoder):
         self.layers = nn.Sequential(*layers, nn.Flatten())
         return self.head(ctx, channels * sides[0] * sides[1])
 
-    def forward(self, x: Tensor) -> Distribution:
-        q: Distribution = self.posterior(self.layers(x))
-        return q
+    def features(self, x: Tensor) -> Tensor:
+        return self.layers(x)
 
 
 class SmallResNetDecoder(Decoder):

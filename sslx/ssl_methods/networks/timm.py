@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from sslx.api import ConfigError, Context, Encoder, option
 
@@ -47,9 +46,8 @@ class TimmEncoder(Encoder):
         self.register_buffer("channel_std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         return self.head(ctx, features)
 
-    def forward(self, x: Tensor) -> Distribution:
-        q: Distribution = self.posterior(self.network((x - self.channel_mean) / self.channel_std))
-        return q
+    def features(self, x: Tensor) -> Tensor:
+        return self.network((x - self.channel_mean) / self.channel_std)
 
     def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The network alone, as `timm.create_model("local-dir:...", pretrained=True)` reads it."""

@@ -1,0 +1,98 @@
+"""Every method on Fashion-MNIST with an equal budget of processor time, beside its own untrained encoder.
+
+    python benchmarks/methods.py                            # all methods, 60 CPU-seconds each; continues where it was
+    python benchmarks/methods.py --only moco,byol --again   # these once more
+    python benchmarks/methods.py --set train.lr=3e-4 --results elsewhere.json
+
+Two views of 64 images a step, every other setting as the method has it by default. Results are written after each
+method, with the settings of each row: those that are kept were made with `--cpu-seconds 5 --subset 4000`. A method that
+takes other images says so in its row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import sslx
+from sslx.core.errors import ConfigError
+from sslx.core.options import Text
+from sslx.plugins.registry import registry
+
+RESULTS = Path(__file__).parent / "results" / "methods.json"
+
+
+def train(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Scores, costs and settings of one method."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            run = sslx.run(name, out=Path(folder) / "run", device="cpu", evaluators="knn", config=settings)
+        except ConfigError as error:
+            return {"refused": str(error)}
+        scores = {who: run.results[who]["knn"] for who in ("trained", "untrained")}
+        row = {who: score.get("scores", score) for who, score in scores.items()}
+        return {
+            **row,
+            "cpu_seconds": run.folder.read("training.json")["cpu_seconds"],
+            "steps": run.folder.metrics()[-1]["step"] if run.folder.metrics() else 0,
+            "settings": run.folder.config(),
+            "torch": torch.__version__,
+            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        }
+
+
+def nested(settings: list[str]) -> dict[str, Any]:
+    """["train.lr=1e-3"] -> {"train": {"lr": "1e-3"}}."""
+    result: dict[str, Any] = {}
+    for setting in settings:
+        path, _, value = setting.partition("=")
+        *groups, last = path.split(".")
+        level = result
+        for group in groups:
+            level = level.setdefault(group, {})
+        level[last] = Text(value)
+    return result
+
+
+def show(results: dict[str, Any]) -> None:
+    print("| method | kNN | untrained | gain | images | steps | CPU-s |\n|---|---:|---:|---:|---:|---:|---:|")
+    ran = {name: row for name, row in results.items() if "knn" in row.get("trained", {})}
+    for name, row in sorted(ran.items(), key=lambda item: -item[1]["trained"]["knn"]):
+        trained, untrained = row["trained"]["knn"], row["untrained"]["knn"]
+        costs = f"{row['settings']['subset']} | {row['steps']} | {row['cpu_seconds']:.0f}"
+        print(f"| {name} | {trained:.3f} | {untrained:.3f} | {trained - untrained:+.3f} | {costs} |")
+    for name in results.keys() - ran.keys():
+        print(f"| {name} | {results[name].get('refused', 'failed')} | | | | | |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="names with commas; all methods otherwise")
+    parser.add_argument("--again", action="store_true", help="also what the results have already")
+    parser.add_argument("--cpu-seconds", type=float, default=60)
+    parser.add_argument("--subset", type=int, default=20_000)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as of sslx run, in full")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    results = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
+    settings = {
+        "dataset": "fashion-mnist",
+        "subset": arguments.subset,
+        **nested(arguments.set),
+    }
+    settings["train"] = {"cpu_seconds": arguments.cpu_seconds, **settings.get("train", {})}
+    for name in arguments.only.split(",") if arguments.only else registry().providers("method"):
+        if name not in results or arguments.again:
+            results[name] = train(name, settings)
+            arguments.results.write_text(json.dumps(results, indent=1) + "\n")
+    show(results)
+
+
+if __name__ == "__main__":
+    main()

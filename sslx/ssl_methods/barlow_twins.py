@@ -1,0 +1,41 @@
+"""Barlow Twins."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sslx.api import Objective, Term, Terms, option
+from sslx.ssl_methods.joint_embedding import JointEmbedding
+
+
+class BarlowTwinsLoss(Objective):
+    """Σ_d (1 - C_dd)² + λ Σ_{d≠e} C_de², C the correlation over images between two views (Zbontar et al. 2021, Eq. 1).
+
+    The mean over all pairs of different views. GEDI's Appendix H has λ inside the square: set λ² here for it.
+    """
+
+    redundancy: float = option(default=0.005, ge=0, help="λ, weight of the terms off the diagonal")
+
+    def forward(self, online: Tensor, target: Tensor) -> Terms:
+        z, t = (_standardised(x) for x in (online, target))
+        pairs = [(j, k) for k in range(t.shape[1]) for j in range(z.shape[1]) if j != k]
+        on, off = torch.zeros(2, device=z.device, dtype=z.dtype)
+        for j, k in pairs:
+            C = z[:, j].T @ t[:, k] / len(z)  # (D, D)
+            on = on + (1 - C.diagonal()).square().sum() / len(pairs)
+            off = off + (C.square().sum() - C.diagonal().square().sum()) / len(pairs)
+        return Terms(
+            invariance=Term(on, minimum=0.0),
+            redundancy=Term(off, weight=self.redundancy, minimum=0.0),
+        )
+
+
+def _standardised(x: Tensor) -> Tensor:
+    """Mean 0 and variance 1 over the images, as by batch normalisation without parameters."""
+    centred = x - x.mean(dim=0)
+    return centred / (centred.square().mean(dim=0) + 1e-5).sqrt()
+
+
+class BarlowTwins(JointEmbedding, objective="barlow-twins"):
+    """The correlation matrix of the embeddings of two views becomes the identity (Zbontar et al. 2021)."""

@@ -1,0 +1,53 @@
+"""Colorization."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sslx.api import ConfigError, Context, Decoder, Encoder, Method, Terms, Views, slot
+
+# Luma and the two chroma of ITU-R BT.601, from RGB in [0, 1]; chroma are in [-0.5, 0.5].
+_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+
+
+class Colorization(Method):
+    """-log p(colour | f(grey)): the colour of every pixel is decoded from the representation of the grey image.
+
+    Zhang et al. 2016 and Larsson et al. 2016. The colour is regressed (Zhang et al., Eq. 1) by whatever decoder and
+    likelihood, where their best pictures come from a histogram for each pixel. The encoder sees grey images always.
+    """
+
+    encoder: Encoder = slot(default="mlp", posterior="delta", help="its mean is the representation")
+    decoder: Decoder = slot(default="mlp", help="p(colour | z), of both chroma")
+
+    ycc: Tensor
+
+    def build(self, ctx: Context) -> Context:
+        C, H, W = ctx.image_shape
+        if C != 3:
+            raise ConfigError(f"colorization: expected colour images, of 3 channels, got {C}")
+        self.register_buffer("ycc", torch.tensor(_YCC), persistent=False)
+        ctx = self.encoder.build(ctx)
+        self.decoder.build(ctx.but(image_shape=(2, H, W)))
+        return ctx
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """RGB (B, 3, H, W) -> grey as RGB (B, 3, H, W) and chroma in [0, 1] (B, 2, H, W)."""
+        ycc = torch.einsum("kc,bchw->bkhw", self.ycc, x)
+        return ycc[:, :1].expand_as(x), ycc[:, 1:] + 0.5
+
+    def forward(self, views: Views) -> Terms:
+        grey, colour = self.split(views.flat)
+        return Terms(colour=-self.decoder(self.encoder(grey).mean).log_prob(colour).mean())
+
+    def represent(self, x: Tensor) -> Tensor:
+        grey, _ = self.split(x)
+        return self.encoder(grey).mean
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> the images in the colours that were decoded, (B, 3, H, W)."""
+        grey, _ = self.split(x)
+        chroma = self.decoder(self.encoder(grey).mean).mean - 0.5
+        ycc = torch.cat([grey[:, :1], chroma], dim=1)
+        return torch.einsum("ck,bkhw->bchw", self.ycc.inverse(), ycc).clamp(0, 1)

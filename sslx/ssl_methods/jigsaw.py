@@ -1,0 +1,62 @@
+"""Jigsaw puzzles."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from sslx.api import ConfigError, Context, Terms, Views, option
+from sslx.ssl_methods.joint_embedding import Projected
+
+
+class Jigsaw(Projected):
+    """Which of P permutations put the tiles of a view in this order? (Noroozi & Favaro 2016).
+
+    The permutations are chosen one by one to differ most from those chosen before (Algorithm 1). The network sees the
+    permuted image as a whole (Carlucci et al. 2019), so any encoder serves; pixels beyond the last whole tile stay.
+    """
+
+    grid: int = option(default=3, gt=1, le=8, help="tiles along each side")
+    permutations: int = option(default=30, gt=1, help="P, the order of the image itself included; 100 in the paper")
+
+    orders: Tensor
+
+    def build(self, ctx: Context) -> Context:
+        if min(ctx.image_shape[1:]) < self.grid:
+            raise ConfigError(f"grid: expected at most the side of the image, {min(ctx.image_shape[1:])}")
+        return super().build(ctx)
+
+    def build_head(self, ctx: Context) -> Context:
+        ctx = super().build_head(ctx)
+        self.register_buffer("orders", distant_permutations(self.grid**2, self.permutations))  # (P, tiles)
+        self.head.append(nn.Linear(ctx.latent, len(self.orders)))
+        return ctx.but(latent=len(self.orders))
+
+    def shuffle(self, x: Tensor, orders: Tensor) -> Tensor:
+        """(B, C, H, W), with the tiles of each image in its row of (B, tiles): place t gets the tile orders[t]."""
+        B, C, H, W = x.shape
+        g, h, w = self.grid, H // self.grid, W // self.grid
+        tiles = x[:, :, : g * h, : g * w].reshape(B, C, g, h, g, w).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+        moved = tiles[torch.arange(B, device=x.device)[:, None], orders].unflatten(1, (g, g))
+        x = x.clone()
+        x[:, :, : g * h, : g * w] = moved.permute(0, 3, 1, 4, 2, 5).reshape(B, C, g * h, g * w)
+        return x
+
+    def forward(self, views: Views) -> Terms:
+        x = views.flat
+        y = torch.randint(len(self.orders), (len(x),), device=x.device)
+        return Terms(permutation=cross_entropy(self.embed(self.shuffle(x, self.orders[y])), y))
+
+
+def distant_permutations(items: int, count: int) -> Tensor:
+    """The identity, then the random candidate furthest from all before, (count, items); fewer if there are no more."""
+    chosen = torch.arange(items)[None]
+    candidates = torch.rand(100 * count, items).argsort(dim=1)
+    nearest = torch.full((len(candidates),), items)
+    while len(chosen) < count:
+        nearest = nearest.minimum((candidates != chosen[-1]).sum(dim=1))  # Hamming distance to the nearest chosen
+        if not nearest.any():
+            break
+        chosen = torch.cat([chosen, candidates[nearest.argmax()][None]])
+    return chosen

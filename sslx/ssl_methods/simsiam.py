@@ -1,0 +1,23 @@
+"""SimSiam."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from sslx.api import Context
+from sslx.ssl_methods.joint_embedding import JointEmbedding
+
+
+class SimSiam(JointEmbedding, predictor=(128, 128), target="stopped", objective="cosine"):
+    """h(z) predicts the embedding of another view, whose gradient is stopped (Chen & He 2021, Eq. 1 to 4).
+
+    The output of g is normalised over the batch. The paper's predictor is a bottleneck (2048-512-2048); behind a
+    representation of ten dimensions one more does harm. Nothing but the predictor keeps dimensions from being lost:
+    after some hundred steps on Fashion-MNIST the kNN is still below the untrained encoder's (`benchmarks/methods.py`).
+    """
+
+    def build_head(self, ctx: Context) -> Context:
+        ctx = super().build_head(ctx)
+        if self.norm == "batch":
+            self.head.append(nn.BatchNorm1d(ctx.latent, affine=False))
+        return ctx
