@@ -33,6 +33,11 @@ SMALL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("swav", "dino", "proto-cpc"), {**PROJECTED, "prototypes": 4}),
     **dict.fromkeys(("deep-cluster", "sela"), {**PROJECTED, "clusters": 4}),
     "jigsaw": {**ENCODER, "grid": 2, "permutations": 4},
+    "nesy": {
+        "encoder": {"use": "mlp", "hidden": [16]},
+        "constraint": {"use": "equal", "values": 3},
+        "prior_weight": 50,
+    },
 }
 
 

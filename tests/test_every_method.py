@@ -32,8 +32,14 @@ TRAINED = [name for name in METHODS if name != "random"]
 def build(name: str, **options: Any) -> Any:
     torch.manual_seed(0)
     method = configure({"method": {"use": name, **SMALL.get(name, ENCODER), **options}}).method
-    method.build(Context(SHAPE, samples=N, views=J, steps=200))
+    method.build(Context(SHAPE, samples=N, views=J, steps=200, arity=arity(method)))
     return method
+
+
+def arity(method: Any) -> int:
+    """How many images belong together: as many as its rule is about, if it has one."""
+    rule = getattr(method, "constraint", None)
+    return 1 if rule is None else len(rule.domains)
 
 
 def batch() -> Views:
@@ -144,9 +150,10 @@ def test_bfloat16_is_finite_and_losses_are_float32(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_loss_is_finite_for_one_image(name: str) -> None:
+def test_a_loss_is_finite_for_one_image_or_set(name: str) -> None:
     method, views = build(name), batch()
-    assert method(Views(views.x[:1], views.original[:1], views.index[:1])).total.isfinite()
+    n = arity(method)
+    assert method(Views(views.x[:n], views.original[:n], views.index[:n])).total.isfinite()
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -176,10 +183,11 @@ def test_stopped_in_the_second_epoch_and_resumed_equals_uninterrupted(
     def engine(folder: str) -> Engine:
         method = {"use": name, **SMALL.get(name, ENCODER)}
         config = configure({"method": method, "train": {"epochs": 3, "batch_size": 8, "log_every": 1}})
-        built = session.build(config, SHAPE, len(images))
+        split = Split(images, arity=arity(config.method))
+        built = session.build(config, SHAPE, len(split), split.arity)
         (tmp_path / folder).mkdir(exist_ok=True)
         runtime = Runtime(torch.device("cpu"))
-        return Engine(config, built, Split(images), runtime, RunFolder(tmp_path / folder), lambda *a, **k: None)
+        return Engine(config, built, split, runtime, RunFolder(tmp_path / folder), lambda *a, **k: None)
 
     torch.manual_seed(11)
     engine("whole").fit()
@@ -214,7 +222,7 @@ from sslx.api import Context, Views
 from sslx.core.config import configure
 from sslx.core.options import options_of
 from sslx.core.runtime import Runtime
-from test_every_method import N, SHAPE, TRAINED, batch, state
+from test_every_method import N, SHAPE, TRAINED, arity, batch, state
 
 runtime = Runtime.start("cpu")
 whole, n, found = batch(), N // runtime.world, {}
@@ -225,7 +233,7 @@ for name in TRAINED:
     if "norm" in options_of(type(method)):
         method.norm = "none"
     torch.manual_seed(0)
-    method.build(Context(SHAPE, samples=N, steps=10))
+    method.build(Context(SHAPE, samples=N, steps=10, arity=arity(method)))
     losses = []
     for seed in (0, 1):
         torch.manual_seed(seed)

@@ -1,9 +1,10 @@
-"""Rules written for ProbLog: grounded by it, compiled once, evaluated by torch for the whole batch."""
+"""Rules written for ProbLog: grounded by it once, evaluated by torch for the whole batch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ try:
     from problog.engine import DefaultEngine
     from problog.errors import GroundingError, ProbLogError
     from problog.formula import LogicDAG
-    from problog.logic import AnnotatedDisjunction, Constant, Term, Var, term2list
+    from problog.logic import AnnotatedDisjunction, Clause, Constant, Or, Term, term2list
     from problog.program import PrologString
 except ImportError:
     raise PluginError('rules for ProbLog need the extra `nesy`: pip install "sslx[nesy]"') from None
+
+_DEEPEST = 10_000  # goals that wait for others when a program is grounded; ProbLog itself goes on for ever
 
 
 class ProbLog(Constraint):
@@ -30,7 +33,7 @@ class ProbLog(Constraint):
 
     Images enter as neural predicates (DeepProbLog, Manhaeve et al. 2018):
 
-        nn(digit, [X], Y, [0, 1, 2]) :: digit(X, Y).
+        nn(digit, [X], Y, [0..9]) :: digit(X, Y).
 
     says that image X, numbered from 0 in its set, shows one of these digits: an annotated disjunction whose
     probabilities are the network's. Facts and rules, both with or without probabilities, negation and ProbLog's own
@@ -46,89 +49,93 @@ class ProbLog(Constraint):
             try:
                 self.rules = Path(where).expanduser().read_text()  # the text: a run must not change with the file
             except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"{where}: cannot be read: {getattr(error, 'strerror', error)}") from None
+                raise ConfigError(f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
         try:
             self._compile(_ground(self.rules))
-        except ProbLogError as error:
+        except (ProbLogError, ConfigError) as error:
             raise ConfigError(f"{where}: {' '.join(str(error).split())}") from None
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
         except RecursionError:
             raise ConfigError(f"{where}: endless or too deep recursion") from None
+        except (AttributeError, TypeError, IndexError, KeyError, ValueError) as error:  # its parser trusts some texts
+            raise ConfigError(f"{where}: ProbLog cannot read it ({type(error).__name__}: {error})") from error
 
     @property
     def domains(self) -> tuple[int, ...]:
         return self._domains
 
     def _compile(self, formula: Any) -> None:
-        """Decision diagrams of all nodes of the ground program, over its images and its random facts."""
-        atoms = {index: node for index, node, kind in formula if kind == "atom" and not node.is_extra}
-        variables: dict[Hashable, dict[int, Any]] = {}  # for each variable what its values are
-        for node in atoms.values():
-            variables.setdefault(_variable(node), {})[_value(node)] = node.probability
-        images = {key: next(iter(v.values())) for key, v in variables.items() if isinstance(key, int)}
-        if sorted(images) != list(range(len(images))) or not images:
-            raise ConfigError(f"the query must ask for images 0, 1, ... without a gap, it asks for {sorted(images)}")
-        self._domains = tuple(int(images[i].args[3]) for i in range(len(images)))
-        fixed = {key: _with_rest(values) for key, values in variables.items() if key not in images}
-        sizes = [self._domains[key] if isinstance(key, int) else len(fixed[key]) for key in variables]
-        levels = {key: level for level, key in enumerate(variables)}
+        """The decision diagram of the ground program, over its random choices: images, and facts with probabilities."""
+        choices: dict[Any, list[Any]] = {}  # for each the atoms that stand for its values
+        for _, node, kind in formula:
+            if kind == "atom" and not node.is_extra:
+                choices.setdefault(node.group or node.identifier, []).append(node)
+        self._images = [_image(atoms) for atoms in choices.values()]  # the image that a level asks; None: a fact
+        sizes = [_size(atoms) for atoms in choices.values()]
+        asked = {image: size for image, size in zip(self._images, sizes, strict=True) if image is not None}
+        if sorted(asked) != list(range(len(asked))) or not asked:
+            raise ConfigError(f"the query must ask for images 0, 1, ... without a gap, it asks for {sorted(asked)}")
+        if len(asked) < sum(image is not None for image in self._images):
+            raise ConfigError("an image has several neural predicates, or one that depends on more; expected one")
+        self._domains = tuple(asked[image] for image in range(len(asked)))
 
         diagrams = Diagrams(sizes)
-        found = {0: TRUE, None: FALSE}  # ProbLog's numbers for them
+        found: dict[int | None, int] = {0: TRUE, None: FALSE}  # the numbers that ProbLog gives to what is certain
+        levels = {key: level for level, key in enumerate(choices)}
 
-        def diagram(index: int) -> int:
+        def diagram(index: int | None) -> int:
             return diagrams.negation(found[-index]) if index and index < 0 else found[index]
 
         for index, node, kind in formula:
-            if index in atoms:
-                key, value = _variable(node), _value(node)
-                value = value if key in images else list(variables[key]).index(value)
+            if kind == "atom" and not node.is_extra:
+                key = node.group or node.identifier
+                value = int(node.probability.args[2]) if _neural(node) else choices[key].index(node)
                 found[index] = diagrams.literal(levels[key], value)
-            elif kind in ("conj", "disj"):
+            elif kind != "atom":
                 children = [diagram(child) for child in node.children]
                 found[index] = diagrams.conjunction(children) if kind == "conj" else diagrams.disjunction(children)
         ((_, query),) = formula.queries()
-        for level, (key, layer) in enumerate(zip(variables, diagrams.layers(diagram(query)), strict=True)):
+        if (root := diagram(query)) == FALSE:
+            raise ConfigError("the query is never true")
+        layers = zip(diagrams.layers(root), self._images, choices.values(), strict=True)
+        for level, (layer, image, atoms) in enumerate(layers):
             self.register_buffer(f"children{level}", layer, persistent=False)
-            if key in fixed:
-                weights = torch.tensor([fixed[key]], dtype=torch.float64)
-                self.register_buffer(f"fixed{level}", weights.log(), persistent=False)
-        self._order = [key if key in images else None for key in variables]  # the image that a level asks, if any
+            if image is None:
+                self.register_buffer(f"log_p{level}", _probabilities(atoms).log(), persistent=False)
 
     def log_prob(self, log_p: Sequence[Tensor]) -> Tensor:
         value = log_p[0].new_tensor([-torch.inf, 0.0]).expand(len(log_p[0]), 2)  # (B, nodes), from the leaves up
-        for level, image in reversed(list(enumerate(self._order))):
-            p = log_p[image] if image is not None else self.get_buffer(f"fixed{level}").to(value.dtype)
-            value = logsumexp(value[:, self.get_buffer(f"children{level}")] + p[:, None])
+        for level, image in reversed(list(enumerate(self._images))):
+            p = self.get_buffer(f"log_p{level}").to(value) if image is None else log_p[image]
+            value = logsumexp(value[:, self.get_buffer(f"children{level}")] + p[..., None, :])
         return value[:, 0]
 
 
-def _variable(atom: Any) -> Hashable:
-    """The random variable that an atom is a value of: the number of an image, or ProbLog's name of a choice."""
-    if not _neural(atom.probability):
-        return (atom.group or atom.identifier,)
-    predicate, image = atom.probability.args[:2]
+def _neural(atom: Any) -> bool:
+    return isinstance(atom.probability, Term) and atom.probability.functor == "nn"
+
+
+def _image(atoms: list[Any]) -> int | None:
+    """The number of the image whose class a choice is, None if it is no image."""
+    if not _neural(atoms[0]):
+        return None
+    predicate, image = atoms[0].probability.args[:2]
     if not (isinstance(image, Constant) and image.is_integer()):
         raise ConfigError(f"{predicate}({image}, ...): expected the number of an image, the first is 0")
     return int(image)
 
 
-def _value(atom: Any) -> Hashable:
-    return int(atom.probability.args[2]) if _neural(atom.probability) else atom.identifier
+def _size(atoms: list[Any]) -> int:
+    """How many values a choice has. That none of its atoms holds is one, too, unless it is an image."""
+    return int(atoms[0].probability.args[3]) if _neural(atoms[0]) else len(atoms) + 1
 
 
-def _neural(probability: Any) -> bool:
-    return isinstance(probability, Term) and probability.functor == "nn"
-
-
-def _with_rest(values: dict[Any, Any]) -> list[float]:
-    """The probabilities of a choice, and what remains for none of them."""
-    p = [float(value) for value in values.values()]
+def _probabilities(atoms: list[Any]) -> Tensor:
+    """Of the values of a choice, and what remains for none of them: (values + 1,) float64."""
+    p = [float(atom.probability) for atom in atoms]
     rest = 1 - math.fsum(p)
     if min(p) < 0 or rest < -1e-9:
         raise ConfigError(f"expected probabilities that sum to at most 1, got {', '.join(map(str, p))}")
-    return [*p, max(rest, 0.0)]
+    return torch.tensor([*p, max(rest, 0.0)], dtype=torch.float64)
 
 
 # --- grounding --------------------------------------------------------------------------------------------------------
@@ -136,8 +143,8 @@ def _with_rest(values: dict[Any, Any]) -> list[float]:
 
 def _ground(text: str) -> Any:
     """The acyclic ground program of its one query."""
-    engine = _Engine()
-    formula = engine.ground_all(_Program(text))
+    text = re.sub(r"\[(\d+)\.\.(\d+)\]", lambda ends: str([*range(int(ends[1]), int(ends[2]) + 1)]), text)
+    formula = _Engine().ground_all(_Program(text))
     if (n := len(list(formula.queries()))) != 1:
         raise ConfigError(f"expected one query, as `query(rule(0, 1)).`, got {n}")
     if formula.evidence():
@@ -152,32 +159,30 @@ class _Program(PrologString):  # type: ignore[misc]
         return map(self._written_out, super().__iter__())
 
     def _written_out(self, clause: Any) -> Any:
-        head, body = (clause.head, clause.body) if clause.functor == ":-" else (clause, Term("true"))
-        if not _neural(getattr(head, "probability", None)):
+        if isinstance(clause, Or):
+            alternatives, body = clause.to_list(), Term("true")
+        elif isinstance(clause, AnnotatedDisjunction):
+            alternatives, body = clause.heads, clause.body
+        else:
+            alternatives, body = (
+                ([clause.head], clause.body) if isinstance(clause, Clause) else ([clause], Term("true"))
+            )
+        if not any(map(_neural, alternatives)):
             return clause
-        where = self.lineno(clause.location)
         try:
+            (head,) = alternatives
             name, inputs, output, domain = head.probability.args
-            (image,), values = term2list(inputs), term2list(domain)
-            assert isinstance(output, Var) and all(value.is_ground() for value in values)
-        except (ValueError, AssertionError, AttributeError):
+            (image,), values = term2list(inputs, deep=False), term2list(domain, deep=False)
+            place = head.args.index(output)
+        except (ValueError, AttributeError):
             expected = "nn(digit, [X], Y, [0, 1, 2]) :: digit(X, Y)"
-            raise GroundingError(f"expected a neural predicate as `{expected}`, got `{head}`", where) from None
+            where = self.lineno(clause.location)
+            raise GroundingError(f"expected a neural predicate as `{expected}`, got `{clause}`", where) from None
         heads = []
         for i, value in enumerate(values):
             p = Term("nn", name, image, Constant(i), Constant(len(values)))
-            heads.append(head.apply(_Only(output.name, value)).with_probability(p))
+            heads.append(Term(head.functor, *head.args[:place], value, *head.args[place + 1 :], p=p))
         return AnnotatedDisjunction(heads, body, location=clause.location)
-
-
-class _Only(dict[str, Any]):
-    """A substitution of one variable, which leaves all others."""
-
-    def __init__(self, name: str, value: Any) -> None:
-        super().__init__({name: value})
-
-    def __missing__(self, name: str) -> Any:
-        return Var(name)
 
 
 class _Database(ClauseDB):  # type: ignore[misc]
@@ -197,6 +202,11 @@ class _Database(ClauseDB):  # type: ignore[misc]
 
 
 class _Engine(DefaultEngine):  # type: ignore[misc]
+    def grow_stack(self) -> None:
+        if self.stack_size > _DEEPEST:
+            raise RecursionError
+        super().grow_stack()
+
     def prepare(self, program: Any) -> Any:
         if isinstance(program, _Database):
             return program

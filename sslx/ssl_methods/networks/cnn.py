@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from sslx.api import Context, Encoder, option
 
@@ -32,6 +31,5 @@ class CNNEncoder(Encoder):
         )
         return self.head(ctx, self.hidden)
 
-    def forward(self, x: Tensor) -> Distribution:
-        q: Distribution = self.posterior(self.layers(x))
-        return q
+    def features(self, x: Tensor) -> Tensor:
+        return self.layers(x)
