@@ -121,6 +121,7 @@ def candidates(size: int, views: int, samples: int, workers: int) -> Iterator[tu
     radius = Standard().radius(size, size)
     yield "sslx, numba", sslx(images, views, options)
     yield "sslx, torch", sslx(images, views, options, backend="torch")
+    yield "sslx, torch compiled", sslx(images, views, options, backend="compiled")
     name = f"DataLoader, {workers} workers"
     yield f"torchvision v2, {name}", in_workers(images, torchvision(options, size, radius), views, workers)
     for library, make in (

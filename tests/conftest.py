@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # small tensors: threads would only wait for each other
+os.environ["COLUMNS"] = "120"  # of tables, whatever the terminal
 
 #: A run of two epochs of six steps that takes about a second.
 TINY: dict[str, Any] = {
@@ -23,6 +24,7 @@ TINY: dict[str, Any] = {
 GENERATIVE = ("vae", "simvae", "beta-vae", "cr-vae", "aasae", "ae", "aaae")
 ENCODER: dict[str, Any] = {"encoder": {"hidden": [16]}}
 PROJECTED: dict[str, Any] = {**ENCODER, "projector": [8, 8]}
+SGLD: dict[str, Any] = {"use": "sgld", "steps": 2, "chains": 40}
 QUEUED: dict[str, Any] = {**PROJECTED, "objective": {"use": "queue-nce", "queue_length": 40}}
 #: Options that make a method small; `ENCODER` does for those that are not named.
 SMALL: dict[str, dict[str, Any]] = {
@@ -32,6 +34,9 @@ SMALL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("byol", "simsiam"), {**PROJECTED, "predictor": [8, 8]}),
     **dict.fromkeys(("swav", "dino", "proto-cpc"), {**PROJECTED, "prototypes": 4}),
     **dict.fromkeys(("deep-cluster", "sela"), {**PROJECTED, "clusters": 4}),
+    **dict.fromkeys(("gedi", "jem", "gedi-no-inv", "gedi-no-prior"), {**ENCODER, "projector": [8], "energy": SGLD}),
+    "gedi-no-gen": {**ENCODER, "projector": [8]},
+    "ebclr": {**PROJECTED, "energy": SGLD},
     "jigsaw": {**ENCODER, "grid": 2, "permutations": 4},
     "nesy": {
         "encoder": {"use": "mlp", "hidden": [16]},

@@ -121,17 +121,21 @@ def separation(method: Any) -> float:
     return float(between / within)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+#: Methods that learn a density and little else: their loss is a difference to their own samples (test_energy).
+DENSITIES = ("jem", "gedi-no-inv")
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if name not in DENSITIES])
 def test_a_method_overfits_one_batch(name: str) -> None:
     method = build(name)
+    floor = sum(term.weight * (term.minimum or 0.0) for term in method(batch()).values())
     before = separation(method) if name in MOVING else 0.0
     losses = train(method, 200)
-    after = separation(method) if name in MOVING else 0.0
     if name in MOVING:
-        assert after > 5 * before
+        assert separation(method) > 5 * before
     else:
         last = sum(losses[-10:]) / 10
-        assert last < losses[0] - 0.2 * abs(losses[0])
+        assert last - floor < losses[0] - floor - 0.2 * abs(losses[0] - floor)
 
 
 @pytest.mark.parametrize("name", TRAINED)

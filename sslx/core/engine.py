@@ -220,6 +220,7 @@ class Engine:
             "rank": self.runtime.rank,
             "samples": views.index.tolist(),
             "terms": {name: repr(term.value.item()) for name, term in terms.items()},
+            "reasons": [term.reason for term in terms.values() if term.reason],
             "gradient_norm": repr(norm),
             "not_finite": sorted(
                 name for name, w in self.method.named_parameters() if w.grad is not None and not _finite(w.grad)
@@ -227,7 +228,8 @@ class Engine:
         }
         processes = self.runtime.collect(mine)
         bad = [f"{n} = {v}" for p in processes for n, v in p["terms"].items() if v in ("nan", "inf", "-inf")]
-        cause = "; ".join(bad) or f"gradient norm = {norm}"
+        known = dict.fromkeys(reason for p in processes for reason in p["reasons"])
+        cause = "; ".join(known) or "; ".join(bad) or f"gradient norm = {norm}"
         if self.runtime.main:
             facts = {"step": self.step, "epoch": epoch, "seed": self.config.seed, "processes": processes}
             self.folder.write("crash/crash.json", facts)

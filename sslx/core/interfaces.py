@@ -49,10 +49,31 @@ class Module(Component, nn.Module):
 
     def build(self, ctx: Context) -> Context:
         """Build the parts in the order they are declared. Returns the context for whatever is built next."""
-        for part in list(self.children()):
-            if isinstance(part, Module):
-                ctx = part.build(ctx)
+        for _, part in list(self.parts()):
+            ctx = part.build(ctx)
         return ctx
+
+    def parts(self) -> Iterator[tuple[str, Module]]:
+        """The components that this one is made of, by name."""
+        return ((name, part) for name, part in self.named_children() if isinstance(part, Module))
+
+    def after_step(self, step: int) -> None:
+        """Called on every process after each update, of the method and through it of its parts: teachers, queues.
+
+        `forward` may be repeated, this is not: what a step remembers is written here.
+        """
+        for _, part in self.parts():
+            part.after_step(step)
+
+    def local_state(self) -> dict[str, Tensor]:
+        """State that differs between processes, such as a replay buffer. Buffers hold what is equal on all."""
+        return {f"{name}.{key}": value for name, part in self.parts() for key, value in part.local_state().items()}
+
+    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `local_state` returned."""
+        for name, part in self.parts():
+            mine = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+            part.load_local_state(mine)
 
 
 class Posterior(Module):
@@ -183,8 +204,25 @@ class Objective(Module):
         """
         raise NotImplementedError
 
-    def after_step(self, step: int) -> None:
-        """Called on every process after each update: queues, centres. `forward` may be repeated, this is not."""
+
+class Energy(Module):
+    """How an unnormalised density f(x) = log p(x) + constant, `model.log_density`, is trained and drawn from.
+
+    `model` is the method itself, not what wraps it for several processes.
+    """
+
+    kind: ClassVar[str] = "energy"
+    must_define: ClassVar[tuple[str, ...]] = ("forward", "sample")
+
+    weight: float = option(default=1.0, gt=0, help="of this term in the loss")
+
+    def forward(self, model: Method, x: Tensor) -> Terms:
+        """(B, C, H, W) images to make likelier -> the terms of the loss."""
+        raise NotImplementedError
+
+    def sample(self, model: Method, n: int) -> Tensor:
+        """Images drawn from p(x), (n, C, H, W). Called in evaluation mode, without gradient."""
+        raise NotImplementedError
 
 
 class Method(Module):
@@ -194,6 +232,8 @@ class Method(Module):
         reconstruct(x: (B, C, H, W)) -> (B, C, H, W), what is left of an image in its representation;
         cluster(x: (B, C, H, W)) -> (B, K), log-probabilities of the model's own clusters;
         sample(n) -> (n, C, H, W), images drawn from the model;
+        log_density(x: (B, C, H, W)) -> (B,), log p(x), a bound on it, or either up to a constant;
+        diagnosis(excess: {term: distance from its known minimum}) -> str, what is wrong with a finished training;
     and evaluators that need one of these look for it. They are called as `represent` is.
     """
 
@@ -210,16 +250,6 @@ class Method(Module):
 
     def before_epoch(self, epoch: int) -> None:
         """Called on every process before each epoch, with torch seeded for the epoch, alike on all processes."""
-
-    def after_step(self, step: int) -> None:
-        """Called on every process after each update: teachers, queues, prototypes."""
-
-    def local_state(self) -> dict[str, Tensor]:
-        """State that differs between processes, such as a replay buffer. Buffers hold what is equal on all."""
-        return {}
-
-    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `local_state` returned."""
 
 
 # --- data -------------------------------------------------------------------------------------------------------------

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -22,7 +25,7 @@ def make(
     """(N, C, H, W) uint8 images -> the same as floats, and their views, (N, J, C, h, w), where the images are."""
     original = images.float() / 255
     parameters = sample(policy, index, (images.shape[-2], images.shape[-1]), seed, epoch, first, sizes)
-    return original, apply(policy, original, parameters)
+    return original, (_compiled() if policy.backend == "compiled" else apply)(policy, original, parameters)
 
 
 def apply(policy: Standard, images: Tensor, p: Parameters) -> Tensor:
@@ -42,6 +45,12 @@ def apply(policy: Standard, images: Tensor, p: Parameters) -> Tensor:
     if policy.noise:
         x = x + policy.noise * noise(p.noise.to(x.device), x.shape[2:])
     return x
+
+
+@functools.cache
+def _compiled() -> Callable[[Standard, Tensor, Parameters], Tensor]:
+    """`apply` for all policies and sizes: the number of views that are blurred differs from batch to batch."""
+    return torch.compile(apply, dynamic=True)
 
 
 def _chosen(mask: Tensor, x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ KINDS = (
     "likelihood",
     "prior",
     "objective",
+    "energy",
     "constraint",
     "dataset",
     "loader",
@@ -65,6 +66,7 @@ decoder = _kind("decoder")
 likelihood = _kind("likelihood")
 prior = _kind("prior")
 objective = _kind("objective")
+energy = _kind("energy")
 constraint = _kind("constraint")
 dataset = _kind("dataset")
 loader = _kind("loader")
