@@ -41,7 +41,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "nesy": {
         "encoder": {"use": "mlp", "hidden": [16]},
         "constraint": {"use": "equal", "values": 3},
-        "prior_weight": 50,
+        "clusters": 3,
+        "balance_weight": 50,
     },
 }
 

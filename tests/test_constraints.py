@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -390,7 +390,7 @@ def test_a_constraint_of_ones_own_file(command: Callable[..., Any], tmp_path: Pa
     for name, said in (
         ("Empty", "must define domains and log_prob, as sslx.api.Constraint says"),
         ("NoRule", "must define holds, as sslx.api.Predicate says"),
-        ("Mixed", r"expected one number of classes for all images, got \(10, 3\)"),
+        ("Mixed", "clusters: expected the constraint's number of classes, 3 and 10; got 10"),
         ("Pair", r"is about 2 images, the dataset brings 1 together"),
     ):
         code, _, errors = command("run", "--plugin", "nesy", "--set", f"constraint=./my.py:{name}")
@@ -402,6 +402,8 @@ def test_a_constraint_of_ones_own_file(command: Callable[..., Any], tmp_path: Pa
 
 class Sums(Dataset):
     """Additions of scikit-learn's digits."""
+
+    defaults: ClassVar[Mapping[str, Any]] = {"train": {"batch_size": 60}}
 
     triples: int = option(default=300, gt=0, help="training triples")
 
@@ -459,7 +461,9 @@ def test_numbers_that_do_not_fit_the_sets_are_refused(options: dict[str, Any], s
 
 def test_the_loss_of_nesy_is_that_of_a_loop() -> None:
     """Sets are consecutive images; each view of a set is a set of its own; p̄ is over all images and views."""
-    method: Any = configure({"method": {"use": "nesy", "prior_weight": 400, "encoder": {"use": "mlp", "hidden": [8]}}})
+    method: Any = configure(
+        {"method": {"use": "nesy", "balance_weight": 400, "encoder": {"use": "mlp", "hidden": [8]}}}
+    )
     method, N, J = method.method, 6, 2
     torch.manual_seed(0)
     method.build(Context((1, 5, 5), samples=N, views=J, arity=3))
@@ -470,10 +474,10 @@ def test_the_loss_of_nesy_is_that_of_a_loop() -> None:
     for first, j in itertools.product(range(0, N, 3), range(J)):
         logs.append(worlds((10,) * 3, RULES["addition"].holds, [p[first + i][j] for i in range(3)])[0])
     mean = [sum(p[n][j][k] for n in range(N) for j in range(J)) / (N * J) for k in range(10)]
-    assert terms["nesy"].value.item() == pytest.approx(-sum(logs) / len(logs), rel=1e-5)
-    assert terms["nesy"].weight == 25 and terms["prior"].weight == 400
-    prior = 1 + sum(q * math.log(q) for q in mean) / math.log(10)
-    assert terms["prior"].value.item() == pytest.approx(prior, abs=1e-6)
+    assert terms["constraint"].value.item() == pytest.approx(-sum(logs) / len(logs), rel=1e-5)
+    assert terms["constraint"].weight == 25 and terms["balance"].weight == 400
+    balance = 1 + sum(q * math.log(q) for q in mean) / math.log(10)
+    assert terms["balance"].value.item() == pytest.approx(balance, abs=1e-6)
 
 
 def test_a_rule_alone_collapses_and_with_a_balance_of_classes_it_names_the_digits(tmp_path: Path) -> None:
@@ -482,7 +486,7 @@ def test_a_rule_alone_collapses_and_with_a_balance_of_classes_it_names_the_digit
     for weight in (0, 400):
         run = sslx.run(
             "nesy", dataset=HERE, evaluators="cluster", out=tmp_path / str(weight), device="cpu",
-            method={**small, "prior_weight": weight}, train={"epochs": 40},
+            method={**small, "balance_weight": weight}, train={"epochs": 40},
         )  # fmt: skip
         found[weight] = run.results["trained"]["cluster"]["scores"]
     assert found[0]["cluster-unmatched"] < 0.15 and found[0]["cluster-nmi"] == pytest.approx(0, abs=1e-6)
@@ -504,6 +508,6 @@ def test_a_rule_in_a_file_trains_as_the_named_one_and_is_kept_in_the_config(
     (tmp_path / "rules.pl").unlink()
     again = sslx.run(config=RunFolder.open(tmp_path / "written").config(), out=tmp_path / "again")
     metrics.append((again.path / "metrics.jsonl").read_text())
-    losses = [[float(each) for each in re.findall(r'"nesy": ([^,}]+)', text)] for text in metrics]
+    losses = [[float(each) for each in re.findall(r'"constraint": ([^,}]+)', text)] for text in metrics]
     assert len(losses[0]) == 2 and losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert losses[2] == losses[1]

@@ -53,6 +53,7 @@ def sslx_components() -> Iterator[Record]:
         ("gedi-no-gen", "gedi:NoGen", "gedi without its energy", "GEDI"),
         ("gedi-no-inv", "gedi:NoInv", "gedi whose views need not agree", "GEDI"),
         ("gedi-no-prior", "gedi:NoPrior", "gedi whose clusters may be empty", "GEDI"),
+        ("nesy", "gedi:NeSy", "classes that obey a rule, and nothing else", "GEDI"),
         ("jem", "gedi:JEM", "the energy of gedi alone", "arXiv:1912.03263"),
         ("ebclr", "ebclr:EBCLR", "contrast and an energy of the same distances", "Kim & Ye 2022"),
         ("rotation", "rotation:Rotation", "by which angle was it turned?", "arXiv:1803.07728"),
@@ -60,7 +61,6 @@ def sslx_components() -> Iterator[Record]:
         ("colorization", "colorization:Colorization", "which colours has a grey image?", "arXiv:1603.08511"),
     ):  # fmt: skip
         yield method(name, f"{here}.{target}", summary=summary, paper=paper)
-    yield method("nesy", f"{here}.nesy:NeSy", summary="classes that obey a rule", paper="GEDI")
 
     yield encoder("mlp", f"{here}.networks.mlp:MLPEncoder", summary="fully connected (SimVAE, Table 3)")
     yield decoder("mlp", f"{here}.networks.mlp:MLPDecoder", summary="fully connected (SimVAE, Table 3)")
