@@ -88,7 +88,7 @@ def run_command(
     if "method" not in base and any("method" not in choice for choice in choices):
         raise ConfigError("--plugin: expected the name of a method; `sslx plugins list` shows them")
     evaluators += {key.split(".")[1]: 0 for choice in choices for key in choice if key.startswith("evaluators.")}
-    layers = [_flags(flags), set_here]
+    layers = [set_here, _flags(flags)]  # a part chosen by --set has the options of flags
     # All configs are checked before the first of them trains.
     configs = _configured([[base, _layer(choice), *layers] for choice in choices], evaluators)
     grid = None
