@@ -14,6 +14,9 @@ __all__ = ["Run", "__version__", "open_run", "resume", "run"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"sslx has no {name!r}")
-    from sslx import session  # imports torch
+    from sslx.plugins.registry import registry
+
+    registry()  # plugins are found before torch is imported, so that one that imports it is noticed
+    from sslx import session
 
     return getattr(session, name)

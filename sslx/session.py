@@ -27,7 +27,7 @@ from sslx.core.evaluation import evaluate
 from sslx.core.interfaces import Context, Method, Split
 from sslx.core.options import Component, options_of, to_dict
 from sslx.core.randomness import Use, borrowed, permutation, seed_of, seed_torch
-from sslx.core.records import RunFolder, environment
+from sslx.core.records import RunFolder, environment, versions
 from sslx.core.runtime import Runtime
 from sslx.pictures import pictures
 from sslx.plugins.registry import provenance, registry
@@ -162,6 +162,7 @@ def resume(path: Path | str, launch: Launch | None = None) -> Run:
     run = open_run(path)
     if run.folder.finished:
         return run
+    _say_differences(run)
     launch = launch or recorded_launch(run)
     with borrowed():
         runtime = Runtime.start(launch.device, run.config.train.precision)
@@ -169,8 +170,17 @@ def resume(path: Path | str, launch: Launch | None = None) -> Run:
 
 
 def open_run(path: Path | str) -> Run:
-    """An existing run. Raises ConfigError if there is none, or if its config does not fit what is installed."""
+    """An existing run, whoever made it: no code that came with it is executed.
+
+    Raises ConfigError if there is none, or if its config does not fit what is installed.
+    """
     folder = RunFolder.open(Path(path))
+    for file in _files_named(folder.config()):
+        if not file.is_absolute() or file.resolve().is_relative_to(folder.path.resolve()):
+            raise ConfigError(
+                f"{path}: its config names {file}, code that came with the run and is not executed; "
+                "if you trust it, copy it elsewhere and train with `sslx run --plugin PATH:Class`"
+            )
     try:
         return Run(folder, configure(folder.config()))
     except ConfigError as error:
@@ -178,6 +188,42 @@ def open_run(path: Path | str) -> Run:
         others = {f"{c['distribution']} {c['version']}" for c in used if c.get("distribution", "sslx") != "sslx"}
         made = [f"{path} was made with {', '.join(sorted(others))}"] if others else []
         raise ConfigError([*error.problems, *made]) from error
+
+
+def _files_named(config: Any) -> list[Path]:
+    """The files of components in a config: `use = "FILE.py:Class"`, or `FILE.py:Class` as a key of evaluators."""
+    found = []
+    for key, value in config.items():
+        names = [value] if key in ("use", *options_of(RunConfig)) and isinstance(value, str) else []
+        found += [Path(file) for file, colon, _ in (name.rpartition(":") for name in (key, *names)) if colon]
+        found += _files_named(value) if isinstance(value, Mapping) else []
+    return [file for file in found if file.suffix == ".py"]
+
+
+def differences(facts: Mapping[str, Any], config: RunConfig) -> list[str]:
+    """A line for each thing that a run was made with, as its run.json says, and that is another one now."""
+    lines: dict[str, None] = {}
+    now: dict[str, Any] = versions()
+    for name, before in facts.get("versions", {}).items():
+        if now.get(name) != before:
+            lines[f"{name} was {before}, and is {now.get(name, 'not installed')}"] = None
+    current = {(c["kind"], c["name"]): c for c in (provenance(kind, use) for kind, use in _used(config))}
+    for old in facts.get("components", []):
+        new = current.get((old["kind"], old["name"]))
+        if new is None:
+            continue
+        if old.get("version") != new.get("version"):
+            lines[f"{old.get('distribution')} was {old.get('version')}, and is {new.get('version')}"] = None
+        elif old.get("sha256", new["sha256"]) != new["sha256"]:
+            origin = f" of {old['distribution']} {old['version']}" if "distribution" in old else ""
+            lines[f"the code of {old['kind']} {old['name']}{origin} is not what it was"] = None
+    return list(lines)
+
+
+def _say_differences(run: Run) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        for line in differences(run.folder.read("run.json") or {}, run.config):
+            print(f"{run.path}: {line}", file=sys.stderr)
 
 
 def recorded_launch(run: Run) -> Launch:
@@ -191,6 +237,7 @@ def evaluate_run(path: Path, evaluators: Mapping[str, Any], launch: Launch | Non
     run = open_run(path)
     if not run.folder.finished:
         raise ConfigError(f"{path}: not finished; `sslx resume {path}` first")
+    _say_differences(run)
     config = configure(run.folder.config(), {"evaluators": evaluators}, evaluators=list(evaluators))
     run.folder.lock()
     try:
@@ -211,6 +258,7 @@ def evaluate_run(path: Path, evaluators: Mapping[str, Any], launch: Launch | Non
 def replay_run(path: Path) -> Mapping[str, Any]:
     """Repeat the step at which a run crashed. Returns its terms, its gradient norm and where the first NaN arose."""
     run = open_run(path)
+    _say_differences(run)
     with borrowed():
         launch = recorded_launch(run)
         runtime = Runtime.start(launch.device, run.config.train.precision)
@@ -229,7 +277,7 @@ def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> tuple[Spli
     halves = config.dataset.load(launch.data_dir, launch.offline)
     if runtime.main:
         runtime.barrier()
-    train, test = _whole(halves, label(config.dataset))
+    train, test = checked(halves, label(config.dataset))
     if config.subset is not None:
         if config.subset > len(train):
             raise ConfigError(f"subset: expected at most {len(train)}, the images there are, got {config.subset}")
@@ -238,7 +286,7 @@ def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> tuple[Spli
     return train, test
 
 
-def _whole(halves: Any, name: str) -> tuple[Split, Split]:
+def checked(halves: Any, name: str) -> tuple[Split, Split]:
     """What a dataset loaded, if it is what one may load. Raises DataError."""
     if not (isinstance(halves, tuple) and len(halves) == 2 and all(isinstance(half, Split) for half in halves)):
         raise DataError(f"dataset {name}: load must return a training and a test Split")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -91,6 +92,10 @@ def run_command(
     layers = [set_here, _flags(flags)]  # a part chosen by --set has the options of flags
     # All configs are checked before the first of them trains.
     configs = _configured([[base, _layer(choice), *layers] for choice in choices], evaluators)
+    record = None if config is None else config.parent / "run.json"
+    if record is not None and record.is_file() and os.environ.get("RANK", "0") == "0":  # a run is repeated
+        for line in session.differences(json.loads(record.read_text()), configs[0]):
+            click.echo(f"{record.parent}: {line}", err=True)
     grid = None
     if sweep is not None or len(configs) > 1:
         varied = [

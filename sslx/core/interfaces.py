@@ -374,6 +374,8 @@ class Evaluator(Component):
 
     kind: ClassVar[str] = "evaluator"
     must_define: ClassVar[tuple[str, ...]] = ("evaluate",)
+    #: The headline score of a representation that tells everything, such as 1.0; None where there is no such score.
+    best: ClassVar[float | None] = None
 
     def skip(self, evaluation: Evaluation) -> str:
         """Why this evaluator does not apply ("the dataset has no labels"), or an empty string."""

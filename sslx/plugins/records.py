@@ -21,7 +21,6 @@ KINDS = (
     "loader",
     "views",
     "evaluator",
-    "recipe",
     "command",
 )
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -68,5 +67,4 @@ dataset = _kind("dataset")
 loader = _kind("loader")
 views = _kind("views")
 evaluator = _kind("evaluator")
-recipe = _kind("recipe")
 command = _kind("command")
