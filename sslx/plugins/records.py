@@ -21,6 +21,7 @@ KINDS = (
     "loader",
     "views",
     "evaluator",
+    "tracker",
     "recipe",
     "command",
 )
@@ -68,5 +69,6 @@ dataset = _kind("dataset")
 loader = _kind("loader")
 views = _kind("views")
 evaluator = _kind("evaluator")
+tracker = _kind("tracker")
 recipe = _kind("recipe")
 command = _kind("command")
