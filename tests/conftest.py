@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # small tensors: threads would only wait for each other
+os.environ["COLUMNS"] = "120"  # of tables, whatever the terminal
 
 #: A run of two epochs of six steps that takes about a second.
 TINY: dict[str, Any] = {

@@ -216,7 +216,7 @@ def test_skipped_images_are_listed_and_the_labels_still_belong_to_the_others(
 def test_the_list_of_skipped_images_is_also_in_the_run(
     damaged: Path, command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    words = ["-d", f"folder:{damaged}", "-s", "dataset.bad_images=skip", "--batch-size", "8", "-s", "encoder.hidden=8"]
+    words = ["-d", f"folder:{damaged}", "--bad-images", "skip", "--batch-size", "8", "-s", "encoder.hidden=8"]
     code, _, errors = command(
         "run", "-p", "simclr", *words, "--epochs", "1", "-e", "knn", "-o", "run", "--device", "cpu"
     )

@@ -43,7 +43,7 @@ def test_an_installed_plugin_is_listed_and_its_method_runs(install: Install, ssl
         "run", "-p", "foo", "--epochs", "1", "--subset", "64", "--set", "weight=2", "--out", "run", path=site
     )
     assert ran.returncode == 0, ran.stderr
-    assert "│ foo" in ran.stdout and "random" in ran.stdout
+    assert "\nfoo " in ran.stdout and "random" in ran.stdout
     record = (site.parent / "run" / "run.json").read_text()
     assert '"distribution": "sslx-foo"' in record and '"version": "1.0"' in record
 

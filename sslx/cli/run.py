@@ -55,6 +55,7 @@ def launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--lr", help="Learning rate.")
 @click.option("--views", help="Views of each image.")
 @click.option("--subset", help="Use a seeded sample of so many training images.")
+@click.option("--bad-images", help="What to do with files that are no images: fail or skip.  [fail]")
 @click.option("--seed", help="Decides everything that is random; several with commas.  [0]")
 @click.option("--cpu-seconds", help="Stop training after this much processor time.")
 @click.option("--precision", help="fp32 or bf16.  [fp32]")
@@ -229,7 +230,11 @@ def _flags(flags: dict[str, Any]) -> dict[str, Any]:
         given["train"]["compile"] = True
     if flags["views"]:
         given["views"] = {"count": Text(flags["views"])}
-    return given | {name: Text(flags[name]) for name in ("dataset", "loader", "subset") if flags[name]}
+    if flags["dataset"]:
+        given["dataset"] = {"use": Text(flags["dataset"])}
+    if flags["bad_images"]:
+        given["dataset"] = given.get("dataset", {}) | {"bad_images": Text(flags["bad_images"])}
+    return given | {name: Text(flags[name]) for name in ("loader", "subset") if flags[name]}
 
 
 def _settings(settings: Sequence[str]) -> dict[str, Any]:

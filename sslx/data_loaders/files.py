@@ -213,7 +213,7 @@ def _complain(broken: Sequence[str], where: Path, total: int, bad: str, report: 
     names += ["..."] * (len(broken) > _NAMED)
     summary = f"{where}: {len(broken)} of {total} files cannot be read as images: {', '.join(names)}"
     if bad == "fail":
-        raise DataError(f"{summary}; dataset.bad_images=skip leaves them out")
+        raise DataError(f"{summary}; --bad-images skip (dataset.bad_images=skip) leaves them out")
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text("".join(f"{line}\n" for line in broken), encoding="utf-8")
     if os.environ.get("RANK", "0") == "0":

@@ -50,8 +50,10 @@ class Standard(ViewPolicy):
     )
     noise: float = option(default=0.0, ge=0, help="standard deviation of Gaussian noise, in every view")
     local: Standard | None = slot(default=None, help="a policy for further views, usually smaller (multi-crop)")
-    backend: Literal["auto", "torch", "numba"] = option(
-        default="auto", help="what makes the views; auto: numba for images on the CPU, torch for all others"
+    backend: Literal["auto", "torch", "compiled", "numba"] = option(
+        default="auto",
+        help="what makes the views; auto: numba for images on the CPU, torch for all others; compiled: torch through "
+        "torch.compile, which takes a minute to start",
     )
 
     def __attrs_post_init__(self) -> None:
@@ -103,7 +105,7 @@ class Standard(ViewPolicy):
         if self.backend == "numba" and not on_cpu:
             raise ConfigError(f"views.backend: numba makes views on the CPU only, the images are on {images.device}")
         # Imported here, as numba is slow to import.
-        if on_cpu and self.backend != "torch":
+        if on_cpu and self.backend in ("auto", "numba"):
             from sslx.data_loaders.threaded import make
         else:
             from sslx.data_loaders.batched import make

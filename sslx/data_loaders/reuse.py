@@ -29,7 +29,7 @@ class Pool:
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         size, arrays = math.prod(shape), self._arrays
         with self._lock:
-            for i in range(len(arrays)):
+            for i in reversed(range(len(arrays))):  # the last used may still be in the cache
                 fits = arrays[i].size == size and arrays[i].dtype == dtype
                 if fits and sys.getrefcount(arrays[i]) <= 2:  # the list's and the argument's
                     arrays.append(arrays.pop(i))
