@@ -23,6 +23,7 @@ from sslx.core.interfaces import (
     Result,
     Source,
     Split,
+    Tracker,
     ViewPolicy,
     pixels,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "SslxError",
     "Term",
     "Terms",
+    "Tracker",
     "Use",
     "ViewPolicy",
     "Views",

@@ -22,7 +22,7 @@ KINDS = (
     "loader",
     "views",
     "evaluator",
-    "recipe",
+    "tracker",
     "command",
 )
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -72,5 +72,5 @@ dataset = _kind("dataset")
 loader = _kind("loader")
 views = _kind("views")
 evaluator = _kind("evaluator")
-recipe = _kind("recipe")
+tracker = _kind("tracker")
 command = _kind("command")

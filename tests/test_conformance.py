@@ -1,0 +1,49 @@
+"""The built-ins pass the checks that strangers' components are held to, and the checks find what they are for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ENCODER, SMALL
+
+from sslx.plugins.registry import registry
+from sslx.testing import Check, parametrize_with_checks
+
+METHODS = list(registry().providers("method"))
+#: Methods whose loss moves with its target, or has a high floor: test_every_method sees their images separate.
+MOVING = ("cor-info-max", "instance-discrimination", "moco", "moco-v2", "deep-cluster", "sela")
+NETWORK = {"hidden": [16]}
+OPTIONS: dict[str, dict[str, Any]] = {
+    **{f"method:{name}": SMALL.get(name, ENCODER) for name in METHODS},
+    "encoder:mlp": NETWORK,
+    "decoder:mlp": NETWORK,
+    "encoder:timm": {"model": "resnet10t"},
+    "objective:queue-nce": {"queue_length": 40},
+    "constraint:problog": {"rules": "nn(c, [X], Y, [0..2]) :: c(X, Y).\nq :- c(0, A), \\+ c(1, A).\nquery(q)."},
+    "dataset:folder": {"path": "images"},
+    "dataset:beton": {"path": "images.beton"},
+    "evaluator:mlp": {"steps": 250, "tuned": [0.1]},
+    "evaluator:style": {"steps": 250},
+    "evaluator:reconstruction": {"decoder": {"hidden": [64]}, "steps": 400, "lr": 3e-3},
+}
+FAILURES = {f"method:{name}": {"overfits_one_batch": "its loss moves with its target"} for name in MOVING}
+#: Methods that learn a density and little else.
+for name in ("jem", "gedi-no-inv"):
+    FAILURES[f"method:{name}"] = {"overfits_one_batch": "its loss is a difference to its own samples"}
+
+
+@parametrize_with_checks("sslx", options=OPTIONS, expected_failures=FAILURES)
+def test_builtins_conform(
+    check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sslx_images: Path, sslx_cli: Any
+) -> None:
+    monkeypatch.setenv("SSLX_DATA", str(tmp_path))  # the sets that are read from files have tests of their own
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(sslx_images.parent)
+    if check.component == "constraint:problog":
+        pytest.importorskip("problog", reason="the extra nesy is not installed")
+    if check.component == "dataset:beton":
+        pytest.importorskip("ffcv", reason="the extra ffcv is not installed")
+        assert sslx_cli("data", "convert", "folder:images", "--to", "images.beton").code == 0
+    check()
