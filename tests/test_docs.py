@@ -23,6 +23,23 @@ def test_the_pages_of_methods_are_those_that_the_code_makes() -> None:
     assert written == pages, "run `python docs/generate.py`"
 
 
+def test_the_reference_and_the_page_on_hooks_are_complete() -> None:
+    import sslx
+    from sslx.core import public
+    from sslx.plugins import hookspecs
+    from sslx.plugins.registry import registry
+
+    reference = runpy.run_path(str(DOCS / "generate.py"))["reference"]()
+    assert all(f"## `{name}`\n" in reference["api.md"] for name in public.__all__)
+    assert all(f"## `{name}`\n" in reference["python.md"] for name in sslx.__all__)
+    assert "Representation.inverse_transform(Z: Any)" in reference["python.md"]
+    assert "## `sslx data convert`\n" in reference["commands.md"]
+    for kind in ("encoder", "prior", "objective", "dataset", "views", "evaluator", "tracker"):
+        assert all(f"### {name}\n" in reference["components.md"] for name in registry().providers(kind))
+    hooks = {name for name in vars(hookspecs) if name.startswith("sslx_")} - {"sslx_components"}
+    assert len(hooks) >= 6 and all(f"`{name}(" in (DOCS / "track.md").read_text() for name in hooks)
+
+
 def commands(text: str) -> Iterator[tuple[list[str], str]]:
     """The words of each `sslx` command of a block, and what it is said to print on standard error."""
     for each in re.split(r"^(?=\$ |sslx )", text, flags=re.MULTILINE):
