@@ -118,6 +118,8 @@ _MODULES = {
     **dict.fromkeys(("prior", "objective", "constraint"), "losses"),
     **dict.fromkeys(("dataset", "loader", "views"), "data"),
     "evaluator": "scores",
+    "energy": "energies",
+    "tracker": "trackers",
 }
 
 
