@@ -52,6 +52,7 @@ def create(distribution: str, kind: str, parent: Path) -> Path:
         "name": name,
         "module": module,
         "kind": kind,
+        "imports": ", ".join(["Record", *sorted(["hookimpl", kind])]),
         "component": f"{kind}s" if kind == "method" else kind,
         "cls": "".join(part.capitalize() for part in name.split("-")) + kind.capitalize(),
         "group": GROUP,
