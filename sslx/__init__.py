@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sslx.representation import Representation
     from sslx.session import Run, open_run, resume, run
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__", "open_run", "resume", "run"]
+__all__ = ["Representation", "Run", "__version__", "open_run", "resume", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,6 +18,10 @@ def __getattr__(name: str) -> Any:
     from sslx.plugins.registry import registry
 
     registry()  # plugins are found before torch is imported, so that one that imports it is noticed
-    from sslx import session
+    if name == "Representation":
+        from sslx import representation  # imports torch and scikit-learn
+
+        return representation.Representation
+    from sslx import session  # imports torch
 
     return getattr(session, name)

@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ from sslx.core.config import RunConfig, configure
 from sslx.core.engine import Engine, check, replay
 from sslx.core.errors import CheckpointError, ConfigError, DataError, Interrupted, PluginError
 from sslx.core.evaluation import evaluate
-from sslx.core.interfaces import Context, Method, Split
-from sslx.core.options import Component, options_of, to_dict
+from sslx.core.interfaces import Context, Encoder, Method, Split, Tracker
+from sslx.core.options import Component, make, options_of, to_dict
 from sslx.core.randomness import Use, borrowed, permutation, seed_of, seed_torch
 from sslx.core.records import RunFolder, environment, versions
 from sslx.core.runtime import Runtime
+from sslx.export import write_weights
 from sslx.pictures import pictures
 from sslx.plugins.registry import provenance, registry
 
@@ -41,6 +43,8 @@ class Launch:
     devices: int = 1
     data_dir: Path = attrs.field(factory=lambda: default_data_dir())
     offline: bool = False
+    progress: bool = True
+    trackers: Sequence[str] = ()
 
 
 @attrs.frozen
@@ -59,6 +63,12 @@ class Run:
         return label(self.config.method)
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images that it is trained on."""
+        C, H, W = self.folder.read("run.json")["data"]["image_shape"]
+        return C, H, W
+
+    @property
     def results(self) -> dict[str, Any]:
         """`{"trained": {evaluator: {...}}, "untrained": {...}}`; empty while the run is not finished."""
         return self.folder.read("results.json") or {}
@@ -66,8 +76,8 @@ class Run:
     def method(self) -> Method:
         """The trained method, on the CPU, in evaluation mode. Raises CheckpointError if there is none yet."""
         path, _ = checkpoint.newest(self.folder.checkpoints)
-        data = self.folder.read("run.json")["data"]
-        method = build(self.config, data["image_shape"], data["samples"])
+        samples = self.folder.read("run.json")["data"]["samples"]
+        method = build(self.config, self.image_shape, samples)
         if path is None:
             raise CheckpointError(f"{self.path}: no checkpoint yet")
         method.load_state_dict(checkpoint.load(path)[0]["method"])
@@ -99,6 +109,7 @@ def run(
     device: str = "auto",
     data_dir: Path | str | None = None,
     offline: bool = False,
+    trackers: Sequence[str] = (),
     **options: Any,
 ) -> Run:
     """Train a method and evaluate its representation.
@@ -110,6 +121,7 @@ def run(
         config: the content of a config.toml, over which the other arguments go.
         evaluators: names of the evaluators, a list or with commas; "all" are those that are installed.
         out: folder of the run; by default the next free `runs/DATASET-METHOD-N`.
+        trackers: names of those that follow the run, such as "tensorboard".
         options: sections and options of a config: `method`, `dataset`, `views`, `loader`, `train`, `seed`, `subset`.
 
     Raises:
@@ -119,7 +131,7 @@ def run(
     names = evaluator_names(evaluators) if evaluators is not None else None
     resolved = configure(config or {}, method, options, evaluators=names)
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
-    launch = Launch(device, 1, folder.resolve(), offline)
+    launch = Launch(device, 1, folder.resolve(), offline, trackers=trackers)
     return start(resolved, launch, Path(out) if out is not None else None)
 
 
@@ -145,12 +157,12 @@ def _installed() -> list[str]:
 
 def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
     """Carry out a new run, on every process that was launched for it."""
-    with borrowed():
+    with borrowed(), _followed(launch):
         runtime = Runtime.start(launch.device, config.train.precision)
         data = load_data(config, launch, runtime)
         check(config.train, len(data[0]), runtime.world)
         folder = runtime.share(_create(config, launch, out, data) if runtime.main else None)
-        return _execute(Run(RunFolder(folder), config), data, runtime)
+        return _execute(Run(RunFolder(folder), config), data, runtime, launch)
 
 
 def resume(path: Path | str, launch: Launch | None = None) -> Run:
@@ -164,9 +176,9 @@ def resume(path: Path | str, launch: Launch | None = None) -> Run:
         return run
     _say_differences(run)
     launch = launch or recorded_launch(run)
-    with borrowed():
+    with borrowed(), _followed(launch):
         runtime = Runtime.start(launch.device, run.config.train.precision)
-        return _execute(run, load_data(run.config, launch, runtime), runtime)
+        return _execute(run, load_data(run.config, launch, runtime), runtime, launch)
 
 
 def open_run(path: Path | str) -> Run:
@@ -241,8 +253,8 @@ def evaluate_run(path: Path, evaluators: Mapping[str, Any], launch: Launch | Non
     config = configure(run.folder.config(), {"evaluators": evaluators}, evaluators=list(evaluators))
     run.folder.lock()
     try:
-        with borrowed():
-            launch = launch or recorded_launch(run)
+        launch = launch or recorded_launch(run)
+        with borrowed(), _followed(launch):
             runtime = Runtime.start(launch.device)
             data = load_data(run.config, launch, runtime)
             method = run.method().to(runtime.device)
@@ -347,11 +359,20 @@ def _used(component: Any) -> list[tuple[str, str]]:
     return list(found)
 
 
+def _followed(launch: Launch) -> AbstractContextManager[None]:
+    """While its trackers follow. Raises ConfigError for one that there is not."""
+    problems: list[str] = []
+    trackers = {name: make(Tracker, {"use": name}, "track", problems) for name in launch.trackers}
+    if problems:
+        raise ConfigError(problems)
+    return registry().following(trackers)
+
+
 def _nobody(hook: str, **arguments: Any) -> None:
     pass
 
 
-def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime) -> Run:
+def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime, launch: Launch) -> Run:
     """Train from wherever the run stands, evaluate, export."""
     error: BaseException | None = None
 
@@ -363,10 +384,11 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime) -> Run:
         run.folder.lock()
     notify("sslx_run_start")
     try:
-        _train(run, data[0], runtime, notify)
+        _train(run, data[0], runtime, notify, launch.progress)
         if runtime.main:
             method = run.method().to(runtime.device)
-            _export(run, method)
+            if isinstance(encoder := getattr(method, "encoder", None), Encoder):
+                write_weights(encoder, _shape(data[0]), run.folder.export)
             pictures(method, data[1], runtime.device, run.config.seed, run.path)
             report = _evaluate(run, method, data, runtime)
             notify("sslx_evaluated", report=report)
@@ -383,9 +405,9 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime) -> Run:
     return run
 
 
-def _train(run: Run, train: Split, runtime: Runtime, notify: Any) -> None:
+def _train(run: Run, train: Split, runtime: Runtime, notify: Any, progress: bool) -> None:
     method = build(run.config, _shape(train), len(train)).to(runtime.device)
-    engine = Engine(run.config, method, train, runtime, run.folder, notify)
+    engine = Engine(run.config, method, train, runtime, run.folder, notify, progress)
     path, complaints = checkpoint.newest(run.folder.checkpoints)
     if runtime.main:
         for damaged, complaint in complaints.items():
@@ -415,15 +437,3 @@ def _evaluate(
         report[name] = {**previous.get(name, {}), **scores}
     run.folder.write("results.json", report)
     return report
-
-
-def _export(run: Run, method: Method) -> None:
-    """Weights of the encoder, as safetensors, with the config that describes it."""
-    from safetensors.torch import save_file
-
-    encoder = getattr(method, "encoder", None)
-    if encoder is None:
-        return
-    config, weights = encoder.export()
-    run.folder.write("export/config.json", config)
-    save_file({k: v.detach().cpu().clone() for k, v in weights.items()}, run.folder.export / "model.safetensors")

@@ -19,6 +19,8 @@ _COMMANDS = {
     "resume": ("sslx.cli.run", "Go on with a run that was stopped, as if it never had been."),
     "eval": ("sslx.cli.run", "Evaluate a finished run with other evaluators."),
     "compare": ("sslx.cli.run", "One table of several runs."),
+    "export": ("sslx.cli.export", "Write a trained network for timm, ONNX or torch."),
+    "embed": ("sslx.cli.export", "Write the representations of images to a file."),
     "replay": ("sslx.cli.run", "Repeat the step at which a run crashed."),
     "data": ("sslx.cli.data", "Convert datasets, and look at views of them."),
     "plugins": ("sslx.cli.plugins", "What is installed, and what each component's options are."),

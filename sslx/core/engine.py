@@ -51,9 +51,11 @@ class Engine:
         runtime: Runtime,
         folder: RunFolder,
         notify: Callable[..., None],
+        progress: bool = True,
     ) -> None:
         self.config, self.method, self.runtime, self.folder, self.notify = config, method, runtime, folder, notify
         self.training = config.train
+        self.progress = progress and runtime.main
         self.samples = len(split)
         self.per_epoch = self.samples // self.training.batch_size  # an incomplete last batch is left out
         self.parameters = [weight for weight in method.parameters() if weight.requires_grad]
@@ -76,7 +78,7 @@ class Engine:
             self.save()  # nothing to train: what there is, is the result
         clock, cpu = time.monotonic() - self.seconds, time.process_time() - self.cpu_seconds
         saved = time.monotonic()
-        with Progress(self.total, self.step, self.training.epochs, enabled=self.runtime.main) as progress:
+        with Progress(self.total, self.step, self.training.epochs, enabled=self.progress) as progress:
             while not self.complete:
                 epoch, done = divmod(self.step, self.per_epoch)
                 if done == 0:

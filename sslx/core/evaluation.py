@@ -34,6 +34,8 @@ def evaluate(
     seed: int,
 ) -> dict[str, Any]:
     """For each evaluator its options, and its scores and protocol, or why it was skipped or failed."""
+    if not evaluators:
+        return {}
     training = method.training
     method.eval()
     try:

@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 from typing_extensions import Self
 
 from sslx.core.errors import ConfigError
-from sslx.core.options import Component, option, slot, to_dict
+from sslx.core.options import Component, option, slot
 from sslx.core.terms import Terms
 from sslx.core.views import Views
 
@@ -63,6 +63,10 @@ class Posterior(Module):
         """(B, ctx.features) -> a distribution with batch (B,) and event (ctx.latent,)."""
         raise NotImplementedError
 
+    def linear(self) -> tuple[Tensor, Tensor]:
+        """Weight (D, F) and bias (D,) of the mean, where it is W h + b. Raises ConfigError where it is not."""
+        raise ConfigError(f"the mean of {type(self).__name__} is no linear function of the features")
+
 
 class Encoder(Module):
     """q(z|x): a network with a posterior on top, or anything that returns a distribution."""
@@ -91,9 +95,13 @@ class Encoder(Module):
         q: Distribution = self.posterior(self.features(x))
         return q
 
-    def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """A config from which others can rebuild the network, and its weights by name."""
-        return {"architecture": "sslx", "encoder": to_dict(self)}, self.state_dict()
+    def timm(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The same features as a timm model: `config.json` as timm reads it, and the weights by timm's names.
+
+        `{"architecture": NAME, "pretrained_cfg": {"classifier": NAME}}` is the least that a config has. Raises
+        ConfigError where timm has no such network.
+        """
+        raise ConfigError(f"timm has no network such as {type(self).__name__}")
 
 
 class Likelihood(Module):
@@ -163,6 +171,7 @@ class Method(Module):
 
     Methods that can, also define
         reconstruct(x: (B, C, H, W)) -> (B, C, H, W), what is left of an image in its representation;
+        decode(z: (B, D)) -> (B, C, H, W), the image of a latent;
         cluster(x: (B, C, H, W)) -> (B, K), log-probabilities of the model's own clusters;
         sample(n) -> (n, C, H, W), images drawn from the model;
     and evaluators that need one of these look for it. They are called as `represent` is.
@@ -252,7 +261,7 @@ class Split:
     `labels` (n,) int64 or None; `factors` known causes of variation by name, each (n,); `sizes` (n, 2) the heights and
     widths that images of several sizes had before all were made (H, W), in which crops are drawn; `fresh` a function of
     (seed, epoch) that makes the images of an epoch, where they are generated; `skipped` the files that were left out,
-    with the reasons.
+    with the reasons; `paths` the n files that the images are from, where each has one.
     """
 
     images: Tensor | Lazy
@@ -261,6 +270,7 @@ class Split:
     sizes: Tensor | None = None
     fresh: Callable[[int, int], Tensor] | None = None
     skipped: Sequence[str] = ()
+    paths: Sequence[Path] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -273,7 +283,7 @@ class Split:
 
     def take(self, index: Tensor) -> Split:
         """Those at (k,) positions, or where an (n,) mask is true."""
-        images, fresh = self.images, self.fresh
+        images, fresh, paths = self.images, self.fresh, self.paths
         return attrs.evolve(
             self,
             images=images.take(index) if isinstance(images, Lazy) else images[index],
@@ -281,6 +291,7 @@ class Split:
             factors={name: values[index] for name, values in self.factors.items()},
             sizes=None if self.sizes is None else self.sizes[index],
             fresh=None if fresh is None else lambda seed, epoch: fresh(seed, epoch)[index],
+            paths=None if paths is None else [paths[i] for i in torch.arange(len(self))[index].tolist()],
         )
 
 
@@ -383,3 +394,17 @@ class Evaluator(Component):
 
     def evaluate(self, evaluation: Evaluation) -> Result:
         raise NotImplementedError
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+class Tracker(Component):
+    """Follows the runs that name it, `sslx run --track NAME`, one object for each run and process.
+
+    Its methods are lifecycle hooks, such as `sslx_metrics`, marked with `hookimpl`. One that fails mutes the tracker,
+    with one line, and the run goes on.
+    """
+
+    kind: ClassVar[str] = "tracker"
+    must_define: ClassVar[tuple[str, ...]] = ()

@@ -21,6 +21,7 @@ from sslx.core.interfaces import (
     Result,
     Source,
     Split,
+    Tracker,
     ViewPolicy,
     pixels,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "SslxError",
     "Term",
     "Terms",
+    "Tracker",
     "Use",
     "ViewPolicy",
     "Views",

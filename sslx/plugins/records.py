@@ -21,6 +21,7 @@ KINDS = (
     "loader",
     "views",
     "evaluator",
+    "tracker",
     "command",
 )
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -67,4 +68,5 @@ dataset = _kind("dataset")
 loader = _kind("loader")
 views = _kind("views")
 evaluator = _kind("evaluator")
+tracker = _kind("tracker")
 command = _kind("command")

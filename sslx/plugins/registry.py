@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distributions
@@ -155,9 +155,26 @@ class Registry:
         for implementation in reversed(getattr(self.hooks.hook, hook).get_hookimpls()):
             try:
                 implementation.function(*(arguments[name] for name in implementation.argnames))
-            except Exception as error:
-                print(f"plugin {implementation.plugin_name} failed in {hook} and is muted: {error}", file=sys.stderr)
-                self.hooks.unregister(name=implementation.plugin_name)
+            except (Exception, SystemExit) as error:
+                name, reason = implementation.plugin_name, str(error) or type(error).__name__
+                print(f"plugin {name} failed in {hook} and is muted: {reason}", file=sys.stderr)
+                self.hooks.unregister(name=name)
+
+    @contextmanager
+    def following(self, trackers: Mapping[str, object]) -> Iterator[None]:
+        """Call the hooks of these objects, too, for a while. Raises PluginError for one whose hooks are wrong."""
+        try:
+            for name, tracker in trackers.items():
+                try:
+                    self.hooks.register(tracker, name)
+                    self.hooks.check_pending()
+                except Exception as error:  # pluggy's, with its own words on what is wrong
+                    raise PluginError(f"tracker {name}: {_reason(error)}") from error
+            yield
+        finally:
+            for name in trackers:
+                if self.hooks.has_plugin(name):  # not muted
+                    self.hooks.unregister(name=name)
 
 
 def _disabled(plugin: Plugin) -> str:
