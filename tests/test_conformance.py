@@ -23,6 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "objective:queue-nce": {"queue_length": 40},
     "dataset:folder": {"path": "images"},
     "dataset:beton": {"path": "images.beton"},
+    "tracker:trackio": {"project": "digits"},
     "evaluator:mlp": {"steps": 250, "tuned": [0.1]},
     "evaluator:style": {"steps": 250},
     "evaluator:reconstruction": {"decoder": {"hidden": [64]}, "steps": 400, "lr": 3e-3},

@@ -23,6 +23,7 @@ RUNS = {
     "dataset": "--plugin simvae --dataset $name",
     "views": "--plugin simclr --set views=$name",
     "evaluator": "--plugin random --evaluators $name",
+    "tracker": "--plugin vae --track $name",
 }
 #: Where each file of the package goes.
 _FILES = {

@@ -111,6 +111,7 @@ _MODULES = {
     **dict.fromkeys(("prior", "objective", "constraint"), "losses"),
     **dict.fromkeys(("dataset", "loader", "views"), "data"),
     "evaluator": "scores",
+    "tracker": "trackers",
 }
 
 
