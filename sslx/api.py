@@ -16,6 +16,7 @@ from sslx.plugins.records import constraint as constraint
 from sslx.plugins.records import dataset as dataset
 from sslx.plugins.records import decoder as decoder
 from sslx.plugins.records import encoder as encoder
+from sslx.plugins.records import energy as energy
 from sslx.plugins.records import evaluator as evaluator
 from sslx.plugins.records import likelihood as likelihood
 from sslx.plugins.records import loader as loader

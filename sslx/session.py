@@ -27,7 +27,7 @@ from sslx.core.errors import CheckpointError, ConfigError, DataError, Interrupte
 from sslx.core.evaluation import evaluate
 from sslx.core.interfaces import Context, Encoder, Method, Split, Tracker
 from sslx.core.options import Component, make, options_of, to_dict
-from sslx.core.randomness import Use, borrowed, permutation, seed_of, seed_torch
+from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
 from sslx.core.records import RunFolder, environment, versions
 from sslx.core.runtime import Runtime
 from sslx.export import write_weights
@@ -76,8 +76,8 @@ class Run:
     def method(self) -> Method:
         """The trained method, on the CPU, in evaluation mode. Raises CheckpointError if there is none yet."""
         path, _ = checkpoint.newest(self.folder.checkpoints)
-        samples = self.folder.read("run.json")["data"]["samples"]
-        method = build(self.config, self.image_shape, samples)
+        data = self.folder.read("run.json")["data"]
+        method = build(self.config, **data)
         if path is None:
             raise CheckpointError(f"{self.path}: no checkpoint yet")
         method.load_state_dict(checkpoint.load(path)[0]["method"])
@@ -160,7 +160,7 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
     with borrowed(), _followed(launch):
         runtime = Runtime.start(launch.device, config.train.precision)
         data = load_data(config, launch, runtime)
-        check(config.train, len(data[0]), runtime.world)
+        check(config.train, data[0], runtime.world)
         folder = runtime.share(_create(config, launch, out, data) if runtime.main else None)
         return _execute(Run(RunFolder(folder), config), data, runtime, launch)
 
@@ -275,7 +275,7 @@ def replay_run(path: Path) -> Mapping[str, Any]:
         launch = recorded_launch(run)
         runtime = Runtime.start(launch.device, run.config.train.precision)
         train, _ = load_data(run.config, launch, runtime)
-        method = build(run.config, _shape(train), len(train)).to(runtime.device)
+        method = build(run.config, **_facts(train)).to(runtime.device)
         return replay(Engine(run.config, method, train, runtime, run.folder, _nobody))
 
 
@@ -293,7 +293,9 @@ def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> tuple[Spli
     if config.subset is not None:
         if config.subset > len(train):
             raise ConfigError(f"subset: expected at most {len(train)}, the images there are, got {config.subset}")
-        order = permutation(len(train), Use.SUBSET, config.seed)
+        if config.subset % train.arity:
+            raise ConfigError(f"subset: expected a multiple of {train.arity}, images that belong together")
+        order = train.shuffled(Use.SUBSET, config.seed)
         train = train.take(order[: config.subset].sort().values)
     return train, test
 
@@ -311,32 +313,35 @@ def checked(halves: Any, name: str) -> tuple[Split, Split]:
             raise DataError(f"dataset {name}: {len(images)} {which} images, but {len(labels)} labels")
         if half.sizes is not None and half.sizes.shape != (len(images), 2):
             raise DataError(f"dataset {name}: expected {which} sizes as (n, 2), got {tuple(half.sizes.shape)}")
+        if len(images) % half.arity:
+            raise DataError(f"dataset {name}: {len(images)} {which} images, but every {half.arity} belong together")
     train, test = halves
     if train.images.shape[1:] != test.images.shape[1:]:
         raise DataError(f"dataset {name}: training and test images differ in shape")
     return train, test
 
 
-def build(config: RunConfig, shape: Sequence[int], samples: int) -> Method:
+def build(config: RunConfig, image_shape: Sequence[int], samples: int, arity: int = 1) -> Method:
     """The method with its networks, whose initial weights are a function of the seed alone."""
-    C, H, W = shape
+    C, H, W = image_shape
     method = copy.deepcopy(config.method)  # the config's own is never built, so that it can be built again
     steps = config.train.epochs * (samples // config.train.batch_size)
     with borrowed():
         seed_torch(seed_of(Use.WEIGHTS, config.seed))
-        method.build(Context((C, H, W), samples, config.views.count, steps))
+        method.build(Context((C, H, W), samples, config.views.count, steps, arity))
     return method
 
 
-def _shape(split: Split) -> tuple[int, ...]:
-    return tuple(split.images.shape[1:])
+def _facts(split: Split) -> dict[str, Any]:
+    """What `build` must know of the training set; run.json keeps it."""
+    return {"image_shape": tuple(split.images.shape[1:]), "samples": len(split), "arity": split.arity}
 
 
 def _create(config: RunConfig, launch: Launch, out: Path | None, data: tuple[Split, Split]) -> Path:
     train, test = data
     facts = environment() | {
         "components": [provenance(kind, use) for kind, use in _used(config)],
-        "data": {"image_shape": _shape(train), "samples": len(train)},
+        "data": _facts(train),
         "launch": {**attrs.asdict(launch), "data_dir": str(launch.data_dir.resolve())},
     }
     name = f"{label(config.dataset)}-{label(config.method)}"
@@ -388,7 +393,7 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime, launch: Laun
         if runtime.main:
             method = run.method().to(runtime.device)
             if isinstance(encoder := getattr(method, "encoder", None), Encoder):
-                write_weights(encoder, _shape(data[0]), run.folder.export)
+                write_weights(encoder, data[0].images.shape[1:], run.folder.export)
             pictures(method, data[1], runtime.device, run.config.seed, run.path)
             report = _evaluate(run, method, data, runtime)
             notify("sslx_evaluated", report=report)
@@ -406,7 +411,7 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime, launch: Laun
 
 
 def _train(run: Run, train: Split, runtime: Runtime, notify: Any, progress: bool) -> None:
-    method = build(run.config, _shape(train), len(train)).to(runtime.device)
+    method = build(run.config, **_facts(train)).to(runtime.device)
     engine = Engine(run.config, method, train, runtime, run.folder, notify, progress)
     path, complaints = checkpoint.newest(run.folder.checkpoints)
     if runtime.main:
@@ -430,7 +435,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     """Scores of the trained and of the untrained method, into results.json."""
     config = run.config
-    untrained = build(config, _shape(data[0]), len(data[0])).to(runtime.device)
+    untrained = build(config, **_facts(data[0])).to(runtime.device)
     report: dict[str, Any] = {}
     for name, subject in (("trained", method), ("untrained", untrained)):
         scores = evaluate(config.evaluators, subject, data, config.views, runtime.device, config.seed)

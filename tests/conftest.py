@@ -25,6 +25,7 @@ TINY: dict[str, Any] = {
 GENERATIVE = ("vae", "simvae", "beta-vae", "cr-vae", "aasae", "ae", "aaae")
 ENCODER: dict[str, Any] = {"encoder": {"hidden": [16]}}
 PROJECTED: dict[str, Any] = {**ENCODER, "projector": [8, 8]}
+SGLD: dict[str, Any] = {"use": "sgld", "steps": 2, "chains": 40}
 QUEUED: dict[str, Any] = {**PROJECTED, "objective": {"use": "queue-nce", "queue_length": 40}}
 #: Options that make a method small; `ENCODER` does for those that are not named.
 SMALL: dict[str, dict[str, Any]] = {
@@ -34,7 +35,16 @@ SMALL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("byol", "simsiam"), {**PROJECTED, "predictor": [8, 8]}),
     **dict.fromkeys(("swav", "dino", "proto-cpc"), {**PROJECTED, "prototypes": 4}),
     **dict.fromkeys(("deep-cluster", "sela"), {**PROJECTED, "clusters": 4}),
+    **dict.fromkeys(("gedi", "jem", "gedi-no-inv", "gedi-no-prior"), {**ENCODER, "projector": [8], "energy": SGLD}),
+    "gedi-no-gen": {**ENCODER, "projector": [8]},
+    "ebclr": {**PROJECTED, "energy": SGLD},
     "jigsaw": {**ENCODER, "grid": 2, "permutations": 4},
+    "nesy": {
+        "encoder": {"use": "mlp", "hidden": [16]},
+        "constraint": {"use": "equal", "values": 3},
+        "clusters": 3,
+        "balance_weight": 50,
+    },
 }
 
 

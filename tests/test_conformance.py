@@ -28,7 +28,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "evaluator:style": {"steps": 250},
     "evaluator:reconstruction": {"decoder": {"hidden": [64]}, "steps": 400, "lr": 3e-3},
 }
-FAILURES = {f"method:{name}": {"overfits_one_batch": "its loss moves with its target"} for name in MOVING}
+#: Methods that learn a density and little else (test_energy).
+DENSITIES = ("jem", "gedi-no-inv")
+FAILURES = {
+    **{f"method:{name}": {"overfits_one_batch": "its loss moves with its target"} for name in MOVING},
+    **{f"method:{name}": {"overfits_one_batch": "its loss is a difference to its own samples"} for name in DENSITIES},
+}
 
 
 @parametrize_with_checks("sslx", options=OPTIONS, expected_failures=FAILURES)

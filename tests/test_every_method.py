@@ -26,8 +26,14 @@ TRAINED = [name for name in METHODS if name != "random"]
 def build(name: str, **options: Any) -> Any:
     torch.manual_seed(0)
     method = configure({"method": {"use": name, **SMALL.get(name, ENCODER), **options}}).method
-    method.build(Context(SHAPE, samples=N, views=J, steps=200))
+    method.build(Context(SHAPE, samples=N, views=J, steps=200, arity=arity(method)))
     return method
+
+
+def arity(method: Any) -> int:
+    """How many images belong together: as many as its rule is about, if it has one."""
+    rule = getattr(method, "constraint", None)
+    return 1 if rule is None else len(rule.domains)
 
 
 def batch() -> Views:
@@ -80,7 +86,7 @@ from sslx.core.config import configure
 from sslx.core.options import options_of
 from sslx.core.runtime import Runtime
 from sslx.testing.components import state_of
-from test_every_method import N, SHAPE, TRAINED, batch
+from test_every_method import N, SHAPE, TRAINED, arity, batch
 
 runtime = Runtime.start("cpu")
 whole, n, found = batch(), N // runtime.world, {}
@@ -91,7 +97,7 @@ for name in TRAINED:
     if "norm" in options_of(type(method)):
         method.norm = "none"
     torch.manual_seed(0)
-    method.build(Context(SHAPE, samples=N, steps=10))
+    method.build(Context(SHAPE, samples=N, steps=10, arity=arity(method)))
     losses = []
     for seed in (0, 1):
         torch.manual_seed(seed)

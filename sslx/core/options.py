@@ -367,7 +367,7 @@ def make(
         if not (isinstance(cls, type) and issubclass(cls, interface)):
             problems.append(f"{where}: {use} is no {interface.__name__}")
             return None
-        root: Any = next(c for c in interface.__mro__ if "must_define" in vars(c))
+        root: Any = next(c for c in cls.__mro__ if "must_define" in vars(c))
         if missing := [
             names
             for names in root.must_define

@@ -136,7 +136,9 @@ class Registry:
         raise PluginError(f"there is no {kind} {name!r}{nearest(short, providers)}{hint}")
 
     def resolve(self, kind: str, reference: str, owner: str = "") -> options.Resolved:
-        """The class for `name`, `name:argument`, `distribution/name`, `./file.py:Class` or `package.module:Class`."""
+        """The class for `name`, `name:argument`, `./argument.ending`, `distribution/name`, `./file.py:Class` or
+        `package.module:Class`.
+        """
         name, _, argument = reference.partition(":")
         if name.endswith(".py") and argument:
             path = Path(name).expanduser().resolve()  # absolute, so that the run's config works from anywhere
@@ -145,6 +147,10 @@ class Registry:
             return options.Resolved(_attribute(_import(name, reference), argument, reference), reference)
         if name.endswith(".py"):
             raise PluginError(f"{reference}: say which class, as {reference}:MyMethod")
+        for reader, (first, *_) in self.providers(kind).items():
+            if not argument and first.record.reads and name.endswith(first.record.reads):
+                name, argument = reader, reference
+                break
         provider = self.find(kind, name, owner)
         module, _, attribute = provider.record.target.partition(":")
         owner = f"{provider.plugin.distribution} {provider.plugin.version}: {kind} {name!r}"
