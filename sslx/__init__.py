@@ -15,6 +15,9 @@ __all__ = ["Representation", "Run", "__version__", "open_run", "resume", "run"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"sslx has no {name!r}")
+    from sslx.plugins.registry import registry
+
+    registry()  # plugins are found before torch is imported, so that one that imports it is noticed
     if name == "Representation":
         from sslx import representation  # imports torch and scikit-learn
 

@@ -16,6 +16,7 @@ from sslx.plugins.records import constraint as constraint
 from sslx.plugins.records import dataset as dataset
 from sslx.plugins.records import decoder as decoder
 from sslx.plugins.records import encoder as encoder
+from sslx.plugins.records import energy as energy
 from sslx.plugins.records import evaluator as evaluator
 from sslx.plugins.records import likelihood as likelihood
 from sslx.plugins.records import loader as loader
@@ -23,7 +24,6 @@ from sslx.plugins.records import method as method
 from sslx.plugins.records import objective as objective
 from sslx.plugins.records import posterior as posterior
 from sslx.plugins.records import prior as prior
-from sslx.plugins.records import recipe as recipe
 from sslx.plugins.records import tracker as tracker
 from sslx.plugins.records import views as views
 

@@ -16,7 +16,7 @@ from sslx.core.evaluation import features
 from sslx.core.interfaces import Dataset
 from sslx.core.options import make
 from sslx.core.runtime import Runtime
-from sslx.session import Launch, Run, whole
+from sslx.session import Launch, Run, checked
 
 SUFFIXES = (".npz", ".parquet")
 
@@ -43,7 +43,7 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
     dataset = make(Dataset, merge(chosen, options), "dataset", problems, alike)
     if problems:
         raise ConfigError(problems)
-    halves = whole(dataset.load(launch.data_dir, launch.offline), chosen["use"])
+    halves = checked(dataset.load(launch.data_dir, launch.offline), chosen["use"])
     if (found := tuple(halves[0].images.shape[1:])) != (C, H, W):
         raise ConfigError(f"--data: images are {found}, those of {run.path} {(C, H, W)}")
     runtime = Runtime.start(launch.device)

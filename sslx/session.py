@@ -27,8 +27,8 @@ from sslx.core.errors import CheckpointError, ConfigError, DataError, Interrupte
 from sslx.core.evaluation import evaluate
 from sslx.core.interfaces import Context, Encoder, Method, Split, Tracker
 from sslx.core.options import Component, make, options_of, to_dict
-from sslx.core.randomness import Use, borrowed, permutation, seed_of, seed_torch
-from sslx.core.records import RunFolder, environment
+from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
+from sslx.core.records import RunFolder, environment, versions
 from sslx.core.runtime import Runtime
 from sslx.export import write_weights
 from sslx.pictures import pictures
@@ -76,8 +76,8 @@ class Run:
     def method(self) -> Method:
         """The trained method, on the CPU, in evaluation mode. Raises CheckpointError if there is none yet."""
         path, _ = checkpoint.newest(self.folder.checkpoints)
-        samples = self.folder.read("run.json")["data"]["samples"]
-        method = build(self.config, self.image_shape, samples)
+        data = self.folder.read("run.json")["data"]
+        method = build(self.config, **data)
         if path is None:
             raise CheckpointError(f"{self.path}: no checkpoint yet")
         method.load_state_dict(checkpoint.load(path)[0]["method"])
@@ -161,7 +161,7 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
     with borrowed(), _followed(launch):
         runtime = Runtime.start(launch.device, config.train.precision)
         data = load_data(config, launch, runtime)
-        check(config.train, len(data[0]), runtime.world)
+        check(config.train, data[0], runtime.world)
         folder = runtime.share(_create(config, launch, out, data) if runtime.main else None)
         return _execute(Run(RunFolder(folder), config), data, runtime, launch)
 
@@ -175,6 +175,7 @@ def resume(path: Path | str, launch: Launch | None = None) -> Run:
     run = open_run(path)
     if run.folder.finished:
         return run
+    _say_differences(run)
     launch = launch or recorded_launch(run)
     with borrowed(), _followed(launch):
         runtime = Runtime.start(launch.device, run.config.train.precision)
@@ -182,8 +183,17 @@ def resume(path: Path | str, launch: Launch | None = None) -> Run:
 
 
 def open_run(path: Path | str) -> Run:
-    """An existing run. Raises ConfigError if there is none, or if its config does not fit what is installed."""
+    """An existing run, whoever made it: no code that came with it is executed.
+
+    Raises ConfigError if there is none, or if its config does not fit what is installed.
+    """
     folder = RunFolder.open(Path(path))
+    for file in _files_named(folder.config()):
+        if not file.is_absolute() or file.resolve().is_relative_to(folder.path.resolve()):
+            raise ConfigError(
+                f"{path}: its config names {file}, code that came with the run and is not executed; "
+                "if you trust it, copy it elsewhere and train with `sslx run --plugin PATH:Class`"
+            )
     try:
         return Run(folder, configure(folder.config()))
     except ConfigError as error:
@@ -191,6 +201,42 @@ def open_run(path: Path | str) -> Run:
         others = {f"{c['distribution']} {c['version']}" for c in used if c.get("distribution", "sslx") != "sslx"}
         made = [f"{path} was made with {', '.join(sorted(others))}"] if others else []
         raise ConfigError([*error.problems, *made]) from error
+
+
+def _files_named(config: Any) -> list[Path]:
+    """The files of components in a config: `use = "FILE.py:Class"`, or `FILE.py:Class` as a key of evaluators."""
+    found = []
+    for key, value in config.items():
+        names = [value] if key in ("use", *options_of(RunConfig)) and isinstance(value, str) else []
+        found += [Path(file) for file, colon, _ in (name.rpartition(":") for name in (key, *names)) if colon]
+        found += _files_named(value) if isinstance(value, Mapping) else []
+    return [file for file in found if file.suffix == ".py"]
+
+
+def differences(facts: Mapping[str, Any], config: RunConfig) -> list[str]:
+    """A line for each thing that a run was made with, as its run.json says, and that is another one now."""
+    lines: dict[str, None] = {}
+    now: dict[str, Any] = versions()
+    for name, before in facts.get("versions", {}).items():
+        if now.get(name) != before:
+            lines[f"{name} was {before}, and is {now.get(name, 'not installed')}"] = None
+    current = {(c["kind"], c["name"]): c for c in (provenance(kind, use) for kind, use in _used(config))}
+    for old in facts.get("components", []):
+        new = current.get((old["kind"], old["name"]))
+        if new is None:
+            continue
+        if old.get("version") != new.get("version"):
+            lines[f"{old.get('distribution')} was {old.get('version')}, and is {new.get('version')}"] = None
+        elif old.get("sha256", new["sha256"]) != new["sha256"]:
+            origin = f" of {old['distribution']} {old['version']}" if "distribution" in old else ""
+            lines[f"the code of {old['kind']} {old['name']}{origin} is not what it was"] = None
+    return list(lines)
+
+
+def _say_differences(run: Run) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        for line in differences(run.folder.read("run.json") or {}, run.config):
+            print(f"{run.path}: {line}", file=sys.stderr)
 
 
 def recorded_launch(run: Run) -> Launch:
@@ -204,6 +250,7 @@ def evaluate_run(path: Path, evaluators: Mapping[str, Any], launch: Launch | Non
     run = open_run(path)
     if not run.folder.finished:
         raise ConfigError(f"{path}: not finished; `sslx resume {path}` first")
+    _say_differences(run)
     config = configure(run.folder.config(), {"evaluators": evaluators}, evaluators=list(evaluators))
     run.folder.lock()
     try:
@@ -224,11 +271,12 @@ def evaluate_run(path: Path, evaluators: Mapping[str, Any], launch: Launch | Non
 def replay_run(path: Path) -> Mapping[str, Any]:
     """Repeat the step at which a run crashed. Returns its terms, its gradient norm and where the first NaN arose."""
     run = open_run(path)
+    _say_differences(run)
     with borrowed():
         launch = recorded_launch(run)
         runtime = Runtime.start(launch.device, run.config.train.precision)
         train, _ = load_data(run.config, launch, runtime)
-        method = build(run.config, _shape(train), len(train)).to(runtime.device)
+        method = build(run.config, **_facts(train)).to(runtime.device)
         return replay(Engine(run.config, method, train, runtime, run.folder, _nobody))
 
 
@@ -242,16 +290,18 @@ def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> tuple[Spli
     halves = config.dataset.load(launch.data_dir, launch.offline)
     if runtime.main:
         runtime.barrier()
-    train, test = whole(halves, label(config.dataset))
+    train, test = checked(halves, label(config.dataset))
     if config.subset is not None:
         if config.subset > len(train):
             raise ConfigError(f"subset: expected at most {len(train)}, the images there are, got {config.subset}")
-        order = permutation(len(train), Use.SUBSET, config.seed)
+        if config.subset % train.arity:
+            raise ConfigError(f"subset: expected a multiple of {train.arity}, images that belong together")
+        order = train.shuffled(Use.SUBSET, config.seed)
         train = train.take(order[: config.subset].sort().values)
     return train, test
 
 
-def whole(halves: Any, name: str) -> tuple[Split, Split]:
+def checked(halves: Any, name: str) -> tuple[Split, Split]:
     """What a dataset loaded, if it is what one may load. Raises DataError."""
     if not (isinstance(halves, tuple) and len(halves) == 2 and all(isinstance(half, Split) for half in halves)):
         raise DataError(f"dataset {name}: load must return a training and a test Split")
@@ -264,32 +314,35 @@ def whole(halves: Any, name: str) -> tuple[Split, Split]:
             raise DataError(f"dataset {name}: {len(images)} {which} images, but {len(labels)} labels")
         if half.sizes is not None and half.sizes.shape != (len(images), 2):
             raise DataError(f"dataset {name}: expected {which} sizes as (n, 2), got {tuple(half.sizes.shape)}")
+        if len(images) % half.arity:
+            raise DataError(f"dataset {name}: {len(images)} {which} images, but every {half.arity} belong together")
     train, test = halves
     if train.images.shape[1:] != test.images.shape[1:]:
         raise DataError(f"dataset {name}: training and test images differ in shape")
     return train, test
 
 
-def build(config: RunConfig, shape: Sequence[int], samples: int) -> Method:
+def build(config: RunConfig, image_shape: Sequence[int], samples: int, arity: int = 1) -> Method:
     """The method with its networks, whose initial weights are a function of the seed alone."""
-    C, H, W = shape
+    C, H, W = image_shape
     method = copy.deepcopy(config.method)  # the config's own is never built, so that it can be built again
     steps = config.train.epochs * (samples // config.train.batch_size)
     with borrowed():
         seed_torch(seed_of(Use.WEIGHTS, config.seed))
-        method.build(Context((C, H, W), samples, config.views.count, steps))
+        method.build(Context((C, H, W), samples, config.views.count, steps, arity))
     return method
 
 
-def _shape(split: Split) -> tuple[int, ...]:
-    return tuple(split.images.shape[1:])
+def _facts(split: Split) -> dict[str, Any]:
+    """What `build` must know of the training set; run.json keeps it."""
+    return {"image_shape": tuple(split.images.shape[1:]), "samples": len(split), "arity": split.arity}
 
 
 def _create(config: RunConfig, launch: Launch, out: Path | None, data: tuple[Split, Split]) -> Path:
     train, test = data
     facts = environment() | {
         "components": [provenance(kind, use) for kind, use in _used(config)],
-        "data": {"image_shape": _shape(train), "samples": len(train)},
+        "data": _facts(train),
         "launch": {**attrs.asdict(launch), "data_dir": str(launch.data_dir.resolve())},
     }
     name = f"{label(config.dataset)}-{label(config.method)}"
@@ -341,7 +394,7 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime, launch: Laun
         if runtime.main:
             method = run.method().to(runtime.device)
             if isinstance(encoder := getattr(method, "encoder", None), Encoder):
-                write_weights(encoder, _shape(data[0]), run.folder.export)
+                write_weights(encoder, data[0].images.shape[1:], run.folder.export)
             pictures(method, data[1], runtime.device, run.config.seed, run.path)
             report = _evaluate(run, method, data, runtime)
             notify("sslx_evaluated", report=report)
@@ -359,7 +412,7 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime, launch: Laun
 
 
 def _train(run: Run, train: Split, runtime: Runtime, notify: Any, progress: bool) -> None:
-    method = build(run.config, _shape(train), len(train)).to(runtime.device)
+    method = build(run.config, **_facts(train)).to(runtime.device)
     engine = Engine(run.config, method, train, runtime, run.folder, notify, progress)
     path, complaints = checkpoint.newest(run.folder.checkpoints)
     if runtime.main:
@@ -383,7 +436,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     """Scores of the trained and of the untrained method, into results.json."""
     config = run.config
-    untrained = build(config, _shape(data[0]), len(data[0])).to(runtime.device)
+    untrained = build(config, **_facts(data[0])).to(runtime.device)
     report: dict[str, Any] = {}
     for name, subject in (("trained", method), ("untrained", untrained)):
         scores = evaluate(config.evaluators, subject, data, config.views, runtime.device, config.seed)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["sslx.testing.fixtures"]
 os.environ["OMP_NUM_THREADS"] = "1"  # small tensors: threads would only wait for each other
 os.environ["COLUMNS"] = "120"  # of tables, whatever the terminal
 
@@ -24,6 +25,7 @@ TINY: dict[str, Any] = {
 GENERATIVE = ("vae", "simvae", "beta-vae", "cr-vae", "aasae", "ae", "aaae")
 ENCODER: dict[str, Any] = {"encoder": {"hidden": [16]}}
 PROJECTED: dict[str, Any] = {**ENCODER, "projector": [8, 8]}
+SGLD: dict[str, Any] = {"use": "sgld", "steps": 2, "chains": 40}
 QUEUED: dict[str, Any] = {**PROJECTED, "objective": {"use": "queue-nce", "queue_length": 40}}
 #: Options that make a method small; `ENCODER` does for those that are not named.
 SMALL: dict[str, dict[str, Any]] = {
@@ -33,7 +35,16 @@ SMALL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("byol", "simsiam"), {**PROJECTED, "predictor": [8, 8]}),
     **dict.fromkeys(("swav", "dino", "proto-cpc"), {**PROJECTED, "prototypes": 4}),
     **dict.fromkeys(("deep-cluster", "sela"), {**PROJECTED, "clusters": 4}),
+    **dict.fromkeys(("gedi", "jem", "gedi-no-inv", "gedi-no-prior"), {**ENCODER, "projector": [8], "energy": SGLD}),
+    "gedi-no-gen": {**ENCODER, "projector": [8]},
+    "ebclr": {**PROJECTED, "energy": SGLD},
     "jigsaw": {**ENCODER, "grid": 2, "permutations": 4},
+    "nesy": {
+        "encoder": {"use": "mlp", "hidden": [16]},
+        "constraint": {"use": "equal", "values": 3},
+        "clusters": 3,
+        "balance_weight": 50,
+    },
 }
 
 
@@ -124,19 +135,6 @@ def digest(path: Path) -> str:
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Any]:
+def command(sslx_cli: Callable[..., Any]) -> Callable[..., Any]:
     """`command("run", ...)` in this process, in tmp_path; returns (exit code, output, errors)."""
-    from sslx.cli import main
-    from sslx.core import signals
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(signals, "install", lambda: None)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exit:
-            main(arguments)
-        captured = capsys.readouterr()
-        assert isinstance(exit.value.code, int)
-        return exit.value.code, captured.out, captured.err
-
-    return run
+    return sslx_cli

@@ -47,6 +47,7 @@ ALLOWED = {
     "grid.py": ("sslx.core", "sslx.session"),
     "preview.py": ("sslx.core",),
     "pictures.py": ("sslx.core",),
+    "testing": ("sslx.core", "sslx.plugins", "sslx.session", "sslx.cli", "sslx.testing"),
 }
 
 

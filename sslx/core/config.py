@@ -140,8 +140,14 @@ def _chosen(part: str, user: Mapping[str, Any]) -> tuple[str | None, type[Compon
 
 
 def _suited(defaults: Mapping[str, Any], use: str | None, method: type[Component]) -> Mapping[str, Any]:
-    """What a dataset recommends; of the parts in its "method" those that the chosen method uses by default."""
+    """What a dataset recommends; of its "method" the options that the chosen one has and the parts that it uses."""
     slots = options_of(method) if use is not None and method is not Component else {}
     parts = defaults.get("method", {})
-    kept = {name: part for name, part in parts.items() if name in slots and slots[name].default == part["use"]}
+
+    def suits(name: str, part: Any) -> bool:
+        if name not in slots or (slots[name].slot is not None) is not isinstance(part, Mapping):
+            return False
+        return slots[name].slot is None or slots[name].default == part["use"]
+
+    kept = {name: part for name, part in parts.items() if suits(name, part)}
     return {**defaults, "method": {"use": use, **kept} if kept else {}}

@@ -24,20 +24,25 @@ from sslx.core.errors import CheckpointError, ConfigError, Interrupted, NonFinit
 from sslx.core.interfaces import Method, Split
 from sslx.core.optimisation import learning_rate, optimizer
 from sslx.core.progress import Progress
-from sslx.core.randomness import Use, permutation, seed_of, seed_torch
+from sslx.core.randomness import Use, seed_of, seed_torch
 from sslx.core.records import RunFolder
 from sslx.core.runtime import Runtime
 from sslx.core.terms import Terms
 from sslx.core.views import Views
 
 
-def check(training: Training, samples: int, world: int) -> None:
+def check(training: Training, split: Split, world: int) -> None:
     """Raises ConfigError if so many images and processes cannot be trained with."""
-    size = training.batch_size
+    size, samples = training.batch_size, len(split)
     if size > samples and training.epochs:
         raise ConfigError(f"train.batch_size: expected at most {samples}, the images there are, got {size}")
     if size % world:
         raise ConfigError(f"train.batch_size: expected a multiple of {world}, the number of processes, got {size}")
+    if size // world % split.arity:
+        raise ConfigError(
+            f"train.batch_size: expected a multiple of {split.arity * world}, as {split.arity} images belong together"
+            f" in each process, got {size}"
+        )
 
 
 class Engine:
@@ -56,8 +61,7 @@ class Engine:
         self.config, self.method, self.runtime, self.folder, self.notify = config, method, runtime, folder, notify
         self.training = config.train
         self.progress = progress and runtime.main
-        self.samples = len(split)
-        self.per_epoch = self.samples // self.training.batch_size  # an incomplete last batch is left out
+        self.per_epoch = len(split) // self.training.batch_size  # an incomplete last batch is left out
         self.parameters = [weight for weight in method.parameters() if weight.requires_grad]
         self.total = self.training.epochs * self.per_epoch if self.parameters else 0
         self.step = 0
@@ -110,7 +114,7 @@ class Engine:
 
     def batches(self, epoch: int, done: int) -> Iterator[Views]:
         """This process's share of the epoch's batches, from batch `done` on."""
-        order = permutation(self.samples, Use.ORDER, self.config.seed, epoch)
+        order = self.split.shuffled(Use.ORDER, self.config.seed, epoch)
         size, rank, world = self.training.batch_size, self.runtime.rank, self.runtime.world
         share = size // world
         starts = range(done * size + rank * share, self.per_epoch * size, size)
@@ -218,6 +222,7 @@ class Engine:
             "rank": self.runtime.rank,
             "samples": views.index.tolist(),
             "terms": {name: repr(term.value.item()) for name, term in terms.items()},
+            "reasons": [term.reason for term in terms.values() if term.reason],
             "gradient_norm": repr(norm),
             "not_finite": sorted(
                 name for name, w in self.method.named_parameters() if w.grad is not None and not _finite(w.grad)
@@ -225,7 +230,8 @@ class Engine:
         }
         processes = self.runtime.collect(mine)
         bad = [f"{n} = {v}" for p in processes for n, v in p["terms"].items() if v in ("nan", "inf", "-inf")]
-        cause = "; ".join(bad) or f"gradient norm = {norm}"
+        known = dict.fromkeys(reason for p in processes for reason in p["reasons"])
+        cause = "; ".join(known) or "; ".join(bad) or f"gradient norm = {norm}"
         if self.runtime.main:
             facts = {"step": self.step, "epoch": epoch, "seed": self.config.seed, "processes": processes}
             self.folder.write("crash/crash.json", facts)

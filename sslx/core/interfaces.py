@@ -18,6 +18,7 @@ from typing_extensions import Self
 
 from sslx.core.errors import ConfigError
 from sslx.core.options import Component, option, slot
+from sslx.core.randomness import Use, permutation
 from sslx.core.terms import Terms
 from sslx.core.views import Views
 
@@ -30,6 +31,7 @@ class Context:
     samples: int  # size of the training set
     views: int = 2  # J
     steps: int = 0  # of the whole training, for schedules
+    arity: int = 1  # consecutive images of a batch that belong together, as in Split
     latent: int = 0  # D, known once the encoder is built
     features: int = 0  # width of the layer that a posterior stands on
 
@@ -47,10 +49,31 @@ class Module(Component, nn.Module):
 
     def build(self, ctx: Context) -> Context:
         """Build the parts in the order they are declared. Returns the context for whatever is built next."""
-        for part in list(self.children()):
-            if isinstance(part, Module):
-                ctx = part.build(ctx)
+        for _, part in list(self.parts()):
+            ctx = part.build(ctx)
         return ctx
+
+    def parts(self) -> Iterator[tuple[str, Module]]:
+        """The components that this one is made of, by name."""
+        return ((name, part) for name, part in self.named_children() if isinstance(part, Module))
+
+    def after_step(self, step: int) -> None:
+        """Called on every process after each update, of the method and through it of its parts: teachers, queues.
+
+        `forward` may be repeated, this is not: what a step remembers is written here.
+        """
+        for _, part in self.parts():
+            part.after_step(step)
+
+    def local_state(self) -> dict[str, Tensor]:
+        """State that differs between processes, such as a replay buffer. Buffers hold what is equal on all."""
+        return {f"{name}.{key}": value for name, part in self.parts() for key, value in part.local_state().items()}
+
+    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `local_state` returned."""
+        for name, part in self.parts():
+            mine = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+            part.load_local_state(mine)
 
 
 class Posterior(Module):
@@ -148,6 +171,33 @@ class Prior(Module):
         raise NotImplementedError(f"{type(self).__name__} is improper: nothing can be drawn from it")
 
 
+class Constraint(Module):
+    """A rule that the classes of n images which belong together obey. Called as `constraint(log_p)`."""
+
+    kind: ClassVar[str] = "constraint"
+    must_define: ClassVar[tuple[str, ...]] = ("domains", "log_prob")
+
+    @property
+    def domains(self) -> tuple[int, ...]:
+        """(d₁…dₙ), how many values each variable has. A subclass may define a property or a plain tuple."""
+        raise NotImplementedError
+
+    def log_prob(self, log_p: Sequence[Tensor]) -> Tensor:
+        """n times (B, dᵢ) -> (B,): the log probability that the rule holds, exact and in log space.
+
+        The variables are independent, and variable i takes value v with probability exp(log_p[i][:, v]).
+        """
+        raise NotImplementedError
+
+    def forward(self, log_p: Sequence[Tensor]) -> Tensor:
+        """`log_prob`, once the shapes are checked."""
+        shapes, B = [tuple(p.shape) for p in log_p], len(log_p[0]) if log_p else 0
+        if shapes != [(B, d) for d in self.domains]:
+            expected = ", ".join(f"(B, {d})" for d in self.domains)
+            raise ConfigError(f"{type(self).__name__} takes log-probabilities of shapes {expected}; got {shapes}")
+        return self.log_prob(log_p)
+
+
 class Objective(Module):
     """A loss on the embeddings of related views."""
 
@@ -162,8 +212,25 @@ class Objective(Module):
         """
         raise NotImplementedError
 
-    def after_step(self, step: int) -> None:
-        """Called on every process after each update: queues, centres. `forward` may be repeated, this is not."""
+
+class Energy(Module):
+    """How an unnormalised density f(x) = log p(x) + constant, `model.log_density`, is trained and drawn from.
+
+    `model` is the method itself, not what wraps it for several processes.
+    """
+
+    kind: ClassVar[str] = "energy"
+    must_define: ClassVar[tuple[str, ...]] = ("forward", "sample")
+
+    weight: float = option(default=1.0, gt=0, help="of this term in the loss")
+
+    def forward(self, model: Method, x: Tensor) -> Terms:
+        """(B, C, H, W) images to make likelier -> the terms of the loss."""
+        raise NotImplementedError
+
+    def sample(self, model: Method, n: int) -> Tensor:
+        """Images drawn from p(x), (n, C, H, W). Called in evaluation mode, without gradient."""
+        raise NotImplementedError
 
 
 class Method(Module):
@@ -174,6 +241,8 @@ class Method(Module):
         decode(z: (B, D)) -> (B, C, H, W), the image of a latent;
         cluster(x: (B, C, H, W)) -> (B, K), log-probabilities of the model's own clusters;
         sample(n) -> (n, C, H, W), images drawn from the model;
+        log_density(x: (B, C, H, W)) -> (B,), log p(x), a bound on it, or either up to a constant;
+        diagnosis(excess: {term: distance from its known minimum}) -> str, what is wrong with a finished training;
     and evaluators that need one of these look for it. They are called as `represent` is.
     """
 
@@ -190,16 +259,6 @@ class Method(Module):
 
     def before_epoch(self, epoch: int) -> None:
         """Called on every process before each epoch, with torch seeded for the epoch, alike on all processes."""
-
-    def after_step(self, step: int) -> None:
-        """Called on every process after each update: teachers, queues, prototypes."""
-
-    def local_state(self) -> dict[str, Tensor]:
-        """State that differs between processes, such as a replay buffer. Buffers hold what is equal on all."""
-        return {}
-
-    def load_local_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `local_state` returned."""
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -261,7 +320,8 @@ class Split:
     `labels` (n,) int64 or None; `factors` known causes of variation by name, each (n,); `sizes` (n, 2) the heights and
     widths that images of several sizes had before all were made (H, W), in which crops are drawn; `fresh` a function of
     (seed, epoch) that makes the images of an epoch, where they are generated; `skipped` the files that were left out,
-    with the reasons; `paths` the n files that the images are from, where each has one.
+    with the reasons; `paths` the n files that the images are from, where each has one. Every `arity` consecutive images
+    belong together, such as the three digits of a sum: they come in one batch, side by side.
     """
 
     images: Tensor | Lazy
@@ -271,6 +331,7 @@ class Split:
     fresh: Callable[[int, int], Tensor] | None = None
     skipped: Sequence[str] = ()
     paths: Sequence[Path] | None = None
+    arity: int = 1
 
     def __len__(self) -> int:
         return len(self.images)
@@ -282,7 +343,7 @@ class Split:
             yield pixels(self.images[index].to(device))
 
     def take(self, index: Tensor) -> Split:
-        """Those at (k,) positions, or where an (n,) mask is true."""
+        """Those at (k,) positions, or where an (n,) mask is true. What belongs together must stay so."""
         images, fresh, paths = self.images, self.fresh, self.paths
         return attrs.evolve(
             self,
@@ -293,6 +354,11 @@ class Split:
             fresh=None if fresh is None else lambda seed, epoch: fresh(seed, epoch)[index],
             paths=None if paths is None else [paths[i] for i in torch.arange(len(self))[index].tolist()],
         )
+
+    def shuffled(self, use: Use, *parts: int) -> Tensor:
+        """A `permutation` of the positions of all images, (n,), in which those that belong together stay so."""
+        first = permutation(len(self) // self.arity, use, *parts) * self.arity
+        return (first[:, None] + torch.arange(self.arity)).flatten()
 
 
 class Dataset(Component):
@@ -385,6 +451,8 @@ class Evaluator(Component):
 
     kind: ClassVar[str] = "evaluator"
     must_define: ClassVar[tuple[str, ...]] = ("evaluate",)
+    #: The headline score of a representation that tells everything, such as 1.0; None where there is no such score.
+    best: ClassVar[float | None] = None
 
     def skip(self, evaluation: Evaluation) -> str:
         """Why this evaluator does not apply ("the dataset has no labels"), or an empty string."""

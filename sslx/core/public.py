@@ -3,10 +3,12 @@
 from sslx.core.distributions import Delta, diagonal_normal
 from sslx.core.errors import CheckpointError, ConfigError, DataError, NonFiniteError, PluginError, SslxError
 from sslx.core.interfaces import (
+    Constraint,
     Context,
     Dataset,
     Decoder,
     Encoder,
+    Energy,
     Evaluation,
     Evaluator,
     Features,
@@ -26,6 +28,7 @@ from sslx.core.interfaces import (
     pixels,
 )
 from sslx.core.options import Component, option, slot
+from sslx.core.predicate import Predicate, logsumexp
 from sslx.core.randomness import Use, bits, key, mix, permutation, seed_of, uniform
 from sslx.core.runtime import gather
 from sslx.core.terms import Term, Terms
@@ -35,12 +38,14 @@ __all__ = [
     "CheckpointError",
     "Component",
     "ConfigError",
+    "Constraint",
     "Context",
     "DataError",
     "Dataset",
     "Decoder",
     "Delta",
     "Encoder",
+    "Energy",
     "Evaluation",
     "Evaluator",
     "Features",
@@ -53,6 +58,7 @@ __all__ = [
     "Objective",
     "PluginError",
     "Posterior",
+    "Predicate",
     "Prior",
     "Result",
     "Source",
@@ -68,6 +74,7 @@ __all__ = [
     "diagonal_normal",
     "gather",
     "key",
+    "logsumexp",
     "mix",
     "option",
     "permutation",

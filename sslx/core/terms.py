@@ -10,11 +10,15 @@ from torch import Tensor
 
 
 class Term(NamedTuple):
-    """One scalar of a loss, to be minimised, with its weight and, where theory knows it, its global minimum."""
+    """One scalar of a loss, to be minimised, with its weight and, where theory knows it, its global minimum.
+
+    `reason` says why a value is not finite, where that is known; the run then stops with it.
+    """
 
     value: Tensor
     weight: float = 1.0
     minimum: float | None = None
+    reason: str = ""
 
 
 class Terms(dict[str, Term]):

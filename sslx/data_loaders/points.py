@@ -22,7 +22,17 @@ class Points(Dataset):
     Those that a representation is evaluated on are fixed.
     """
 
-    defaults = {"train": {"epochs": 120, "batch_size": 400}, "views": {"use": "noise"}}
+    defaults = {
+        "train": {"epochs": 120, "batch_size": 400},
+        "views": {"use": "noise"},
+        "method": {
+            "encoder": {"use": "mlp", "hidden": [100, 100], "dim": 16},
+            "energy": {"use": "sgld", "steps": 1, "step_size": 5e-4, "noise": 0.03, "magnitude": 0.01},
+            "clusters": 2,
+            "prototypes": 2,
+            "prior_weight": 10.0,
+        },
+    }
 
     samples: int = option(default=10_000, gt=0, help="points to train on; a fifth as many are for testing")
     noise: float = option(default=0.05, ge=0, help="standard deviation of what is added to a point")
@@ -50,7 +60,7 @@ class Points(Dataset):
 class Moons(Points):
     """Two half circles that interleave, as scikit-learn's `make_moons` places them. Label: the moon."""
 
-    defaults = Points.defaults
+    defaults = {**Points.defaults, "views": {"use": "noise", "scale": 0.08}}
 
     def curve(self, label: Tensor, place: Tensor) -> Tensor:
         x, y = (math.pi * place).cos(), (math.pi * place).sin()

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sslx.api import Record, decoder, encoder, hookimpl, likelihood, method, objective, posterior, prior
+from sslx.api import (
+    Record,
+    constraint,
+    decoder,
+    encoder,
+    energy,
+    hookimpl,
+    likelihood,
+    method,
+    objective,
+    posterior,
+    prior,
+)
 
 
 @hookimpl
@@ -37,6 +49,13 @@ def sslx_components() -> Iterator[Record]:
         ("dino", "dino:DINO", "prediction of a teacher's sharpened clusters", "arXiv:2104.14294"),
         ("deep-cluster", "deep_cluster:DeepCluster", "prediction of k-means clusters", "arXiv:1807.05520"),
         ("sela", "sela:SeLA", "prediction of an optimal transport", "arXiv:1911.05371"),
+        ("gedi", "gedi:GEDI", "clusters and a density from the same logits", "GEDI"),
+        ("gedi-no-gen", "gedi:NoGen", "gedi without its energy", "GEDI"),
+        ("gedi-no-inv", "gedi:NoInv", "gedi whose views need not agree", "GEDI"),
+        ("gedi-no-prior", "gedi:NoPrior", "gedi whose clusters may be empty", "GEDI"),
+        ("nesy", "gedi:NeSy", "classes that obey a rule, and nothing else", "GEDI"),
+        ("jem", "gedi:JEM", "the energy of gedi alone", "arXiv:1912.03263"),
+        ("ebclr", "ebclr:EBCLR", "contrast and an energy of the same distances", "Kim & Ye 2022"),
         ("rotation", "rotation:Rotation", "by which angle was it turned?", "arXiv:1803.07728"),
         ("jigsaw", "jigsaw:Jigsaw", "how were its tiles permuted?", "arXiv:1603.09246"),
         ("colorization", "colorization:Colorization", "which colours has a grey image?", "arXiv:1603.08511"),
@@ -45,6 +64,7 @@ def sslx_components() -> Iterator[Record]:
 
     yield encoder("mlp", f"{here}.networks.mlp:MLPEncoder", summary="fully connected (SimVAE, Table 3)")
     yield decoder("mlp", f"{here}.networks.mlp:MLPDecoder", summary="fully connected (SimVAE, Table 3)")
+    yield encoder("cnn", f"{here}.networks.cnn:CNNEncoder", summary="LeNet-like, for small images")
     yield encoder("resnet18-small", f"{here}.networks.resnet:SmallResNetEncoder", summary="SimVAE, Table 4")
     yield decoder("resnet18-small", f"{here}.networks.resnet:SmallResNetDecoder", summary="SimVAE, Table 4")
     for depth in (18, 34, 50):
@@ -69,6 +89,7 @@ def sslx_components() -> Iterator[Record]:
 
     for name, target, summary in (
         ("info-nce", "objectives:InfoNCE", "contrast within the batch"),
+        ("distance-nce", "ebclr:DistanceNCE", "contrast of distances within the batch"),
         ("queue-nce", "moco:QueueNCE", "contrast with a queue"),
         ("cosine", "objectives:Cosine", "agreement in direction; needs a teacher or a stopped gradient"),
         ("vicreg", "vicreg:VICRegLoss", "variance, invariance, covariance"),
@@ -80,3 +101,14 @@ def sslx_components() -> Iterator[Record]:
         ("proto-cpc", "proto_cpc:ProtoCPCLoss", "scores: contrast with prototypes"),
     ):
         yield objective(name, f"{here}.{target}", summary=summary)
+
+    yield energy("sgld", f"{here}.sgld:SGLD", summary="contrastive divergence with persistent chains", paper="GEDI")
+
+    rules = f"{here}.constraints"
+    yield constraint(
+        "addition", f"{rules}.named:Addition", summary="of three digits the third is the sum", paper="GEDI"
+    )
+    yield constraint("equal", f"{rules}.named:Equal", summary="all images of a set are of one class")
+    yield constraint(
+        "problog", f"{rules}.problog:ProbLog", summary="./rules.pl, written for ProbLog (extra nesy)", reads=".pl"
+    )

@@ -27,7 +27,7 @@ class Bank(Projected):
         self.register_buffer("bank", torch.zeros(ctx.samples, ctx.latent))
         return ctx
 
-    def forward(self, views: Views) -> Terms:
+    def relate(self, views: Views) -> Terms:
         z, self.index = gather(self.embeddings(views)), gather(views.index)  # (N, V, D), (N,)
         with torch.autocast(z.device.type, enabled=False):  # losses are computed in float32
             self.rows = self.remember(z.detach())
@@ -42,6 +42,7 @@ class Bank(Projected):
         """The loss of the embeddings (N, V, D) of the images `self.index`."""
 
     def after_step(self, step: int) -> None:
+        super().after_step(step)
         self.bank[self.index] = self.rows
 
 
@@ -83,3 +84,7 @@ class PseudoLabels(Bank):
     def cluster(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> log p(cluster | x), (B, K)."""
         return self.logits(self.embed(x)).log_softmax(dim=1)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> f(x) = logsumexp of the logits, (B,)."""
+        return self.logits(self.embed(x)).logsumexp(dim=1)

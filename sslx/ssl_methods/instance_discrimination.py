@@ -30,3 +30,7 @@ class InstanceDiscrimination(Bank):
         logits = normalize(z, dim=2).flatten(0, 1) @ self.bank.T / self.temperature  # (N·V, n)
         y = torch.where(self.bank[self.index].any(dim=1), self.index, -1).repeat_interleave(z.shape[1])
         return Terms(discrimination=cross_entropy_of_known(logits, y))
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> f(x) = log Σⱼ exp(v_j·z/τ), (B,)."""
+        return (normalize(self.embed(x), dim=1) @ self.bank.T / self.temperature).logsumexp(dim=1)

@@ -34,6 +34,10 @@ class QueueNCE(Objective):
         negative = (q @ self.queue.T / self.temperature).logsumexp(dim=2, keepdim=True)  # (N, V, 1)
         return Terms(contrast=over_pairs(torch.logaddexp(positive, negative) - positive))
 
+    def log_density(self, z: Tensor) -> Tensor:
+        """(B, D) -> f(x) = log Σ_{k in queue} exp(z·k/τ), (B,)."""
+        return (normalize(z, dim=1) @ self.queue.T / self.temperature).logsumexp(dim=1)
+
     def after_step(self, step: int) -> None:
         self.queue.copy_(torch.cat([self.keys, self.queue])[: self.queue_length])
 

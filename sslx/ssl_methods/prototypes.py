@@ -31,6 +31,10 @@ class Assignment(Objective):
         """(..., K) -> log p, (..., K)."""
         return (scores / self.temperature).log_softmax(dim=-1)
 
+    def log_density(self, scores: Tensor) -> Tensor:
+        """(B, K) -> f(x) = logsumexp(s/τ), (B,)."""
+        return (scores / self.temperature).logsumexp(dim=1)
+
 
 class Prototypical(JointEmbedding):
     """Joint embedding whose projector ends in the cosine similarities with K prototypes: z is (N, J, K)."""

@@ -10,11 +10,16 @@ from torch.distributions import Distribution
 from sslx.api import Context, Decoder, Encoder, option
 
 
-def mlp(widths: tuple[int, ...]) -> nn.Sequential:
-    """Linear layers of the given widths, each followed by a ReLU."""
+def activation(slope: float) -> nn.Module:
+    """A ReLU, or with a slope below zero a leaky one."""
+    return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+
+
+def mlp(widths: tuple[int, ...], slope: float = 0.0) -> nn.Sequential:
+    """Linear layers of the given widths, each followed by an activation."""
     layers: list[nn.Module] = []
     for features, width in zip(widths, widths[1:], strict=False):
-        layers += [nn.Linear(features, width), nn.ReLU(inplace=True)]
+        layers += [nn.Linear(features, width), activation(slope)]
     return nn.Sequential(*layers)
 
 
@@ -22,10 +27,11 @@ class MLPEncoder(Encoder):
     """SimVAE, Table 3a: 784-500-500-2000-D. (SimVAE's code has 2000-500-500.)"""
 
     hidden: tuple[int, ...] = option(default=(500, 500, 2000), gt=0, help="widths of the hidden layers")
+    slope: float = option(default=0.0, ge=0, lt=1, help="of the activations below zero; 0: ReLU")
 
     def build(self, ctx: Context) -> Context:
         widths = (math.prod(ctx.image_shape), *self.hidden)
-        self.layers = mlp(widths)
+        self.layers = mlp(widths, self.slope)
         return self.head(ctx, widths[-1])
 
     def features(self, x: Tensor) -> Tensor:

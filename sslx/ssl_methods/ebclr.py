@@ -1,0 +1,32 @@
+"""EBCLR."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sslx.ssl_methods.joint_embedding import JointEmbedding
+from sslx.ssl_methods.objectives import InfoNCE
+
+
+class DistanceNCE(InfoNCE):
+    """`info-nce` with s(z, z') = -‖z - z'‖², of embeddings of any length."""
+
+    def similarity(self, z: Tensor, t: Tensor) -> Tensor:
+        # Not torch.cdist: its gradient is infinite where two embeddings coincide.
+        squares = z.square().sum(dim=1, keepdim=True) + t.square().sum(dim=1) - 2 * z @ t.T
+        return -squares.clamp(min=0)
+
+
+class EBCLR(
+    JointEmbedding,
+    objective="distance-nce",
+    energy={"use": "sgld", "weight": 0.1, "magnitude": 0.1},
+    norm="none",
+    slope=0.2,
+):
+    """p(x, x') = p(x'|x) p(x): contrast for the first factor, an energy for the second (Kim & Ye 2022).
+
+        -log p(x'|x) is `distance-nce`, f(x) = log Σᵣ exp(-‖z - r‖²/τ)   (GEDI, Eq. 1 and 2)
+
+    Here r are the embeddings of the latest views, which have no gradient. The authors have other chains than `sgld`.
+    """
