@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,12 @@ from sslx.pictures import pictures
 from sslx.plugins.registry import provenance, registry
 
 
+def _from_anywhere(names: Iterable[str]) -> tuple[str, ...]:
+    """Each `./file.py:Class` with its whole path, so that `resume` finds it from any folder."""
+    parts = [name.rpartition(":") for name in names]
+    return tuple(f"{Path(p).expanduser().resolve()}:{c}" if p.endswith(".py") else f"{p}{s}{c}" for p, s, c in parts)
+
+
 @attrs.frozen
 class Launch:
     """How a run is carried out. Nothing here changes what it computes, so it is not part of the config."""
@@ -44,7 +50,7 @@ class Launch:
     data_dir: Path = attrs.field(factory=lambda: default_data_dir())
     offline: bool = False
     progress: bool = True
-    trackers: Sequence[str] = ()
+    trackers: tuple[str, ...] = attrs.field(default=(), converter=_from_anywhere)
 
 
 @attrs.frozen
@@ -188,10 +194,12 @@ def open_run(path: Path | str) -> Run:
     Raises ConfigError if there is none, or if its config does not fit what is installed.
     """
     folder = RunFolder.open(Path(path))
-    for file in _files_named(folder.config()):
+    launch = (folder.read("run.json") or {}).get("launch", {})
+    trackers = [file for name in launch.get("trackers", ()) for file in _files_named({"use": name})]
+    for file in [*_files_named(folder.config()), *trackers]:
         if not file.is_absolute() or file.resolve().is_relative_to(folder.path.resolve()):
             raise ConfigError(
-                f"{path}: its config names {file}, code that came with the run and is not executed; "
+                f"{path}: it names {file}, code that came with the run and is not executed; "
                 "if you trust it, copy it elsewhere and train with `sslx run --plugin PATH:Class`"
             )
     try:
