@@ -14,6 +14,7 @@ from sslx.testing import Check, parametrize_with_checks
 METHODS = list(registry().providers("method"))
 #: Methods whose loss moves with its target, or has a high floor: test_every_method sees their images separate.
 MOVING = ("cor-info-max", "instance-discrimination", "moco", "moco-v2", "deep-cluster", "sela")
+RULES = "nn(digit, [X], Y, [0..2]) :: digit(X, Y). odd :- digit(0, 1). query(odd)."
 NETWORK = {"hidden": [16]}
 OPTIONS: dict[str, dict[str, Any]] = {
     **{f"method:{name}": SMALL.get(name, ENCODER) for name in METHODS},
@@ -23,6 +24,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "objective:queue-nce": {"queue_length": 40},
     "dataset:folder": {"path": "images"},
     "dataset:beton": {"path": "images.beton"},
+    "energy:sgld": {"steps": 2, "chains": 40, "draw_steps": 2},
+    "constraint:problog": {"rules": RULES},
     "tracker:trackio": {"project": "digits"},
     "evaluator:mlp": {"steps": 250, "tuned": [0.1]},
     "evaluator:style": {"steps": 250},
@@ -43,6 +46,8 @@ def test_builtins_conform(
     monkeypatch.setenv("SSLX_DATA", str(tmp_path))  # the sets that are read from files have tests of their own
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.chdir(sslx_images.parent)
+    if check.component == "constraint:problog":
+        pytest.importorskip("problog", reason="the extra nesy is not installed")
     if check.component == "dataset:beton":
         pytest.importorskip("ffcv", reason="the extra ffcv is not installed")
         assert sslx_cli("data", "convert", "folder:images", "--to", "images.beton").code == 0
