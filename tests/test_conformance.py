@@ -16,12 +16,17 @@ METHODS = list(registry().providers("method"))
 MOVING = ("cor-info-max", "instance-discrimination", "moco", "moco-v2", "deep-cluster", "sela")
 RULES = "nn(digit, [X], Y, [0..2]) :: digit(X, Y). odd :- digit(0, 1). query(odd)."
 NETWORK = {"hidden": [16]}
+RULES = """nn(digit, [X], Y, [0, 1, 2]) :: digit(X, Y).
+same(X, Y) :- digit(X, A), digit(Y, A).
+query(same(0, 1)).
+"""
 OPTIONS: dict[str, dict[str, Any]] = {
     **{f"method:{name}": SMALL.get(name, ENCODER) for name in METHODS},
     "encoder:mlp": NETWORK,
     "decoder:mlp": NETWORK,
     "encoder:timm": {"model": "resnet10t"},
     "objective:queue-nce": {"queue_length": 40},
+    "constraint:problog": {"rules": RULES},
     "dataset:folder": {"path": "images"},
     "dataset:beton": {"path": "images.beton"},
     "energy:sgld": {"steps": 2, "chains": 40, "draw_steps": 2},
@@ -32,7 +37,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "evaluator:reconstruction": {"decoder": {"hidden": [64]}, "steps": 400, "lr": 3e-3},
 }
 #: Methods that learn a density and little else (test_energy).
-DENSITIES = ("jem", "gedi-no-inv")
+DENSITIES = ("gedi-no-inv",)
 FAILURES = {
     **{f"method:{name}": {"overfits_one_batch": "its loss moves with its target"} for name in MOVING},
     **{f"method:{name}": {"overfits_one_batch": "its loss is a difference to its own samples"} for name in DENSITIES},

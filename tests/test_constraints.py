@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -511,3 +512,32 @@ def test_a_rule_in_a_file_trains_as_the_named_one_and_is_kept_in_the_config(
     losses = [[float(each) for each in re.findall(r'"constraint": ([^,}]+)', text)] for text in metrics]
     assert len(losses[0]) == 2 and losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert losses[2] == losses[1]
+
+
+def test_examples_of_the_docs_work(command: Callable[..., Any], tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "constraints.md").read_text()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    for kind, block in blocks:
+        if kind:
+            with open(tmp_path / block.split()[1], "a") as file:
+                file.write(block)
+    values = drawn((10,) * 3, 2)
+    for use, holds in (
+        ("./my_rules.py:Ascending", lambda a, b, c: a < b < c),
+        ("./my_rules.py:Alike", lambda a, b, c: a == b == c),
+        *((("./rules.pl", lambda a, b, c: a + b == c),) if problog else ()),
+    ):
+        for b, value in enumerate(built(use)(values)):
+            expected, _ = worlds((10,) * 3, holds, [row[b].exp().tolist() for row in values])
+            assert value.item() == pytest.approx(expected)
+    if not os.environ.get("SSLX_DATA"):
+        pytest.skip("SSLX_DATA names no folder with MNIST")
+    lines = [line for kind, block in blocks if not kind for line in block.splitlines()]
+    assert len(lines) == 4
+    for line in lines:
+        if problog or "rules.pl" not in line:
+            small = ["--set", "dataset.triples=20", "--set", "dataset.test_triples=20"]
+            if "gedi" in line:
+                small += ["--set", "energy.steps=1", "--set", "energy.draw_steps=1", "--set", "energy.chains=100"]
+            code, _, errors = command(*line.split()[1:], "--epochs", "1", *small)
+            assert code == 0, f"{line}\n{errors}"

@@ -118,6 +118,7 @@ _MODULES = {
     **dict.fromkeys(("prior", "objective", "energy", "constraint"), "losses"),
     **dict.fromkeys(("dataset", "loader", "views"), "data"),
     "evaluator": "scores",
+    "energy": "energies",
     "tracker": "trackers",
 }
 
