@@ -394,7 +394,7 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime, launch: Laun
         if runtime.main:
             method = run.method().to(runtime.device)
             if isinstance(encoder := getattr(method, "encoder", None), Encoder):
-                write_weights(encoder, data[0].images.shape[1:], run.folder.export)
+                write_weights(encoder, run.image_shape, run.folder.export)
             pictures(method, data[1], runtime.device, run.config.seed, run.path)
             report = _evaluate(run, method, data, runtime)
             notify("sslx_evaluated", report=report)

@@ -26,7 +26,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "decoder:mlp": NETWORK,
     "encoder:timm": {"model": "resnet10t"},
     "objective:queue-nce": {"queue_length": 40},
-    "constraint:problog": {"rules": RULES},
     "dataset:folder": {"path": "images"},
     "dataset:beton": {"path": "images.beton"},
     "energy:sgld": {"steps": 2, "chains": 40, "draw_steps": 2},
