@@ -11,7 +11,8 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ import torch
 import sslx.api  # noqa: F401  puts the registry in its place
 from sslx.core import checkpoint
 from sslx.core.config import RunConfig, configure
+from sslx.core.diagnosis import diagnose
 from sslx.core.engine import Engine, check, replay
 from sslx.core.errors import CheckpointError, ConfigError, DataError, Interrupted, PluginError
 from sslx.core.evaluation import evaluate
-from sslx.core.interfaces import Context, Method, Split
+from sslx.core.interfaces import Context, Dataset, Method, Split
 from sslx.core.options import Component, options_of, to_dict
 from sslx.core.randomness import Use, borrowed, permutation, seed_of, seed_torch
 from sslx.core.records import RunFolder, environment
@@ -63,6 +65,11 @@ class Run:
         """`{"trained": {evaluator: {...}}, "untrained": {...}}`; empty while the run is not finished."""
         return self.folder.read("results.json") or {}
 
+    @property
+    def training(self) -> dict[str, Any]:
+        """Times, and what the losses say: `score`, without labels, the smaller the better, and `diagnosis`."""
+        return self.folder.read("training.json") or {}
+
     def method(self) -> Method:
         """The trained method, on the CPU, in evaluation mode. Raises CheckpointError if there is none yet."""
         path, _ = checkpoint.newest(self.folder.checkpoints)
@@ -70,7 +77,9 @@ class Run:
         method = build(self.config, data["image_shape"], data["samples"])
         if path is None:
             raise CheckpointError(f"{self.path}: no checkpoint yet")
-        method.load_state_dict(checkpoint.load(path)[0]["method"])
+        shared, local = checkpoint.load(path)
+        method.load_state_dict(shared["method"])
+        method.load_local_state(local)
         return method.eval()
 
 
@@ -150,7 +159,7 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
         data = load_data(config, launch, runtime)
         check(config.train, len(data[0]), runtime.world)
         folder = runtime.share(_create(config, launch, out, data) if runtime.main else None)
-        return _execute(Run(RunFolder(folder), config), data, runtime)
+        return _execute(Run(RunFolder(folder), config), data, runtime, launch)
 
 
 def resume(path: Path | str, launch: Launch | None = None) -> Run:
@@ -165,7 +174,7 @@ def resume(path: Path | str, launch: Launch | None = None) -> Run:
     launch = launch or recorded_launch(run)
     with borrowed():
         runtime = Runtime.start(launch.device, run.config.train.precision)
-        return _execute(run, load_data(run.config, launch, runtime), runtime)
+        return _execute(run, load_data(run.config, launch, runtime), runtime, launch)
 
 
 def open_run(path: Path | str) -> Run:
@@ -200,7 +209,8 @@ def evaluate_run(path: Path, evaluators: Mapping[str, Any], launch: Launch | Non
             data = load_data(run.config, launch, runtime)
             method = run.method().to(runtime.device)
             kept = run.folder.keep_results()
-            report = _evaluate(Run(run.folder, config), method, data, runtime, previous=run.results)
+            load = partial(read, launch=launch)
+            report = _evaluate(Run(run.folder, config), method, data, runtime, load, previous=run.results)
             print(f"the results before are in {kept}", file=sys.stderr)
             registry().call("sslx_evaluated", run=run, report=report)
     finally:
@@ -226,16 +236,19 @@ def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> tuple[Spli
     """Training and test split; the main process first, so that a download happens once."""
     if not runtime.main:
         runtime.barrier()
-    halves = config.dataset.load(launch.data_dir, launch.offline)
+    train, test = read(config.dataset, launch)
     if runtime.main:
         runtime.barrier()
-    train, test = _whole(halves, label(config.dataset))
     if config.subset is not None:
         if config.subset > len(train):
             raise ConfigError(f"subset: expected at most {len(train)}, the images there are, got {config.subset}")
         order = permutation(len(train), Use.SUBSET, config.seed)
         train = train.take(order[: config.subset].sort().values)
     return train, test
+
+
+def read(dataset: Dataset, launch: Launch) -> tuple[Split, Split]:
+    return _whole(dataset.load(launch.data_dir, launch.offline), label(dataset))
 
 
 def _whole(halves: Any, name: str) -> tuple[Split, Split]:
@@ -303,7 +316,7 @@ def _nobody(hook: str, **arguments: Any) -> None:
     pass
 
 
-def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime) -> Run:
+def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime, launch: Launch) -> Run:
     """Train from wherever the run stands, evaluate, export."""
     error: BaseException | None = None
 
@@ -320,7 +333,7 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime) -> Run:
             method = run.method().to(runtime.device)
             _export(run, method)
             pictures(method, data[1], runtime.device, run.config.seed, run.path)
-            report = _evaluate(run, method, data, runtime)
+            report = _evaluate(run, method, data, runtime, partial(read, launch=launch))
             notify("sslx_evaluated", report=report)
     except Interrupted as stop:
         error = Interrupted(f"{stop}; `sslx resume {run.path}` goes on with it")
@@ -352,18 +365,24 @@ def _train(run: Run, train: Split, runtime: Runtime, notify: Any) -> None:
         engine.restore(path)
     engine.fit()
     if runtime.main:
-        run.folder.write("training.json", {"seconds": engine.seconds, "cpu_seconds": engine.cpu_seconds})
+        times = {"seconds": engine.seconds, "cpu_seconds": engine.cpu_seconds}
+        run.folder.write("training.json", {**times, **diagnose(method, run.folder.metrics())})
 
 
 def _evaluate(
-    run: Run, method: Method, data: tuple[Split, Split], runtime: Runtime, previous: Mapping[str, Any] = {}
+    run: Run,
+    method: Method,
+    data: tuple[Split, Split],
+    runtime: Runtime,
+    load: Callable[[Dataset], tuple[Split, Split]],
+    previous: Mapping[str, Any] = {},
 ) -> dict[str, Any]:
     """Scores of the trained and of the untrained method, into results.json."""
     config = run.config
     untrained = build(config, _shape(data[0]), len(data[0])).to(runtime.device)
     report: dict[str, Any] = {}
     for name, subject in (("trained", method), ("untrained", untrained)):
-        scores = evaluate(config.evaluators, subject, data, config.views, runtime.device, config.seed)
+        scores = evaluate(config.evaluators, subject, data, config.views, runtime.device, config.seed, load)
         report[name] = {**previous.get(name, {}), **scores}
     run.folder.write("results.json", report)
     return report
