@@ -25,6 +25,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "decoder:mlp": NETWORK,
     "encoder:timm": {"model": "resnet10t"},
     "objective:queue-nce": {"queue_length": 40},
+    "constraint:problog": {"rules": RULES},
     "dataset:folder": {"path": "images"},
     "dataset:beton": {"path": "images.beton"},
     "tracker:trackio": {"project": "digits"},
