@@ -1,4 +1,4 @@
-"""Checks of what latents, embeddings, images and classes are held to: priors, objectives, energies, constraints."""
+"""Checks of what latents, embeddings and classes are held to: priors, objectives and constraints."""
 
 from __future__ import annotations
 
