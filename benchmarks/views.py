@@ -1,6 +1,6 @@
 """Views per second beside other libraries, measured side by side in one process.
 
-    python benchmarks/views.py                  # everything; --quick for 32 pixels alone
+    python benchmarks/views.py                  # everything; --sizes 32 --views 10 for one table
     pip install "sslx[bench]"                   # lightly, albumentations and kornia, compared where they are there
 
 The views are SimCLR's with exact colour: crop (0.2, 1), flip, jitter 0.4/0.4/0.4/0.1 with probability 0.8, grey 0.2,
@@ -17,6 +17,8 @@ import argparse
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -33,7 +35,10 @@ FULL: dict[str, Any] = {
     "crop": (0.2, 1.0), "hflip": 0.5, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "jitter": 0.8,
     "grey": 0.2, "blur": 0.5,
 }  # fmt: skip
+MORE: dict[str, Any] = {**FULL, "vflip": 0.5, "solarise": 0.2, "noise": 0.1}
 CROP: dict[str, Any] = {"crop": (0.4, 1.0), "hflip": 0.5}
+SAMPLES = {28: 128, 32: 256, 64: 128, 224: 32}  # images of a batch, by their size
+TURN = 0.5  # seconds of a candidate's turn, or one batch
 
 
 class Same(Dataset[Any]):
@@ -62,8 +67,8 @@ class InOrder(torch.utils.data.Sampler[int]):
 
 
 def sslx(images: Tensor, views: int, options: dict[str, Any], **more: Any) -> Callable[[], Any]:
-    policy, epoch = Standard(count=views, **options, **more), iter(range(1 << 30))
-    return lambda: policy(images, torch.arange(len(images)), seed=0, epoch=next(epoch))
+    policy, first = Standard(count=views, **options, **more), iter(range(0, 1 << 40, len(images)))  # an endless epoch
+    return lambda: policy(images, torch.arange(len(images)) + next(first), seed=0, epoch=0)
 
 
 def in_workers(images: Any, one: Callable[[Any], Any], views: int, workers: int) -> Callable[[], Any]:
@@ -120,10 +125,14 @@ def candidates(size: int, views: int, samples: int, workers: int) -> Iterator[tu
     flat = np.ascontiguousarray(images.numpy().transpose(0, 2, 3, 1))
     radius = Standard().radius(size, size)
     yield "sslx, numba", sslx(images, views, options)
+    if channels == 3:
+        yield "sslx, numba, with solarising, vertical flips and normal noise", sslx(images, views, MORE)
+        yield "sslx, numba, with rotation", sslx(images, views, {**FULL, "rotation": 15.0})
     yield "sslx, torch", sslx(images, views, options, backend="torch")
     yield "sslx, torch compiled", sslx(images, views, options, backend="compiled")
-    name = f"DataLoader, {workers} workers"
-    yield f"torchvision v2, {name}", in_workers(images, torchvision(options, size, radius), views, workers)
+    one, name = torchvision(options, size, radius), f"DataLoader, {workers} workers"
+    yield "torchvision v2, one process", lambda: [one(image) for image in images for _ in range(views)]
+    yield f"torchvision v2, {name}", in_workers(images, one, views, workers)
     for library, make in (
         (f"albumentations, {name}", lambda: in_workers(flat, albumentations(options, size, radius), views, workers)),
         (f"lightly, {name}", lambda: in_workers(flat, lightly(options, size, radius), views, workers)),
@@ -150,15 +159,14 @@ def machine() -> str:
 def measure(size: int, views: int, samples: int, rounds: int) -> None:
     workers = torch.get_num_threads()
     found = dict(candidates(size, views, samples, workers))
-    times: dict[str, list[float]] = {name: [] for name in found}
+    times: dict[str, list[float]] = {name: [] for name in found}  # of a batch
     for each in found.values():
         each()  # compiles, fills caches
+    batches = {name: max(1, round(TURN / seconds(each, 1))) for name, each in found.items()}
     for _ in range(rounds):
         for name, each in found.items():
-            start = time.perf_counter()
-            each()
-            times[name].append(time.perf_counter() - start)
-            time.sleep(0.3 * times[name][-1])  # until workers have made what they make ahead
+            times[name].append(seconds(each, batches[name]))
+            time.sleep(0.3 * min(TURN, times[name][-1]))  # until workers have made what they make ahead
     ours = times["sslx, numba"]
     print(f"\n{size} px, J = {views}, {samples} images, {rounds} rounds\n")
     print("| | views/s (median) | best | sslx is faster by |\n|---|---:|---:|---:|")
@@ -168,16 +176,43 @@ def measure(size: int, views: int, samples: int, rounds: int) -> None:
         print(f"| {name} | {rate:,.0f} | {best:,.0f} | {ratio:.1f} |", flush=True)
 
 
+def seconds(make: Callable[[], Any], batches: int) -> float:
+    """Time of a batch, the mean of so many."""
+    start = time.perf_counter()
+    for _ in range(batches):
+        make()
+    return (time.perf_counter() - start) / batches
+
+
+FIRST = """
+import time, torch
+from sslx.data_loaders.policy import Standard
+policy, images = Standard(count=10, {options}), torch.zeros(256, 3, 32, 32, dtype=torch.uint8)
+start = time.perf_counter()
+policy(images, torch.arange(256), seed=0, epoch=0)
+print(time.perf_counter() - start)
+"""
+
+
+def first_batch(rounds: int) -> None:
+    """Seconds from asking for the first batch of a process, which imports numba and reads the kernel's cache."""
+    code = FIRST.format(options=", ".join(f"{name}={value!r}" for name, value in FULL.items()))
+    command = [sys.executable, "-c", code]
+    taken = [float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(rounds)]
+    print(f"\nFirst batch of a process: {statistics.median(taken):.2f} s (median of {rounds})")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="32 pixels alone")
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SAMPLES), choices=list(SAMPLES))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--views", type=int, nargs="+", default=[2, 10])
     arguments = parser.parse_args()
     print(machine())
-    for size, samples in [(32, 256)] if arguments.quick else [(28, 128), (32, 256), (64, 128), (224, 32)]:
+    first_batch(arguments.rounds)
+    for size in arguments.sizes:
         for views in arguments.views:
-            measure(size, views, samples, arguments.rounds)
+            measure(size, views, SAMPLES[size], arguments.rounds)
 
 
 if __name__ == "__main__":

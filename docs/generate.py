@@ -1,19 +1,26 @@
 """Writes docs/methods/: a page for each built-in method, from its code and from what was measured.
 
 python docs/generate.py
+
+The site has a reference, too, which `reference` makes of docstrings and options whenever it is built.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
+
 from sslx.api import Method
+from sslx.cli import cli
 from sslx.cli.plugins import option_rows
 from sslx.core.options import interface_of, options_of
+from sslx.plugins.records import KINDS
 from sslx.plugins.registry import registry
 
 ROOT = Path(__file__).parent.parent
@@ -36,18 +43,23 @@ def page(record: Any, row: dict[str, Any] | None) -> Iterator[str]:
     yield f"\n{inspect.cleandoc(cls.__doc__)}\n"
     for base in cls.__mro__[1:]:
         if issubclass(base, Method) and base is not Method:
-            yield f"### As every `{base.__name__}`\n\n{inspect.cleandoc(base.__doc__ or '')}\n"
+            yield f"## As every `{base.__name__}`\n\n{inspect.cleandoc(base.__doc__ or '')}\n"
     for name, kind, part in parts(cls):
         if kind not in ("encoder", "decoder"):
-            yield f"### {name}: {kind} `{part.__name__}`\n\n{inspect.cleandoc(part.__doc__)}\n"
-    yield "## Options\n\n| option | expected | default | |\n|---|---|---|---|"
-    for columns in option_rows(cls):
-        yield "| `{}` | {} | {} | {} |".format(*(text.replace("|", "\\|") for text in columns))
+            yield f"## {name}: {kind} `{part.__name__}`\n\n{inspect.cleandoc(part.__doc__)}\n"
+    yield "## Options\n"
+    yield from options(cls)
     if cls.defaults:
         yield f"\nRecommended settings of a run, unless you say otherwise: `{json.dumps(cls.defaults)}`."
     if row and "knn" in row.get("trained", {}):
         yield f"\n## Measured\n\n{sentence(row)}"
     yield ""
+
+
+def options(cls: type) -> Iterator[str]:
+    yield "| option | expected | default | |\n|---|---|---|---|"
+    for columns in option_rows(cls):
+        yield "| `{}` | {} | {} | {} |".format(*(text.replace("|", "\\|") for text in columns))
 
 
 def sentence(row: dict[str, Any]) -> str:
@@ -76,6 +88,81 @@ def index(records: dict[str, Any], measured: dict[str, Any]) -> Iterator[str]:
         cells = " | ".join("" if score is None else f"{score:.3f}" for score in scores)
         yield f"| [{name}]({name}.md) | {record.summary} | {record.paper} | {cells} |"
     yield ""
+
+
+# --- the reference ----------------------------------------------------------------------------------------------------
+
+
+def reference() -> dict[str, str]:
+    """The text of each page of the reference by the name of its file."""
+    import sslx
+    import sslx.api
+
+    made = {
+        "api.md": ("sslx.api, for plugins", sslx.api.__doc__, described(sslx.api, dir(sslx.api))),
+        "python.md": ("sslx, from Python", sslx.__doc__, described(sslx, sslx.__all__)),
+        "commands.md": ("Commands", "What `--help` says.", commands(cli, "sslx")),
+        "components.md": ("Components", "All built-in ones but methods, with their options.", components()),
+    }
+    return {name: "\n".join([f"# {title}\n", prose(doc), *lines, ""]) for name, (title, doc, lines) in made.items()}
+
+
+def described(module: Any, names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        thing = getattr(module, name)
+        if name.startswith("_") or inspect.ismodule(thing):
+            continue
+        yield f"\n## `{name}`\n"
+        if not callable(thing):
+            yield f"`{thing!r}`"
+            continue
+        yield f"```python\n{signature(name, thing)}\n```\n\n{prose(thing.__doc__)}\n"
+        own = vars(thing).items() if inspect.isclass(thing) else ()
+        for part, member in own:
+            function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+            if inspect.isfunction(function) and not part.startswith("_") and function.__doc__:
+                yield f"```python\n{signature(f'{name}.{part}', function)}\n```\n\n{prose(function.__doc__)}\n"
+
+
+def components() -> Iterator[str]:
+    for kind in KINDS:
+        found = {n: p[0].record for n, p in registry().providers(kind).items() if p[0].plugin.distribution == "sslx"}
+        if kind == "method" or not found:
+            continue
+        yield f"\n## {kind}\n"
+        for name, record in found.items():
+            cls = registry().resolve(kind, f"sslx/{name}").cls
+            yield f"### {name}\n\n{record.summary[0].upper()}{record.summary[1:]}.\n\n{prose(cls.__doc__)}\n"
+            if options_of(cls):
+                yield from options(cls)
+
+
+def commands(command: click.Command, name: str) -> Iterator[str]:
+    """The help of a command and of those below it."""
+    context = click.Context(command, info_name=name)
+    yield f"\n## `{name}`\n\n```text\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group):
+        for each in command.list_commands(context):
+            yield from commands(command.get_command(context, each), f"{name} {each}")
+
+
+def signature(name: str, thing: Any) -> str:
+    try:
+        return f"{name}{inspect.signature(thing)}"
+    except ValueError:  # a class of C, or of attrs without fields
+        return name
+
+
+def prose(doc: str | None) -> str:
+    """A docstring as Markdown: what is indented is as it was typed, or the entries of a section, `Args:`."""
+    lines = []
+    for line in inspect.cleandoc(doc or "").splitlines():
+        if entry := re.fullmatch(r"    (\w+): (.*)", line):
+            line = f"- `{entry[1]}`: {entry[2]}"
+        elif line in ("Args:", "Attributes:"):
+            line = f"{line[:-1]}\n"
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def main() -> None:

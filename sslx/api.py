@@ -24,7 +24,7 @@ from sslx.plugins.records import method as method
 from sslx.plugins.records import objective as objective
 from sslx.plugins.records import posterior as posterior
 from sslx.plugins.records import prior as prior
-from sslx.plugins.records import recipe as recipe
+from sslx.plugins.records import tracker as tracker
 from sslx.plugins.records import views as views
 
 if TYPE_CHECKING:

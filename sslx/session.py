@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ from sslx.core.diagnosis import diagnose
 from sslx.core.engine import Engine, check, replay
 from sslx.core.errors import CheckpointError, ConfigError, DataError, Interrupted, PluginError
 from sslx.core.evaluation import evaluate
-from sslx.core.interfaces import Context, Dataset, Method, Split
-from sslx.core.options import Component, options_of, to_dict
-from sslx.core.randomness import Use, borrowed, permutation, seed_of, seed_torch
-from sslx.core.records import RunFolder, environment
+from sslx.core.interfaces import Context, Dataset, Encoder, Method, Split, Tracker
+from sslx.core.options import Component, make, options_of, to_dict
+from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
+from sslx.core.records import RunFolder, environment, versions
 from sslx.core.runtime import Runtime
+from sslx.export import write_weights
 from sslx.pictures import pictures
 from sslx.plugins.registry import provenance, registry
 
@@ -43,6 +45,8 @@ class Launch:
     devices: int = 1
     data_dir: Path = attrs.field(factory=lambda: default_data_dir())
     offline: bool = False
+    progress: bool = True
+    trackers: Sequence[str] = ()
 
 
 @attrs.frozen
@@ -61,6 +65,12 @@ class Run:
         return label(self.config.method)
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images that it is trained on."""
+        C, H, W = self.folder.read("run.json")["data"]["image_shape"]
+        return C, H, W
+
+    @property
     def results(self) -> dict[str, Any]:
         """`{"trained": {evaluator: {...}}, "untrained": {...}}`; empty while the run is not finished."""
         return self.folder.read("results.json") or {}
@@ -74,7 +84,7 @@ class Run:
         """The trained method, on the CPU, in evaluation mode. Raises CheckpointError if there is none yet."""
         path, _ = checkpoint.newest(self.folder.checkpoints)
         data = self.folder.read("run.json")["data"]
-        method = build(self.config, data["image_shape"], data["samples"])
+        method = build(self.config, **data)
         if path is None:
             raise CheckpointError(f"{self.path}: no checkpoint yet")
         shared, local = checkpoint.load(path)
@@ -108,6 +118,7 @@ def run(
     device: str = "auto",
     data_dir: Path | str | None = None,
     offline: bool = False,
+    trackers: Sequence[str] = (),
     **options: Any,
 ) -> Run:
     """Train a method and evaluate its representation.
@@ -119,6 +130,7 @@ def run(
         config: the content of a config.toml, over which the other arguments go.
         evaluators: names of the evaluators, a list or with commas; "all" are those that are installed.
         out: folder of the run; by default the next free `runs/DATASET-METHOD-N`.
+        trackers: names of those that follow the run, such as "tensorboard".
         options: sections and options of a config: `method`, `dataset`, `views`, `loader`, `train`, `seed`, `subset`.
 
     Raises:
@@ -128,7 +140,7 @@ def run(
     names = evaluator_names(evaluators) if evaluators is not None else None
     resolved = configure(config or {}, method, options, evaluators=names)
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
-    launch = Launch(device, 1, folder.resolve(), offline)
+    launch = Launch(device, 1, folder.resolve(), offline, trackers=trackers)
     return start(resolved, launch, Path(out) if out is not None else None)
 
 
@@ -154,10 +166,10 @@ def _installed() -> list[str]:
 
 def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
     """Carry out a new run, on every process that was launched for it."""
-    with borrowed():
+    with borrowed(), _followed(launch):
         runtime = Runtime.start(launch.device, config.train.precision)
         data = load_data(config, launch, runtime)
-        check(config.train, len(data[0]), runtime.world)
+        check(config.train, data[0], runtime.world)
         folder = runtime.share(_create(config, launch, out, data) if runtime.main else None)
         return _execute(Run(RunFolder(folder), config), data, runtime, launch)
 
@@ -171,15 +183,25 @@ def resume(path: Path | str, launch: Launch | None = None) -> Run:
     run = open_run(path)
     if run.folder.finished:
         return run
+    _say_differences(run)
     launch = launch or recorded_launch(run)
-    with borrowed():
+    with borrowed(), _followed(launch):
         runtime = Runtime.start(launch.device, run.config.train.precision)
         return _execute(run, load_data(run.config, launch, runtime), runtime, launch)
 
 
 def open_run(path: Path | str) -> Run:
-    """An existing run. Raises ConfigError if there is none, or if its config does not fit what is installed."""
+    """An existing run, whoever made it: no code that came with it is executed.
+
+    Raises ConfigError if there is none, or if its config does not fit what is installed.
+    """
     folder = RunFolder.open(Path(path))
+    for file in _files_named(folder.config()):
+        if not file.is_absolute() or file.resolve().is_relative_to(folder.path.resolve()):
+            raise ConfigError(
+                f"{path}: its config names {file}, code that came with the run and is not executed; "
+                "if you trust it, copy it elsewhere and train with `sslx run --plugin PATH:Class`"
+            )
     try:
         return Run(folder, configure(folder.config()))
     except ConfigError as error:
@@ -187,6 +209,42 @@ def open_run(path: Path | str) -> Run:
         others = {f"{c['distribution']} {c['version']}" for c in used if c.get("distribution", "sslx") != "sslx"}
         made = [f"{path} was made with {', '.join(sorted(others))}"] if others else []
         raise ConfigError([*error.problems, *made]) from error
+
+
+def _files_named(config: Any) -> list[Path]:
+    """The files of components in a config: `use = "FILE.py:Class"`, or `FILE.py:Class` as a key of evaluators."""
+    found = []
+    for key, value in config.items():
+        names = [value] if key in ("use", *options_of(RunConfig)) and isinstance(value, str) else []
+        found += [Path(file) for file, colon, _ in (name.rpartition(":") for name in (key, *names)) if colon]
+        found += _files_named(value) if isinstance(value, Mapping) else []
+    return [file for file in found if file.suffix == ".py"]
+
+
+def differences(facts: Mapping[str, Any], config: RunConfig) -> list[str]:
+    """A line for each thing that a run was made with, as its run.json says, and that is another one now."""
+    lines: dict[str, None] = {}
+    now: dict[str, Any] = versions()
+    for name, before in facts.get("versions", {}).items():
+        if now.get(name) != before:
+            lines[f"{name} was {before}, and is {now.get(name, 'not installed')}"] = None
+    current = {(c["kind"], c["name"]): c for c in (provenance(kind, use) for kind, use in _used(config))}
+    for old in facts.get("components", []):
+        new = current.get((old["kind"], old["name"]))
+        if new is None:
+            continue
+        if old.get("version") != new.get("version"):
+            lines[f"{old.get('distribution')} was {old.get('version')}, and is {new.get('version')}"] = None
+        elif old.get("sha256", new["sha256"]) != new["sha256"]:
+            origin = f" of {old['distribution']} {old['version']}" if "distribution" in old else ""
+            lines[f"the code of {old['kind']} {old['name']}{origin} is not what it was"] = None
+    return list(lines)
+
+
+def _say_differences(run: Run) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        for line in differences(run.folder.read("run.json") or {}, run.config):
+            print(f"{run.path}: {line}", file=sys.stderr)
 
 
 def recorded_launch(run: Run) -> Launch:
@@ -200,11 +258,12 @@ def evaluate_run(path: Path, evaluators: Mapping[str, Any], launch: Launch | Non
     run = open_run(path)
     if not run.folder.finished:
         raise ConfigError(f"{path}: not finished; `sslx resume {path}` first")
+    _say_differences(run)
     config = configure(run.folder.config(), {"evaluators": evaluators}, evaluators=list(evaluators))
     run.folder.lock()
     try:
-        with borrowed():
-            launch = launch or recorded_launch(run)
+        launch = launch or recorded_launch(run)
+        with borrowed(), _followed(launch):
             runtime = Runtime.start(launch.device)
             data = load_data(run.config, launch, runtime)
             method = run.method().to(runtime.device)
@@ -221,11 +280,12 @@ def evaluate_run(path: Path, evaluators: Mapping[str, Any], launch: Launch | Non
 def replay_run(path: Path) -> Mapping[str, Any]:
     """Repeat the step at which a run crashed. Returns its terms, its gradient norm and where the first NaN arose."""
     run = open_run(path)
+    _say_differences(run)
     with borrowed():
         launch = recorded_launch(run)
         runtime = Runtime.start(launch.device, run.config.train.precision)
         train, _ = load_data(run.config, launch, runtime)
-        method = build(run.config, _shape(train), len(train)).to(runtime.device)
+        method = build(run.config, **_facts(train)).to(runtime.device)
         return replay(Engine(run.config, method, train, runtime, run.folder, _nobody))
 
 
@@ -242,16 +302,18 @@ def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> tuple[Spli
     if config.subset is not None:
         if config.subset > len(train):
             raise ConfigError(f"subset: expected at most {len(train)}, the images there are, got {config.subset}")
-        order = permutation(len(train), Use.SUBSET, config.seed)
+        if config.subset % train.arity:
+            raise ConfigError(f"subset: expected a multiple of {train.arity}, images that belong together")
+        order = train.shuffled(Use.SUBSET, config.seed)
         train = train.take(order[: config.subset].sort().values)
     return train, test
 
 
 def read(dataset: Dataset, launch: Launch) -> tuple[Split, Split]:
-    return _whole(dataset.load(launch.data_dir, launch.offline), label(dataset))
+    return checked(dataset.load(launch.data_dir, launch.offline), label(dataset))
 
 
-def _whole(halves: Any, name: str) -> tuple[Split, Split]:
+def checked(halves: Any, name: str) -> tuple[Split, Split]:
     """What a dataset loaded, if it is what one may load. Raises DataError."""
     if not (isinstance(halves, tuple) and len(halves) == 2 and all(isinstance(half, Split) for half in halves)):
         raise DataError(f"dataset {name}: load must return a training and a test Split")
@@ -264,32 +326,35 @@ def _whole(halves: Any, name: str) -> tuple[Split, Split]:
             raise DataError(f"dataset {name}: {len(images)} {which} images, but {len(labels)} labels")
         if half.sizes is not None and half.sizes.shape != (len(images), 2):
             raise DataError(f"dataset {name}: expected {which} sizes as (n, 2), got {tuple(half.sizes.shape)}")
+        if len(images) % half.arity:
+            raise DataError(f"dataset {name}: {len(images)} {which} images, but every {half.arity} belong together")
     train, test = halves
     if train.images.shape[1:] != test.images.shape[1:]:
         raise DataError(f"dataset {name}: training and test images differ in shape")
     return train, test
 
 
-def build(config: RunConfig, shape: Sequence[int], samples: int) -> Method:
+def build(config: RunConfig, image_shape: Sequence[int], samples: int, arity: int = 1) -> Method:
     """The method with its networks, whose initial weights are a function of the seed alone."""
-    C, H, W = shape
+    C, H, W = image_shape
     method = copy.deepcopy(config.method)  # the config's own is never built, so that it can be built again
     steps = config.train.epochs * (samples // config.train.batch_size)
     with borrowed():
         seed_torch(seed_of(Use.WEIGHTS, config.seed))
-        method.build(Context((C, H, W), samples, config.views.count, steps))
+        method.build(Context((C, H, W), samples, config.views.count, steps, arity))
     return method
 
 
-def _shape(split: Split) -> tuple[int, ...]:
-    return tuple(split.images.shape[1:])
+def _facts(split: Split) -> dict[str, Any]:
+    """What `build` must know of the training set; run.json keeps it."""
+    return {"image_shape": tuple(split.images.shape[1:]), "samples": len(split), "arity": split.arity}
 
 
 def _create(config: RunConfig, launch: Launch, out: Path | None, data: tuple[Split, Split]) -> Path:
     train, test = data
     facts = environment() | {
         "components": [provenance(kind, use) for kind, use in _used(config)],
-        "data": {"image_shape": _shape(train), "samples": len(train)},
+        "data": _facts(train),
         "launch": {**attrs.asdict(launch), "data_dir": str(launch.data_dir.resolve())},
     }
     name = f"{label(config.dataset)}-{label(config.method)}"
@@ -312,6 +377,15 @@ def _used(component: Any) -> list[tuple[str, str]]:
     return list(found)
 
 
+def _followed(launch: Launch) -> AbstractContextManager[None]:
+    """While its trackers follow. Raises ConfigError for one that there is not."""
+    problems: list[str] = []
+    trackers = {name: make(Tracker, {"use": name}, "track", problems) for name in launch.trackers}
+    if problems:
+        raise ConfigError(problems)
+    return registry().following(trackers)
+
+
 def _nobody(hook: str, **arguments: Any) -> None:
     pass
 
@@ -328,10 +402,11 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime, launch: Laun
         run.folder.lock()
     notify("sslx_run_start")
     try:
-        _train(run, data[0], runtime, notify)
+        _train(run, data[0], runtime, notify, launch.progress)
         if runtime.main:
             method = run.method().to(runtime.device)
-            _export(run, method)
+            if isinstance(encoder := getattr(method, "encoder", None), Encoder):
+                write_weights(encoder, data[0].images.shape[1:], run.folder.export)
             pictures(method, data[1], runtime.device, run.config.seed, run.path)
             report = _evaluate(run, method, data, runtime, partial(read, launch=launch))
             notify("sslx_evaluated", report=report)
@@ -348,9 +423,9 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime, launch: Laun
     return run
 
 
-def _train(run: Run, train: Split, runtime: Runtime, notify: Any) -> None:
-    method = build(run.config, _shape(train), len(train)).to(runtime.device)
-    engine = Engine(run.config, method, train, runtime, run.folder, notify)
+def _train(run: Run, train: Split, runtime: Runtime, notify: Any, progress: bool) -> None:
+    method = build(run.config, **_facts(train)).to(runtime.device)
+    engine = Engine(run.config, method, train, runtime, run.folder, notify, progress)
     path, complaints = checkpoint.newest(run.folder.checkpoints)
     if runtime.main:
         for damaged, complaint in complaints.items():
@@ -379,22 +454,10 @@ def _evaluate(
 ) -> dict[str, Any]:
     """Scores of the trained and of the untrained method, into results.json."""
     config = run.config
-    untrained = build(config, _shape(data[0]), len(data[0])).to(runtime.device)
+    untrained = build(config, **_facts(data[0])).to(runtime.device)
     report: dict[str, Any] = {}
     for name, subject in (("trained", method), ("untrained", untrained)):
         scores = evaluate(config.evaluators, subject, data, config.views, runtime.device, config.seed, load)
         report[name] = {**previous.get(name, {}), **scores}
     run.folder.write("results.json", report)
     return report
-
-
-def _export(run: Run, method: Method) -> None:
-    """Weights of the encoder, as safetensors, with the config that describes it."""
-    from safetensors.torch import save_file
-
-    encoder = getattr(method, "encoder", None)
-    if encoder is None:
-        return
-    config, weights = encoder.export()
-    run.folder.write("export/config.json", config)
-    save_file({k: v.detach().cpu().clone() for k, v in weights.items()}, run.folder.export / "model.safetensors")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["sslx.testing.fixtures"]
 os.environ["OMP_NUM_THREADS"] = "1"  # small tensors: threads would only wait for each other
 os.environ["COLUMNS"] = "120"  # of tables, whatever the terminal
 
@@ -39,6 +40,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "gedi-no-gen": {**ENCODER, "projector": [8]},
     "ebclr": {**PROJECTED, "energy": SGLD},
     "jigsaw": {**ENCODER, "grid": 2, "permutations": 4},
+    "nesy": {
+        "encoder": {"use": "mlp", "hidden": [16]},
+        "constraint": {"use": "equal", "values": 3},
+        "clusters": 3,
+        "balance_weight": 50,
+    },
 }
 
 
@@ -129,19 +136,6 @@ def digest(path: Path) -> str:
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Any]:
+def command(sslx_cli: Callable[..., Any]) -> Callable[..., Any]:
     """`command("run", ...)` in this process, in tmp_path; returns (exit code, output, errors)."""
-    from sslx.cli import main
-    from sslx.core import signals
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(signals, "install", lambda: None)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exit:
-            main(arguments)
-        captured = capsys.readouterr()
-        assert isinstance(exit.value.code, int)
-        return exit.value.code, captured.out, captured.err
-
-    return run
+    return sslx_cli

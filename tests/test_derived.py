@@ -28,17 +28,18 @@ def digits() -> Split:
 
 def test_the_third_digit_is_the_sum_and_no_image_is_used_twice(digits: Split) -> None:
     triples = sums(digits, 1000, 0, "triples")
-    assert triples.images.shape == (1000, 3, 1, 2)
-    used = (triples.images.long() * torch.tensor([256, 1])).sum(dim=(2, 3))  # (n, 3) positions
+    assert triples.images.shape == (3000, 1, 1, 2) and triples.arity == 3
+    used = (triples.images.long() * torch.tensor([256, 1])).sum(dim=(1, 2, 3))  # positions
     assert used.unique().numel() == 3000
-    a, b, c = (used % 10).unbind(dim=1)
-    assert torch.equal(a + b, c) and triples.labels is not None and torch.equal(c, triples.labels)
-    assert all(torch.equal(triples.factors[name], values) for name, values in {"a": a, "b": b, "c": c}.items())
+    assert triples.labels is not None and torch.equal(used % 10, triples.labels)
+    a, b, c = triples.labels.view(-1, 3).unbind(dim=1)
+    assert torch.equal(a + b, c)
 
 
 def test_the_55_pairs_are_equally_likely(digits: Split) -> None:
-    factors = sums(digits, 1200, 0, "triples").factors
-    counts = (factors["a"] * 10 + factors["b"]).bincount(minlength=100)
+    labels = sums(digits, 1200, 0, "triples").labels
+    assert labels is not None
+    counts = (labels[0::3] * 10 + labels[1::3]).bincount(minlength=100)
     assert (counts > 0).sum() == 55
     observed = counts[counts > 0].float()
     assert ((observed - 1200 / 55) ** 2 / (1200 / 55)).sum() < 91.9  # chi-squared, 54 degrees of freedom, p = 0.001

@@ -1,14 +1,96 @@
-"""The pages that are generated say what the code says."""
+"""The pages say what the code says: some are made of it, the commands and programs of the others are run."""
 
 from __future__ import annotations
 
+import importlib.util
+import re
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sslx.plugins import hookspecs
+from sslx.plugins.records import KINDS
+from sslx.plugins.registry import registry
+from sslx.plugins.scaffold import RUNS
+from sslx.testing.components import CHECKS, INTERFACES, checks_of
+from sslx.testing.distributions import CHECKS as OF_DISTRIBUTIONS
 
 DOCS = Path(__file__).parent.parent / "docs"
+EXTRAS = {"export": ("onnxruntime", "pyarrow"), "track": ("tensorboard", "trackio")}
 
 
 def test_the_pages_of_methods_are_those_that_the_code_makes() -> None:
     pages = runpy.run_path(str(DOCS / "generate.py"))["pages"]()
     written = {path.name: path.read_text() for path in (DOCS / "methods").glob("*.md")}
     assert written == pages, "run `python docs/generate.py`"
+
+
+PLUGINS = (DOCS / "plugins.md").read_text()
+HOOKS = [name for name in vars(hookspecs) if name.startswith("sslx_")]
+
+
+@pytest.mark.parametrize("name", [*KINDS, *HOOKS])
+def test_every_kind_and_every_hook_has_a_section(name: str) -> None:
+    """test_conformance tests every kind, and test_plugins every hook and the command."""
+    assert re.search(rf"^### {name}\n\n\S", PLUGINS, re.MULTILINE)
+
+
+@pytest.mark.parametrize("kind", INTERFACES)
+def test_every_kind_has_checks_and_built_ins_that_pass_them(kind: str) -> None:
+    assert kind in KINDS and checks_of(kind)
+    assert any(p.plugin.distribution == "sslx" for found in registry().providers(kind).values() for p in found)
+    row = re.search(rf"^\| {kind} \| (.*) \|$", PLUGINS, re.MULTILINE)
+    assert row and row[1] == ", ".join(f"`{check.__name__}`" for check in checks_of(kind))
+
+
+def test_the_page_names_the_checks_of_all_components_and_the_kinds_of_templates() -> None:
+    for check in (*CHECKS, *OF_DISTRIBUTIONS):
+        assert f"`{check.__name__}`" in PLUGINS
+    kinds = " ".join(PLUGINS.split("`--kind` is one of")[1].split("Nothing is")[0].split())
+    assert set(re.findall("`([a-z]+)`", kinds)) == set(RUNS)
+
+
+def commands(text: str) -> Iterator[tuple[list[str], str]]:
+    """The words of each `sslx` command of a block, and what it is said to print on standard error."""
+    for each in re.split(r"^(?=\$ |sslx )", text, flags=re.MULTILINE):
+        line, _, said = each.removeprefix("$ ").partition("\n")
+        if line.startswith("sslx ") and not line.startswith("sslx: "):
+            yield line.split("#")[0].split()[1:], said.strip() if each.startswith("$") else ""
+
+
+@pytest.mark.parametrize(
+    "page", ["start", "representation", "export", "track", "write/prior", "write/method", "write/evaluator"]
+)
+def test_commands_and_programs_of_a_page_work(
+    page: str, command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in EXTRAS.get(page, ()):
+        pytest.importorskip(package)
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    monkeypatch.syspath_prepend(tmp_path)
+    for i in range(10):
+        path = tmp_path / "PATH" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (9, 9, 3), np.uint8)).save(path)
+    namespace: dict[str, Any] = {}
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", (DOCS / f"{page}.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert blocks
+    for kind, text in blocks:
+        if kind == "python" and (name := re.match(r"# (\w+\.py)\n", text)):
+            (tmp_path / name[1]).write_text(text)
+            assert importlib.util.find_spec(name[1].removesuffix(".py")) is not None
+        elif kind == "python":
+            exec(compile(text, f"{page}.md", "exec"), namespace)
+            capsys.readouterr()
+        for words, said in commands(text) if not kind else ():
+            words = ["first" if word == "RUN" else word for word in words]
+            if words[0] == "run" and "--config" not in words:
+                words += ["--epochs", "1", *(["--batch-size", "4"] if "folder:PATH" in words else ["--subset", "128"])]
+            code, output, errors = command(*words)
+            assert code == (2 if said else 0), f"{words}\n{errors}"
+            assert said in errors if said else output

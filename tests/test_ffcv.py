@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from conftest import digest
@@ -264,13 +265,15 @@ def test_mixed_sizes_end_with_the_same_weights_by_every_way(command: Callable[..
     assert square[0] != 16  # so all sizes were recorded
 
 
-def test_a_converted_set_keeps_labels_and_sizes_whatever_its_storage(tmp_path: Path) -> None:
-    halves = Folder(path=photographs(tmp_path / "photographs"), size=16, grey=True).load(tmp_path, offline=True)
+def test_a_converted_set_keeps_labels_sizes_and_what_belongs_together_whatever_its_storage(tmp_path: Path) -> None:
+    train, test = Folder(path=photographs(tmp_path / "photographs"), size=16, grey=True).load(tmp_path, offline=True)
+    halves = attrs.evolve(train.take(torch.arange(len(train) // 2 * 2)), arity=2), test
     beton.write(halves, tmp_path / "x.beton", "jpeg", 95)
     for found, split in zip(Converted(path=tmp_path / "x.beton").load(tmp_path, offline=True), halves, strict=True):
         assert found.labels is not None and split.labels is not None and torch.equal(found.labels, split.labels)
         assert found.sizes is not None and split.sizes is not None and torch.equal(found.sizes, split.sizes)
         assert found.images.shape == split.images.shape and isinstance(found.images, Lazy)
+        assert found.arity == split.arity
         index = torch.arange(len(split)).flip(0)
         read = found.images[index].float()
         assert (read - split.images[index].float()).abs().mean() < 4

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import pickle
+import re
+import resource
+import types
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from sslx.api import hookimpl
+from sslx.plugins import hookspecs
+from sslx.plugins.registry import Registry
 
 Install = Callable[..., Path]
 
@@ -48,36 +61,20 @@ def test_an_installed_plugin_is_listed_and_its_method_runs(install: Install, ssl
     assert '"distribution": "sslx-foo"' in record and '"version": "1.0"' in record
 
 
+RECORD = "from sslx.api import Record, hookimpl, method\n@hookimpl\ndef sslx_components():\n    yield "
 BROKEN = {
     "sslx-raises": ("import no_such_module", "No module named 'no_such_module'"),
     "sslx-exits": ("import sys; sys.exit(3)", "calls sys.exit(3)"),
+    "sslx-torch": ("import torch.nn as nn", "imports torch when it is found"),
+    "sslx-components": ("from sslx.api import Prior", "imports torch when it is found"),
     "sslx-syntax": ("def broken(:", "SyntaxError"),
     "sslx-recursion": ("def f(): f()\nf()", "RecursionError"),
-    "sslx-record": (
-        "from sslx.api import hookimpl, method\n@hookimpl\ndef sslx_components():\n    yield method('Bad Name', 'a:B')",
-        "name must look like 'my-prior', got 'Bad Name'",
-    ),
-    "sslx-target": (
-        "from sslx.api import hookimpl, method\n@hookimpl\ndef sslx_components():\n    yield method('ok', 'no target')",
-        "target must look like",
-    ),
-    "sslx-tuple": (
-        "from sslx.api import hookimpl\n@hookimpl\ndef sslx_components():\n    yield ('method', 'x')",
-        "must yield records",
-    ),
-    "sslx-kind": (
-        "from sslx.api import hookimpl, Record\n@hookimpl\ndef sslx_components():\n    yield Record('methd', 'x', 'a:B')",
-        "did you mean 'method'?",
-    ),
-    "sslx-twice": (
-        "from sslx.api import hookimpl, prior\n@hookimpl\ndef sslx_components():\n"
-        "    yield prior('x', 'a:B')\n    yield prior('x', 'a:C')",
-        "recorded twice",
-    ),
-    "sslx-argument": (
-        "from sslx.api import hookimpl\n@hookimpl\ndef sslx_metrics(run, steps):\n    pass",
-        "steps",
-    ),
+    "sslx-record": (RECORD + "method('Bad Name', 'a:B')", "name must look like 'my-prior', got 'Bad Name'"),
+    "sslx-target": (RECORD + "method('ok', 'no target')", "target must look like"),
+    "sslx-tuple": (RECORD + "('method', 'x')", "must yield records"),
+    "sslx-kind": (RECORD + "Record('methd', 'x', 'a:B')", "did you mean 'method'?"),
+    "sslx-twice": (RECORD + "method('x', 'a:B')\n    yield method('x', 'a:C')", "recorded twice"),
+    "sslx-argument": ("from sslx.api import hookimpl\n@hookimpl\ndef sslx_metrics(run, steps):\n    pass", "steps"),
     "sslx-hook": (
         "from sslx.api import hookimpl\n@hookimpl\ndef sslx_no_such_hook(run):\n    pass",
         "sslx_no_such_hook",
@@ -85,24 +82,40 @@ BROKEN = {
 }
 
 
-def test_broken_plugins_are_listed_with_their_reasons_and_break_nothing(install: Install, sslx_command: Any) -> None:
+def test_among_twenty_plugins_the_bad_ones_are_listed_with_their_reasons_and_break_nothing(
+    install: Install, sslx_command: Any
+) -> None:
     for name, (code, _) in BROKEN.items():
         site = install(name, code)
     install("sslx-old", "raise RuntimeError('was imported')", group="sslx.v0")
-    good = install("sslx-foo", METHOD.format(module="sslx_foo"))
-    (good / "sslx_foo_code.py").write_text(CODE)
+    for name in ("sslx-foo", "sslx-twin", *(f"sslx-good{i}" for i in range(5))):
+        module = name.replace("-", "_")
+        short = "foo" if name == "sslx-twin" else name.removeprefix("sslx-")
+        install(name, METHOD.format(module=module).replace('"foo"', f'"{short}"'))
+        (site / f"{module}_code.py").write_text(CODE)
+    assert len(list(site.glob("*.dist-info"))) >= 20
+
+    sslx_command("plugins", "list", path=site)  # compiles them to bytecode
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     listed = sslx_command("plugins", "list", path=site)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert listed.returncode == 0 and "Traceback" not in listed.stderr
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3  # 0.2 s of it without a plugin
     lines = {line.split()[1]: line for line in listed.stdout.splitlines() if line.count("  ")}
-    assert "No module named" in sslx_command("plugins", "show", "sslx-raises", path=site).stdout
     for name, (_, reason) in BROKEN.items():
         assert "broken" in lines[name] and reason in lines[name]
     assert "incompatible" in lines["sslx-old"] and "plugin API 0, this is API 1" in lines["sslx-old"]
-    assert "  ok" in lines["sslx-foo"]
-    assert sslx_command("--help", path=site).returncode == 0
-    assert sslx_command("plugins", "show", "foo", path=site).returncode == 0
-    ran = sslx_command("run", "-p", "foo", "--epochs", "1", "--subset", "64", path=site)
-    assert ran.returncode == 0, ran.stderr
+    assert "  ok" in lines["sslx-foo"] and "also provided by sslx-twin 1.0: write sslx-foo/foo" in lines["sslx-foo"]
+    assert "  ok" in lines["sslx-good1"] and "A plugin is code that runs with your rights" in listed.stdout
+
+    assert "No module named" in sslx_command("plugins", "show", "sslx-raises", path=site).stdout
+    assert "sslx-raises" in sslx_command("plugins", "check", "sslx-raises", path=site).stdout
+    for words in (["--help"], ["plugins", "show", "good1"], ["plugins", "show", "simvae"], ["data", "--help"]):
+        assert sslx_command(*words, path=site).returncode == 0
+    runs = ["run", "-p", "sslx-twin/foo", "--epochs", "1", "--subset", "64", "-e", "knn", "-o", "out"]
+    for words in (runs, ["compare", "out"], ["eval", "out", "-e", "geometry"]):
+        done = sslx_command(*words, path=site)
+        assert done.returncode == 0, done.stderr
 
 
 def test_an_unknown_name_gets_the_nearest_and_says_which_plugins_failed(install: Install, sslx_command: Any) -> None:
@@ -131,6 +144,9 @@ def test_plugins_can_be_switched_off(install: Install, sslx_command: Any) -> Non
         listed = sslx_command("plugins", "list", path=site, **switch).stdout
         assert "disabled" in listed and "Foo (Doe 2026)" not in listed and "simvae" in listed
     assert "Foo (Doe 2026)" in sslx_command("plugins", "list", path=site, SSLX_PLUGINS="foo").stdout
+    without = sslx_command("--no-plugins", "plugins", "list", path=site).stdout
+    assert "disabled  not listed in SSLX_PLUGINS" in without and "Foo (Doe 2026)" not in without
+    assert "there is no method 'foo'" in sslx_command("--no-plugins", "run", "-p", "foo", path=site).stderr
 
 
 def test_a_target_that_cannot_be_imported_is_one_line(install: Install, sslx_command: Any) -> None:
@@ -147,25 +163,115 @@ from sslx.api import hookimpl
 def sslx_run_start(run): print("start", run.name)
 
 @hookimpl
-def sslx_metrics(step, metrics):
-    print("metrics", step, "loss" in metrics)
-    if step == 2: raise RuntimeError("dashboard is down")
+def sslx_metrics(run, step, metrics): print("metrics", step, "loss" in metrics)
 
 @hookimpl
-def sslx_run_end(run, error): print("never reached, this plugin is muted")
+def sslx_epoch_end(epoch): print("epoch", epoch)
+
+@hookimpl
+def sslx_checkpoint(run, path): print("checkpoint", path.name)
+
+@hookimpl
+def sslx_evaluated(report): print("evaluated", *report)
+
+@hookimpl
+def sslx_run_end(run, error): print("end", error)
 """
 
 
-def test_a_failing_lifecycle_hook_is_muted_with_one_line_and_the_run_goes_on(
-    install: Install, sslx_command: Any
+class Broken:
+    """A dashboard that is down."""
+
+    @hookimpl
+    def sslx_metrics(self, step: int) -> None:
+        if step == 2:
+            raise RuntimeError("dashboard is down")
+
+    @hookimpl
+    def sslx_run_end(self) -> None:
+        print("never reached, this plugin is muted")
+
+
+def test_every_hook_is_called_and_one_that_fails_is_muted_with_one_line(
+    sslx_registry: Registry, tiny_run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    site = install("sslx-tracker", HOOKS)
-    arguments = ["run", "-p", "vae", "--epochs", "4", "--subset", "64", "--set", "train.log_every=1"]
-    done = sslx_command(*arguments, path=site)
+    module = types.ModuleType("tracker")
+    exec(HOOKS, module.__dict__)
+    assert sslx_registry.add("sslx-tracker", module).status == "ok"
+    assert sslx_registry.add("sslx-broken", Broken()).status == "ok"
+    tiny_run("vae", "run")
+    captured = capsys.readouterr()
+    told = [line.split(" ")[0] for line in captured.out.splitlines()]
+    steps = ["metrics"] * 6
+    assert told == ["start", *steps, "epoch", *steps, "checkpoint", "epoch", "evaluated", "end"], captured.out
+    assert "start vae" in captured.out and "metrics 12 True" in captured.out and "epoch 1" in captured.out
+    assert "checkpoint step-000000012" in captured.out and "evaluated trained untrained" in captured.out
+    assert "end None" in captured.out
+    assert (
+        captured.err.count("plugin sslx-broken/sslx-broken failed in sslx_metrics and is muted: dashboard is down") == 1
+    )
+    hooks = {name for name in vars(hookspecs) if name.startswith("sslx_")} - {"sslx_components"}
+    assert hooks == {name for name in vars(module) if name.startswith("sslx_")}, "a hook without a test"
+
+
+def test_a_command_of_a_plugin_is_one_of_sslx(install: Install, sslx_command: Any) -> None:
+    code = "from sslx.api import hookimpl, command\n@hookimpl\ndef sslx_components():\n    yield command('greet', 'sslx_hi_code:greet', summary='says hello')"
+    site = install("sslx-hi", code)
+    (site / "sslx_hi_code.py").write_text(
+        "import click\n@click.command()\ndef greet():\n    'Say it.'\n    print('hello')\n"
+    )
+    assert re.search("greet +says hello", sslx_command("--help", path=site).stdout)
+    assert sslx_command("greet", path=site).stdout == "hello\n"
+
+
+def test_a_run_says_what_differs_when_it_is_repeated(install: Install, sslx_command: Any, tmp_path: Path) -> None:
+    site = install("sslx-foo", METHOD.format(module="sslx_foo"))
+    (site / "sslx_foo_code.py").write_text(CODE)
+    done = sslx_command("run", "-p", "foo", "--epochs", "1", "--subset", "64", "-e", "knn", "-o", "run", path=site)
     assert done.returncode == 0, done.stderr
-    assert "start vae" in done.stdout and "metrics 2 True" in done.stdout
-    assert "metrics 3" not in done.stdout and "never reached" not in done.stdout
-    assert done.stderr.count("failed in sslx_metrics and is muted: dashboard is down") == 1
+    again = ["run", "--config", "run/config.toml", "-o"]
+    assert "run: " not in sslx_command(*again, "same", path=site).stderr
+    (site / "sslx_foo_code.py").write_text(CODE + "\n# a change\n")
+    changed = sslx_command("eval", "run", "-e", "geometry", path=site).stderr
+    assert "run: the code of method foo of sslx-foo 1.0 is not what it was\n" in changed
+    (site / "sslx_foo-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: sslx-foo\nVersion: 1.1\n")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record["versions"]["torch"] = "1.0"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    said = [line for line in sslx_command(*again, "other", path=site).stderr.splitlines() if line.startswith("run: ")]
+    assert said == [f"run: torch was 1.0, and is {version('torch')}", "run: sslx-foo was 1.0, and is 1.1"]
+
+
+class _Bomb:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("exploded",)
+
+
+def test_a_run_of_someone_else_is_opened_without_executing_anything(
+    tiny_run: Any, command: Any, tmp_path: Path
+) -> None:
+    run = tiny_run("random", "run")
+    (path,) = (run.path / "checkpoints").glob("step-*")
+    for data in (pickle.dumps(_Bomb(), protocol=2), b""):
+        if data:
+            (path / "shared.pt").write_bytes(data)
+        else:
+            torch.save({"method": _Bomb()}, path / "shared.pt")
+        manifest = json.loads((path / "manifest.json").read_text())
+        manifest["files"]["shared.pt"]["sha256"] = hashlib.sha256((path / "shared.pt").read_bytes()).hexdigest()
+        (path / "manifest.json").write_text(json.dumps(manifest))
+        code, _, errors = command("eval", "run", "-e", "geometry")
+        assert code == 1 and "holds more than tensors and plain values; nothing of it was loaded" in errors
+    (run.path / "evil.py").write_text("import os; os.mkdir('exploded')")
+    config = (run.path / "config.toml").read_text()
+    for place in ("run/evil.py", str(run.path / "evil.py"), "../run/evil.py"):
+        (run.path / "config.toml").write_text(config.replace('use = "random"', f'use = "{place}:Evil"'))
+        code, _, errors = command("compare", "run")
+        assert code == 2 and f"its config names {place}, code that came with the run and is not executed" in errors
+    (run.path / "config.toml").write_text(config.replace("[evaluators.knn]", '[evaluators."run/evil.py:Evil"]'))
+    code, _, errors = command("compare", "run")
+    assert code == 2 and "is not executed" in errors
+    assert not (tmp_path / "exploded").exists()
 
 
 FILE = CODE.replace("class Foo", "class Mine")

@@ -19,6 +19,8 @@ _COMMANDS = {
     "resume": ("sslx.cli.run", "Go on with a run that was stopped, as if it never had been."),
     "eval": ("sslx.cli.run", "Evaluate a finished run with other evaluators."),
     "compare": ("sslx.cli.run", "One table of several runs."),
+    "export": ("sslx.cli.export", "Write a trained network for timm, ONNX or torch."),
+    "embed": ("sslx.cli.export", "Write the representations of images to a file."),
     "replay": ("sslx.cli.run", "Repeat the step at which a run crashed."),
     "data": ("sslx.cli.data", "Convert datasets, and look at views of them."),
     "plugins": ("sslx.cli.plugins", "What is installed, and what each component's options are."),
@@ -34,12 +36,13 @@ class _Lazy(click.Group):
         return [*_COMMANDS, *sorted(registry().providers("command"))]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        from sslx.plugins.registry import registry
+
+        others = registry().providers("command")  # plugins are found before a command imports torch
         if name in _COMMANDS:
             command: click.Command = getattr(importlib.import_module(_COMMANDS[name][0]), f"{name}_command")
             return command
-        from sslx.plugins.registry import registry
-
-        if name not in registry().providers("command"):
+        if name not in others:
             return None
         found: Any = registry().resolve("command", name).cls
         if not isinstance(found, click.Command):
@@ -55,8 +58,21 @@ class _Lazy(click.Group):
             formatter.write_dl(rows)
 
 
+def _no_plugins(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:  # in the environment, so that it holds for processes that this one starts
+        os.environ["SSLX_PLUGINS"] = ""
+
+
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sslx")
+@click.option(
+    "--no-plugins",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_no_plugins,
+    help="Only sslx's own.",
+)
 def cli() -> None:
     """Self-supervised and generative representation learning of images. Every method is a plugin.
 

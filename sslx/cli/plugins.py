@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
 import click
 
-from sslx.core.errors import ConfigError, nearest
+from sslx.core.errors import ConfigError, PluginError, nearest
 from sslx.plugins.records import KINDS
 from sslx.plugins.registry import Provider, registry
+from sslx.plugins.scaffold import RUNS, create
 
 
 @click.group("plugins")
@@ -26,18 +28,16 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 @plugins_command.command("list")
 def list_command() -> None:
-    """Every plugin with its status, and every component by kind.
-
-    A plugin is Python code that runs with your rights: install those you trust. SSLX_PLUGINS=a,b loads only these
-    beside sslx's own, SSLX_DISABLE_PLUGINS=a,b all but these.
-    """
+    """Every plugin with its status, and every component by kind."""
     found = registry()
     rows = [("PLUGIN", "FROM", "STATUS", "")]
     for plugin in found.plugins:
-        facts = plugin.reason or f"{len(plugin.records)} components"
+        facts = "; ".join([plugin.reason or f"{len(plugin.records)} components", *found.conflicts(plugin)])
         rows.append((plugin.name, f"{plugin.distribution} {plugin.version}", plugin.status, facts))
     for line in _columns(rows):
         click.echo(line)
+    click.echo("\nA plugin is code that runs with your rights. SSLX_PLUGINS=a,b loads only these beside sslx's own,")
+    click.echo("SSLX_DISABLE_PLUGINS=a,b all but these, and `sslx --no-plugins COMMAND` none.")
     rows = []
     for kind in KINDS:
         for name, providers in sorted(found.providers(kind).items()):
@@ -47,6 +47,39 @@ def list_command() -> None:
     click.echo()
     for line in _columns([("KIND", "NAME", "SUMMARY", "PAPER"), *rows]):
         click.echo(line)
+
+
+@plugins_command.command("new")
+@click.argument("name")
+@click.option("--kind", "-k", required=True, type=click.Choice(list(RUNS)), help="what it is to provide")
+@click.option("--to", type=click.Path(path_type=Path), default=Path("."), help="the folder to write it in  [.]")
+def new_command(name: str, kind: str, to: Path) -> None:
+    """Write NAME, a package with one component that works, its tests and CI. Nothing is overwritten."""
+    target = create(name, kind, to)
+    click.echo(f"cd {target} && pip install . && pytest    # README.md says how to use it")
+
+
+@plugins_command.command("check")
+@click.argument("name")
+def check_command(name: str) -> None:
+    """Run the checks of `sslx.testing` on what plugin, distribution or component NAME provides."""
+    from unittest import SkipTest
+
+    from sslx.testing import checks
+
+    failed = 0
+    for check in checks(name):
+        try:
+            check()
+            outcome = "ok"
+        except SkipTest as reason:
+            outcome = f"does not apply: {reason}"
+        except Exception as error:
+            failed += 1
+            outcome = f"FAILED: {' '.join(str(error).split()) or type(error).__name__}"
+        click.echo(f"{check.component}  {check.name}  {outcome}")
+    if failed:
+        raise PluginError(f"{failed} checks of {name} failed; parametrize_with_checks in a test shows the tracebacks")
 
 
 @plugins_command.command("show")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -12,24 +13,33 @@ from typing import Any
 import click
 
 from sslx import formats, report, session
-from sslx.core.config import EVALUATORS, SECTIONS, RunConfig, configure, merge
+from sslx.core.config import EVALUATORS, SECTIONS, RunConfig, configure, deep, layer, merge, overlay
 from sslx.core.errors import ConfigError, SslxError
 from sslx.core.launch import relaunch
-from sslx.core.options import Text, options_of
+from sslx.core.options import Text
 from sslx.core.runtime import Runtime
 from sslx.core.toml import read
 from sslx.formats import FORMATS
-from sslx.grid import Choice, Grid, combinations, is_grid, names, read_sweep
+from sslx.grid import Grid, combinations, is_grid, names, read_sweep
 
 _PATH = click.Path(path_type=Path)
 
 
-def _launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def machine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for decorate in (
         click.option("--offline", is_flag=True, help="Never download anything."),
         click.option("--data-dir", type=_PATH, help="Where datasets are.  [$SSLX_DATA, or a folder in your cache]"),
-        click.option("--devices", type=click.IntRange(1), help="Processes to train with, under torchrun.  [1]"),
         click.option("--device", help="cpu, cuda, cuda:1, ...  [cuda where there is one]"),
+    ):
+        command = decorate(command)
+    return command
+
+
+def launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for decorate in (
+        machine_options,
+        click.option("--devices", type=click.IntRange(1), help="Processes to train with, under torchrun.  [1]"),
+        click.option("--track", help="Trackers, with commas: tensorboard, trackio:PROJECT."),
     ):
         command = decorate(command)
     return command
@@ -56,7 +66,7 @@ def _launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--config", type=_PATH, help="Start from a config.toml.")
 @click.option("--sweep", type=_PATH, help="Many runs: a config with lists of values in [grid], or tables in [[runs]].")
 @click.option("--out", "-o", type=_PATH, help="Folder of the run.  [runs/DATASET-METHOD-N]")
-@_launch_options
+@launch_options
 def run_command(
     plugin: str | None,
     settings: Sequence[str],
@@ -72,7 +82,7 @@ def run_command(
     one after another. The same command again goes on with those that are not finished. Restarts are runs with the seed
     and those after it; which is the best is found without labels: terms of the loss are near their known minima.
     """
-    launch = _launch(flags)
+    launch = launched(flags)
     if config is not None and config.is_dir():
         config = config / "config.toml"
     if sweep is not None and config is not None:
@@ -88,8 +98,8 @@ def run_command(
         evaluators = _evaluators(flags["evaluators"])
     evaluators += [name for name in set_here.get("evaluators", {}) if name not in evaluators]
     axes: dict[str, Sequence[Any]] = {
-        "method": _names(plugin or ""),
-        "seed": [Text(seed) for seed in _names(flags.pop("seed") or "")],
+        "method": words(plugin or ""),
+        "seed": [Text(seed) for seed in words(flags.pop("seed") or "")],
     }
     if restarts:
         axes["seed"] = _restarts(axes["seed"] or [base.get("seed", 0)], restarts)
@@ -98,9 +108,13 @@ def run_command(
     if "method" not in base and any("method" not in choice for choice in choices):
         raise ConfigError("--plugin: expected the name of a method; `sslx plugins list` shows them")
     evaluators += {key.split(".")[1]: 0 for choice in choices for key in choice if key.startswith("evaluators.")}
-    layers = [_flags(flags), set_here]
+    layers = [set_here, _flags(flags)]  # a part chosen by --set has the options of flags
     # All configs are checked before the first of them trains.
-    configs = _configured([[base, _layer(choice), *layers] for choice in choices], evaluators)
+    configs = _configured([[base, layer(choice), *layers] for choice in choices], evaluators)
+    record = None if config is None else config.parent / "run.json"
+    if record is not None and record.is_file() and os.environ.get("RANK", "0") == "0":  # a run is repeated
+        for line in session.differences(json.loads(record.read_text()), configs[0]):
+            click.echo(f"{record.parent}: {line}", err=True)
     grid = None
     if sweep is not None or len(configs) > 1:
         varied = [
@@ -118,7 +132,7 @@ def run_command(
 
 @click.command("resume")
 @click.argument("path", metavar="RUN", type=_PATH)
-@_launch_options
+@launch_options
 def resume_command(path: Path, **flags: Any) -> None:
     """Go on with a run, or with the runs of a grid, that was stopped, as if it never had been.
 
@@ -126,13 +140,13 @@ def resume_command(path: Path, **flags: Any) -> None:
     """
     if is_grid(path):
         found = Grid.open(path)
-        grid = Grid(path, found.configs, _launch(flags, found.launch), found.restarts)
+        grid = Grid(path, found.configs, launched(flags, found.launch), found.restarts)
         if grid.launch.devices > 1 and "RANK" not in os.environ:
             sys.exit(relaunch(grid.launch.devices))
         _carry_out(grid)
         return
     run = session.open_run(path)
-    launch = _launch(flags, session.recorded_launch(run))
+    launch = launched(flags, session.recorded_launch(run))
     if run.folder.finished:
         click.echo(f"{path} is finished")
     elif launch.devices > 1 and "RANK" not in os.environ:
@@ -146,7 +160,7 @@ def resume_command(path: Path, **flags: Any) -> None:
 @click.argument("path", metavar="RUN", type=_PATH)
 @click.option("--evaluators", "-e", required=True, help="Names with commas, or all.")
 @click.option("--set", "-s", "settings", multiple=True, metavar="EVALUATOR.KEY=VALUE", help="An evaluator's option.")
-@_launch_options
+@launch_options
 def eval_command(path: Path, evaluators: str, settings: Sequence[str], **flags: Any) -> None:
     """Evaluate a finished run, or those of a grid, with other evaluators."""
     names, options = _evaluators(evaluators), nested(settings)
@@ -154,7 +168,7 @@ def eval_command(path: Path, evaluators: str, settings: Sequence[str], **flags: 
         raise ConfigError(f"--set {others[0]}: expected one of the evaluators that are named, {evaluators}")
     chosen = merge(dict.fromkeys(names, {}), options)
     runs = _opened([path])
-    launch = _launch(flags, session.recorded_launch(runs[0]))
+    launch = launched(flags, session.recorded_launch(runs[0]))
     _print([session.evaluate_run(run.path, chosen, launch) for run in runs])
 
 
@@ -171,7 +185,7 @@ def compare_command(paths: Sequence[Path], scores: str | None, style: str, to: P
     runs = _opened(paths)
     if unfinished := [str(run.path) for run in runs if not run.folder.finished]:
         raise ConfigError(f"not finished: {', '.join(unfinished)}; `sslx resume` goes on with a run")
-    found = report.tables(runs, _names(scores or ""))
+    found = report.tables(runs, words(scores or ""))
     if style == "text" and to is None:
         output = formats.text(found, _screen())
     else:
@@ -198,19 +212,20 @@ def replay_command(path: Path) -> None:
         click.echo(f"{name}: {value}")
 
 
-def _launch(flags: dict[str, Any], base: session.Launch | None = None) -> session.Launch:
+def launched(flags: dict[str, Any], base: session.Launch | None = None) -> session.Launch:
     base = base or session.Launch()
-    given = {name: flags.pop(name) for name in ("device", "devices", "data_dir", "offline")}
+    given = {name: flags.pop(name, None) for name in ("device", "devices", "data_dir", "offline", "track")}
     folder = given["data_dir"] or base.data_dir
     return session.Launch(
         device=given["device"] or base.device,
         devices=given["devices"] or base.devices,
         data_dir=folder.expanduser().resolve(),
         offline=given["offline"] or base.offline,
+        trackers=words(given["track"] or "") or base.trackers,
     )
 
 
-def _names(text: str) -> list[str]:
+def words(text: str) -> list[str]:
     """Names with commas between them. Raises ConfigError if one is there twice."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -219,22 +234,22 @@ def _names(text: str) -> list[str]:
 
 
 def _evaluators(text: str) -> list[str]:
-    return session.evaluator_names(_names(text))
+    return session.evaluator_names(words(text))
 
 
 def _flags(flags: dict[str, Any]) -> dict[str, Any]:
     """The flags as a layer of the config."""
     train = {name: flags[name] for name in ("epochs", "batch_size", "lr", "cpu_seconds", "precision") if flags[name]}
-    layer: dict[str, Any] = {"train": {name: Text(value) for name, value in train.items()}}
+    given: dict[str, Any] = {"train": {name: Text(value) for name, value in train.items()}}
     if flags["compile"]:
-        layer["train"]["compile"] = True
+        given["train"]["compile"] = True
     if flags["views"]:
-        layer["views"] = {"count": Text(flags["views"])}
+        given["views"] = {"count": Text(flags["views"])}
     if flags["dataset"]:
-        layer["dataset"] = {"use": Text(flags["dataset"])}
+        given["dataset"] = {"use": Text(flags["dataset"])}
     if flags["bad_images"]:
-        layer["dataset"] = layer.get("dataset", {}) | {"bad_images": Text(flags["bad_images"])}
-    return layer | {name: Text(flags[name]) for name in ("loader", "subset") if flags[name]}
+        given["dataset"] = given.get("dataset", {}) | {"bad_images": Text(flags["bad_images"])}
+    return given | {name: Text(flags[name]) for name in ("loader", "subset") if flags[name]}
 
 
 def _settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -245,42 +260,14 @@ def _settings(settings: Sequence[str]) -> dict[str, Any]:
     return merge(sections, {"method": method} if method else {})
 
 
-def _layer(choice: Choice) -> dict[str, Any]:
-    """What a run of a grid varies, as a layer of the config."""
-    layer: dict[str, Any] = {}
-    for key, value in choice.items():
-        first, *_ = key.split(".")
-        layer = _overlay(layer, _deep(key if first in options_of(RunConfig) else f"method.{key}", value))
-    return layer
-
-
-def _deep(key: str, value: Any) -> dict[str, Any]:
-    """ "a.b", 1 -> {"a": {"b": 1}}"""
-    for name in reversed(key.split(".")):
-        value = {name: value}
-    return dict(value)
-
-
 def nested(settings: Sequence[str]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not all(key.split(".")):
             raise ConfigError(f"--set {setting}: expected KEY=VALUE, such as prior.variance=0.1")
-        result = _overlay(result, _deep(key.strip(), Text(value)))
+        result = overlay(result, deep(key.strip(), Text(value)))
     return result
-
-
-def _overlay(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Unlike `merge`, keep options set before their component was chosen: the order of `--set` is of no matter."""
-    for name, value in new.items():
-        before = old.get(name)
-        if isinstance(before, dict) and not isinstance(value, dict):
-            value = {"use": value}
-        if isinstance(before, str) and isinstance(value, dict):
-            before = {"use": before}
-        old[name] = _overlay(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
-    return old
 
 
 def _opened(paths: Sequence[Path]) -> list[session.Run]:

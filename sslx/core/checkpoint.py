@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -140,10 +141,13 @@ def verify(path: Path) -> dict[str, Any]:
 
 
 def load(path: Path, rank: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Shared and local state of a verified checkpoint, on the CPU."""
-    shared, local = (
-        torch.load(path / name, map_location="cpu", weights_only=True) for name in ("shared.pt", f"rank-{rank}.pt")
-    )
+    """Shared and local state of a verified checkpoint, on the CPU. Raises CheckpointError, and executes nothing."""
+    try:
+        shared, local = (
+            torch.load(path / name, map_location="cpu", weights_only=True) for name in ("shared.pt", f"rank-{rank}.pt")
+        )
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path}: holds more than tensors and plain values; nothing of it was loaded") from error
     return shared, local
 
 

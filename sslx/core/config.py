@@ -75,6 +75,34 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def layer(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"prior.variance": 0.1, "train.lr": 1e-3}` as a layer. A key is the method's unless it begins with a section."""
+    result: dict[str, Any] = {}
+    for key, value in choices.items():
+        first, *_ = key.split(".")
+        result = overlay(result, deep(key if first in options_of(RunConfig) else f"method.{key}", value))
+    return result
+
+
+def deep(key: str, value: Any) -> dict[str, Any]:
+    """ "a.b", 1 -> {"a": {"b": 1}}"""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return dict(value)
+
+
+def overlay(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Unlike `merge`, keep options set before their component was chosen: the order of settings is of no matter."""
+    for name, value in new.items():
+        before = old.get(name)
+        if isinstance(before, dict) and not isinstance(value, dict):
+            value = {"use": value}
+        if isinstance(before, str) and isinstance(value, dict):
+            before = {"use": before}
+        old[name] = overlay(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+    return old
+
+
 def configure(*layers: Mapping[str, Any], evaluators: Sequence[str] | None = None) -> RunConfig:
     """The config from the user's layers, later ones winning, over what dataset and method recommend.
 

@@ -25,20 +25,25 @@ from sslx.core.errors import CheckpointError, ConfigError, Interrupted, NonFinit
 from sslx.core.interfaces import Method, Split
 from sslx.core.optimisation import learning_rate, optimizer
 from sslx.core.progress import Progress
-from sslx.core.randomness import Use, permutation, seed_of, seed_torch
+from sslx.core.randomness import Use, seed_of, seed_torch
 from sslx.core.records import RunFolder
 from sslx.core.runtime import Runtime
 from sslx.core.terms import Terms
 from sslx.core.views import Views
 
 
-def check(training: Training, samples: int, world: int) -> None:
+def check(training: Training, split: Split, world: int) -> None:
     """Raises ConfigError if so many images and processes cannot be trained with."""
-    size = training.batch_size
+    size, samples = training.batch_size, len(split)
     if size > samples and training.epochs:
         raise ConfigError(f"train.batch_size: expected at most {samples}, the images there are, got {size}")
     if size % world:
         raise ConfigError(f"train.batch_size: expected a multiple of {world}, the number of processes, got {size}")
+    if size // world % split.arity:
+        raise ConfigError(
+            f"train.batch_size: expected a multiple of {split.arity * world}, as {split.arity} images belong together"
+            f" in each process, got {size}"
+        )
 
 
 class Engine:
@@ -52,11 +57,12 @@ class Engine:
         runtime: Runtime,
         folder: RunFolder,
         notify: Callable[..., None],
+        progress: bool = True,
     ) -> None:
         self.config, self.method, self.runtime, self.folder, self.notify = config, method, runtime, folder, notify
         self.training = config.train
-        self.samples = len(split)
-        self.per_epoch = self.samples // self.training.batch_size  # an incomplete last batch is left out
+        self.progress = progress and runtime.main
+        self.per_epoch = len(split) // self.training.batch_size  # an incomplete last batch is left out
         self.parameters = [weight for weight in method.parameters() if weight.requires_grad]
         self.total = self.training.epochs * self.per_epoch if self.parameters else 0
         self.step = 0
@@ -77,7 +83,7 @@ class Engine:
             self.save()  # nothing to train: what there is, is the result
         clock, cpu = time.monotonic() - self.seconds, time.process_time() - self.cpu_seconds
         saved = time.monotonic()
-        with Progress(self.total, self.step, self.training.epochs, enabled=self.runtime.main) as progress:
+        with Progress(self.total, self.step, self.training.epochs, enabled=self.progress) as progress:
             while not self.complete:
                 epoch, done = divmod(self.step, self.per_epoch)
                 if done == 0:
@@ -109,7 +115,7 @@ class Engine:
 
     def batches(self, epoch: int, done: int) -> Iterator[Views]:
         """This process's share of the epoch's batches, from batch `done` on."""
-        order = permutation(self.samples, Use.ORDER, self.config.seed, epoch)
+        order = self.split.shuffled(Use.ORDER, self.config.seed, epoch)
         size, rank, world = self.training.batch_size, self.runtime.rank, self.runtime.world
         share = size // world
         starts = range(done * size + rank * share, self.per_epoch * size, size)

@@ -1,13 +1,15 @@
 """Everything that sslx raises on purpose.
 
-SslxError                     any of the below; `exit_code` is what the command line exits with
-├── ConfigError (ValueError)  an option, a name or a file that a user gave is wrong: one line per problem
-├── PluginError               a plugin or a component of one cannot be used
-├── DataError                 a dataset is missing, damaged or contradicts itself
-├── CheckpointError           no checkpoint can be used, or one belongs to another run
-├── LockedError               another process is writing to the run
-├── NonFiniteError            a loss or a gradient is not finite; nothing was updated
-└── Interrupted               the run was asked to stop, saved its state and can be resumed
+SslxError
+├── ConfigError (ValueError)
+├── PluginError
+├── DataError
+├── CheckpointError
+├── LockedError
+├── NonFiniteError
+└── Interrupted
+
+`exit_code` is what the command line exits with.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from collections.abc import Iterable, Sequence
 
 
 class SslxError(Exception):
+    """Whatever sslx raises on purpose."""
+
     exit_code = 1
 
 
@@ -31,27 +35,31 @@ class ConfigError(SslxError, ValueError):
 
 
 class PluginError(SslxError):
+    """A plugin or a component of one cannot be used."""
+
     exit_code = 2
 
 
 class DataError(SslxError):
+    """A dataset is missing, damaged or contradicts itself."""
+
     exit_code = 2
 
 
 class CheckpointError(SslxError):
-    pass
+    """No checkpoint can be used, or one belongs to another run."""
 
 
 class LockedError(SslxError):
-    pass
+    """Another process is writing to the run."""
 
 
 class NonFiniteError(SslxError):
-    pass
+    """A loss or a gradient is not finite; nothing was updated."""
 
 
 class Interrupted(SslxError):
-    """Exit code 75 is EX_TEMPFAIL: try again."""
+    """The run was asked to stop, and can be resumed. Exit code 75 is EX_TEMPFAIL: try again."""
 
     exit_code = 75
 

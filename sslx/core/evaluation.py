@@ -35,6 +35,8 @@ def evaluate(
     load: Callable[[Dataset], tuple[Split, Split]],
 ) -> dict[str, Any]:
     """For each evaluator its options, and its scores and protocol, or why it was skipped or failed."""
+    if not evaluators:
+        return {}
     training = method.training
     method.eval()
     try:

@@ -17,7 +17,8 @@ from torch.distributions import Distribution
 from typing_extensions import Self
 
 from sslx.core.errors import ConfigError
-from sslx.core.options import Component, option, slot, to_dict
+from sslx.core.options import Component, option, slot
+from sslx.core.randomness import Use, permutation
 from sslx.core.terms import Terms
 from sslx.core.views import Views
 
@@ -30,6 +31,7 @@ class Context:
     samples: int  # size of the training set
     views: int = 2  # J
     steps: int = 0  # of the whole training, for schedules
+    arity: int = 1  # consecutive images of a batch that belong together, as in Split
     latent: int = 0  # D, known once the encoder is built
     features: int = 0  # width of the layer that a posterior stands on
 
@@ -84,6 +86,10 @@ class Posterior(Module):
         """(B, ctx.features) -> a distribution with batch (B,) and event (ctx.latent,)."""
         raise NotImplementedError
 
+    def linear(self) -> tuple[Tensor, Tensor]:
+        """Weight (D, F) and bias (D,) of the mean, where it is W h + b. Raises ConfigError where it is not."""
+        raise ConfigError(f"the mean of {type(self).__name__} is no linear function of the features")
+
 
 class Encoder(Module):
     """q(z|x): a network with a posterior on top, or anything that returns a distribution."""
@@ -112,9 +118,13 @@ class Encoder(Module):
         q: Distribution = self.posterior(self.features(x))
         return q
 
-    def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """A config from which others can rebuild the network, and its weights by name."""
-        return {"architecture": "sslx", "encoder": to_dict(self)}, self.state_dict()
+    def timm(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The same features as a timm model: `config.json` as timm reads it, and the weights by timm's names.
+
+        `{"architecture": NAME, "pretrained_cfg": {"classifier": NAME}}` is the least that a config has. Raises
+        ConfigError where timm has no such network.
+        """
+        raise ConfigError(f"timm has no network such as {type(self).__name__}")
 
 
 class Likelihood(Module):
@@ -161,6 +171,33 @@ class Prior(Module):
         raise NotImplementedError(f"{type(self).__name__} is improper: nothing can be drawn from it")
 
 
+class Constraint(Module):
+    """A rule that the classes of n images which belong together obey. Called as `constraint(log_p)`."""
+
+    kind: ClassVar[str] = "constraint"
+    must_define: ClassVar[tuple[str, ...]] = ("domains", "log_prob")
+
+    @property
+    def domains(self) -> tuple[int, ...]:
+        """(d₁…dₙ), how many values each variable has. A subclass may define a property or a plain tuple."""
+        raise NotImplementedError
+
+    def log_prob(self, log_p: Sequence[Tensor]) -> Tensor:
+        """n times (B, dᵢ) -> (B,): the log probability that the rule holds, exact and in log space.
+
+        The variables are independent, and variable i takes value v with probability exp(log_p[i][:, v]).
+        """
+        raise NotImplementedError
+
+    def forward(self, log_p: Sequence[Tensor]) -> Tensor:
+        """`log_prob`, once the shapes are checked."""
+        shapes, B = [tuple(p.shape) for p in log_p], len(log_p[0]) if log_p else 0
+        if shapes != [(B, d) for d in self.domains]:
+            expected = ", ".join(f"(B, {d})" for d in self.domains)
+            raise ConfigError(f"{type(self).__name__} takes log-probabilities of shapes {expected}; got {shapes}")
+        return self.log_prob(log_p)
+
+
 class Objective(Module):
     """A loss on the embeddings of related views."""
 
@@ -201,6 +238,7 @@ class Method(Module):
 
     Methods that can, also define
         reconstruct(x: (B, C, H, W)) -> (B, C, H, W), what is left of an image in its representation;
+        decode(z: (B, D)) -> (B, C, H, W), the image of a latent;
         cluster(x: (B, C, H, W)) -> (B, K), log-probabilities of the model's own clusters;
         sample(n) -> (n, C, H, W), images drawn from the model;
         log_density(x: (B, C, H, W)) -> (B,), log p(x), a bound on it, or either up to a constant;
@@ -282,7 +320,8 @@ class Split:
     `labels` (n,) int64 or None; `factors` known causes of variation by name, each (n,); `sizes` (n, 2) the heights and
     widths that images of several sizes had before all were made (H, W), in which crops are drawn; `fresh` a function of
     (seed, epoch) that makes the images of an epoch, where they are generated; `skipped` the files that were left out,
-    with the reasons.
+    with the reasons; `paths` the n files that the images are from, where each has one. Every `arity` consecutive images
+    belong together, such as the three digits of a sum: they come in one batch, side by side.
     """
 
     images: Tensor | Lazy
@@ -291,6 +330,8 @@ class Split:
     sizes: Tensor | None = None
     fresh: Callable[[int, int], Tensor] | None = None
     skipped: Sequence[str] = ()
+    paths: Sequence[Path] | None = None
+    arity: int = 1
 
     def __len__(self) -> int:
         return len(self.images)
@@ -302,8 +343,8 @@ class Split:
             yield pixels(self.images[index].to(device))
 
     def take(self, index: Tensor) -> Split:
-        """Those at (k,) positions, or where an (n,) mask is true."""
-        images, fresh = self.images, self.fresh
+        """Those at (k,) positions, or where an (n,) mask is true. What belongs together must stay so."""
+        images, fresh, paths = self.images, self.fresh, self.paths
         return attrs.evolve(
             self,
             images=images.take(index) if isinstance(images, Lazy) else images[index],
@@ -311,7 +352,13 @@ class Split:
             factors={name: values[index] for name, values in self.factors.items()},
             sizes=None if self.sizes is None else self.sizes[index],
             fresh=None if fresh is None else lambda seed, epoch: fresh(seed, epoch)[index],
+            paths=None if paths is None else [paths[i] for i in torch.arange(len(self))[index].tolist()],
         )
+
+    def shuffled(self, use: Use, *parts: int) -> Tensor:
+        """A `permutation` of the positions of all images, (n,), in which those that belong together stay so."""
+        first = permutation(len(self) // self.arity, use, *parts) * self.arity
+        return (first[:, None] + torch.arange(self.arity)).flatten()
 
 
 class Dataset(Component):
@@ -406,6 +453,8 @@ class Evaluator(Component):
 
     kind: ClassVar[str] = "evaluator"
     must_define: ClassVar[tuple[str, ...]] = ("evaluate",)
+    #: The headline score of a representation that tells everything, such as 1.0; None where there is no such score.
+    best: ClassVar[float | None] = None
 
     def skip(self, evaluation: Evaluation) -> str:
         """Why this evaluator does not apply ("the dataset has no labels"), or an empty string."""
@@ -413,3 +462,17 @@ class Evaluator(Component):
 
     def evaluate(self, evaluation: Evaluation) -> Result:
         raise NotImplementedError
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+class Tracker(Component):
+    """Follows the runs that name it, `sslx run --track NAME`, one object for each run and process.
+
+    Its methods are lifecycle hooks, such as `sslx_metrics`, marked with `hookimpl`. One that fails mutes the tracker,
+    with one line, and the run goes on.
+    """
+
+    kind: ClassVar[str] = "tracker"
+    must_define: ClassVar[tuple[str, ...]] = ()

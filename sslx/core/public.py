@@ -3,6 +3,7 @@
 from sslx.core.distributions import Delta, diagonal_normal
 from sslx.core.errors import CheckpointError, ConfigError, DataError, NonFiniteError, PluginError, SslxError
 from sslx.core.interfaces import (
+    Constraint,
     Context,
     Dataset,
     Decoder,
@@ -22,10 +23,12 @@ from sslx.core.interfaces import (
     Result,
     Source,
     Split,
+    Tracker,
     ViewPolicy,
     pixels,
 )
 from sslx.core.options import Component, option, slot
+from sslx.core.predicate import Predicate, logsumexp
 from sslx.core.randomness import Use, bits, key, mix, permutation, seed_of, uniform
 from sslx.core.runtime import gather
 from sslx.core.terms import Term, Terms
@@ -35,6 +38,7 @@ __all__ = [
     "CheckpointError",
     "Component",
     "ConfigError",
+    "Constraint",
     "Context",
     "DataError",
     "Dataset",
@@ -54,6 +58,7 @@ __all__ = [
     "Objective",
     "PluginError",
     "Posterior",
+    "Predicate",
     "Prior",
     "Result",
     "Source",
@@ -61,6 +66,7 @@ __all__ = [
     "SslxError",
     "Term",
     "Terms",
+    "Tracker",
     "Use",
     "ViewPolicy",
     "Views",
@@ -68,6 +74,7 @@ __all__ = [
     "diagonal_normal",
     "gather",
     "key",
+    "logsumexp",
     "mix",
     "option",
     "permutation",

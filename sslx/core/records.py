@@ -167,20 +167,24 @@ def _next_free(root: Path, name: str) -> Path:
 
 def environment() -> dict[str, Any]:
     """What a run was made with: versions, machine, command, and the commit of the working directory."""
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "versions": versions,
+        "versions": versions(),
         "machine": {"platform": platform.platform(), "processor": platform.machine(), "cpus": os.cpu_count()},
         "command": sys.argv,
         "git": _git(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide what a run computes."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def _git() -> dict[str, Any] | None:

@@ -53,8 +53,8 @@ def require() -> None:
 
 
 #: What a file keeps of an image beside its pixels: which half it is in, its label (-1: none), its height and width
-#: before it was stored, and of how many channels it was.
-_COLUMNS = ("half", "label", "height", "width", "channels")
+#: before it was stored, of how many channels it was, and how many images of its half belong together.
+_COLUMNS = ("half", "label", "height", "width", "channels", "arity")
 
 
 def write(halves: Sequence[Split], path: Path, storage: Storage, quality: int) -> None:
@@ -126,7 +126,7 @@ def _rows(number: int, half: Split) -> Iterator[tuple[NDArray[np.uint8], list[in
     for index in torch.arange(n).split(max(1, _READ // (C * H * W))):
         columns = torch.cat([labels[index, None], sizes[index]], dim=1).tolist()
         for pixels, row in zip(half.images[index].numpy(), columns, strict=True):
-            yield pixels, [number, *row, C]
+            yield pixels, [number, *row, C, half.arity]
 
 
 class Beton(Source):
@@ -186,13 +186,15 @@ class Beton(Source):
         sizes = torch.stack([height, width], dim=1)
         mixed = bool((sizes != torch.tensor(self.image_shape[1:])).any())
         labels = label if len(label) and bool((label >= 0).all()) else None
-        return Split(Lazy(self, index), labels, sizes=sizes if mixed else None)
+        arity = int(self.columns["arity"][index[:1]].sum()) or 1  # of an empty half, too
+        return Split(Lazy(self, index), labels, sizes=sizes if mixed else None, arity=arity)
 
 
 class Converted(Dataset):
     """A set that `sslx data convert` wrote to one file: `beton:x.beton`. Read as it is needed, by any loader.
 
-    It has the images, their labels and the sizes they had; other factors of variation stay behind.
+    It has the images, their labels, the sizes they had and which belong together; other factors of variation stay
+    behind.
     """
 
     path: Path = option(help="the .beton file")

@@ -7,6 +7,8 @@ a round computes all views alike, whichever of them is theirs in that round.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -21,27 +23,27 @@ def luminance(x: Tensor) -> Tensor:
     return (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(-3)
 
 
-def jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+def jitter(x: Tensor, factors: Tensor, order: Tensor, turned: Sequence[Tensor]) -> Tensor:
     """Adjust brightness, contrast, saturation and hue of each view in its own order.
 
     Args:
-        x: views, (N, J, C, H, W) in [0, 1].
-        factors: of brightness, contrast, saturation (1 changes nothing) and hue (0), (N, J, 4) on the CPU.
-        order: which of the four comes first, second, third and fourth, (N, J, 4) on the CPU.
+        x: views, (N, J, C, H, W) in [0, 1]; those of one channel have neither saturation nor hue.
+        factors: of brightness, contrast, saturation (1 changes nothing) and hue (0), (N, J, 4).
+        order: which of the four comes first, second, third and fourth, (N, J, 4).
+        turned: in each of the four rounds, which of the N·J views have their hue shifted then.
     """
-    if x.shape[-3] == 1:  # there is neither to adjust
-        factors = torch.where(torch.tensor([True, True, False, False]), factors, torch.tensor([1.0, 1, 1, 0]))
-    for which in order.long().unbind(dim=-1):  # (N, J)
+    colours = x.shape[-3] == 3
+    for which, places in zip(order.long().unbind(dim=-1), turned, strict=True):  # (N, J)
         factor = factors.gather(-1, which[..., None])[..., 0]
-        turned = ((which == HUE) & (factor != 0)).flatten().nonzero()[:, 0]
-        blended = torch.where(which == HUE, 1, factor).to(x.device)[..., None, None, None]
-        adjustment = which.to(x.device)[..., None, None, None]
+        blends = which != HUE if colours else which < SATURATION
+        blended = torch.where(blends, factor, 1)[..., None, None, None]
+        adjustment = which[..., None, None, None]
         grey = luminance(x)
         other = grey * (adjustment == SATURATION) + grey.mean(dim=(-3, -2, -1), keepdim=True) * (adjustment == CONTRAST)
         x = (blended * x + (1 - blended) * other).clamp(0, 1)
-        if len(turned):
-            flat, places = x.view(-1, *x.shape[2:]), turned.to(x.device)
-            flat[places] = turn(flat[places], factor.flatten()[turned].to(x.device))
+        if colours and len(places):
+            flat = x.view(-1, *x.shape[2:])
+            flat[places] = turn(flat[places], factor.flatten()[places])
     return x
 
 

@@ -19,14 +19,14 @@ _SUMS, _STYLES = 1, 2
 
 
 class Addition(Dataset):
-    """Three MNIST digits of which the third is the sum of the others (GEDI, App. N): (n, 3, 28, 28), a digit a channel.
+    """MNIST digits, of which every third is the sum of the two before it (GEDI, App. N); the three stay together.
 
     The pair (a, b) is uniform over the 55 with a + b <= 9, and no image is used twice; so the digits are not uniform,
-    a zero is 21/165 of them and a nine 12/165. Label: the third digit. Factors: `a`, `b` and `c`, each channel's digit.
-    The test triples are made of MNIST's test images. The same triples in every run, whatever its seed.
+    a zero is 21/165 of them and a nine 12/165. Label: the digit. The test triples are made of MNIST's test images. The
+    same triples in every run, whatever its seed.
     """
 
-    defaults = {"train": {"epochs": 100}, "views": {"crop": (0.7, 1.0)}}
+    defaults = {"train": {"epochs": 100, "batch_size": 60}, "views": {"crop": (0.7, 1.0)}}
 
     triples: int = option(default=10_000, gt=0, help="training triples; the paper has 100, 1000 and 10 000")
     test_triples: int = option(default=2_000, gt=0, help="test triples")
@@ -37,7 +37,10 @@ class Addition(Dataset):
 
 
 def sums(digits: Split, n: int, half: int, name: str) -> Split:
-    """n triples of (m, 1, H, W) digits. Raises ConfigError, naming the option, if some digit has too few images."""
+    """n triples of the (m, 1, H, W) digits, as (3n, 1, H, W).
+
+    Raises ConfigError, naming the option, if some digit has too few images.
+    """
     assert digits.labels is not None
     choice = (uniform(key(Use.DATA, _SUMS, half, torch.arange(n)), 1).squeeze(1) * len(_PAIRS)).long()
     pairs = _PAIRS[choice]
@@ -50,8 +53,7 @@ def sums(digits: Split, n: int, half: int, name: str) -> Split:
         if count > len(images):
             raise ConfigError(f"dataset.{name}: {n} need {count} images of a {digit}, and there are {len(images)}")
         index[places] = images[:count]
-    a, b, c = wanted.unbind(dim=1)
-    return Split(digits.images[index].squeeze(2), c, {"a": a, "b": b, "c": c})
+    return Split(digits.images[index.flatten()], wanted.flatten(), arity=3)
 
 
 class Styled(Dataset):

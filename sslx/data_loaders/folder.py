@@ -82,7 +82,8 @@ class Folder(Dataset):
             counts = labels.bincount(minlength=len(classes))
             if empty := [path.name for path, n in zip(classes, counts.tolist(), strict=True) if n == 0]:
                 raise DataError(f"{root}: classes without an image: {', '.join(empty[:10])}")
-        split = Split(found.images, labels, sizes=found.sizes, skipped=found.skipped)
+        kept = [paths[i] for i in found.kept.tolist()]
+        split = Split(found.images, labels, sizes=found.sizes, skipped=found.skipped, paths=kept)
         return split, [path.name for path in classes]
 
 

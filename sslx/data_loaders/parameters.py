@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class Parameters:
     """The fields of `draws.PARAMETERS`, which says more of them: (N, J), and (N, J, 4) where adjustments of colour are.
 
-    They are on the CPU, where they are drawn: so one can choose by them without waiting for another device.
+    They are drawn on the CPU.
     """
 
     top: Tensor
@@ -37,6 +38,9 @@ class Parameters:
     sigma: Tensor
     solarise: Tensor
     noise: Tensor
+
+    def to(self, device: torch.device) -> Parameters:
+        return Parameters(*(values.to(device, non_blocking=True) for values in attrs.astuple(self, recurse=False)))
 
 
 def law(policy: Standard) -> Law:
@@ -67,6 +71,7 @@ def _by_view(probability: float | tuple[float, ...], count: int) -> np.ndarray[t
     return np.array([several[min(j, len(several) - 1)] for j in range(count)], np.float64)
 
 
+@functools.lru_cache(maxsize=16)  # asked for with every batch
 def base(seed: int, epoch: int) -> int:
     """The key that all keys of an epoch's views extend."""
     return int(key(Use.VIEWS, seed, epoch))

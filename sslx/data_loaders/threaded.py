@@ -56,9 +56,7 @@ def make(
         render(floats, table[part], edge, radius, policy.noise, normal, views)
 
     threads = torch.get_num_threads()
-    size = max(1, N // (8 * threads))  # small enough that no thread waits long for the last
-    if threads == 1:
-        size = N
+    size = N if threads == 1 else max(1, N // (2 * threads))  # small enough that no thread waits long for the last
     for _ in map(work, range(0, N, size)) if threads == 1 else _pool(threads).map(work, range(0, N, size)):
         pass
     return original, x

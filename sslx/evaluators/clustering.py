@@ -71,6 +71,8 @@ class Mixture(Evaluator):
         ...-per-64: the mean over batches of 64; ...-per-64-chance: the same for components dealt out at random.
     """
 
+    best = 1.0
+
     restarts: int = option(default=5, gt=0, help="starts from other k-means; the likeliest mixture is taken")
     max_iter: int = option(default=200, gt=0, help="most iterations of expectation and maximisation, of each start")
 
@@ -115,6 +117,8 @@ class Cluster(Evaluator):
         cluster-unmatched: accuracy of cluster k taken for class k: what a method scores that knows the classes' names.
         cluster-nmi, cluster-ari: as of gmm, and so are cluster-...-per-64 and its chance.
     """
+
+    best = 1.0
 
     def skip(self, evaluation: Evaluation) -> str:
         if not hasattr(evaluation.method, "cluster"):

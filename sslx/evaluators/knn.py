@@ -31,6 +31,8 @@ class KNN(Evaluator):
     Ties go to the lowest label, as in scikit-learn. A test label that the training set lacks counts as an error.
     """
 
+    best = 1.0
+
     neighbours: int = option(default=15, gt=0, help="the largest k tried, by Euclidean distance")
     held_out: float = option(default=0.2, gt=0, lt=1, help="part of the training set that chooses k, at most 10 000")
     cosine_neighbours: int = option(default=200, gt=0, help="k of the weighted vote by cosine similarity")

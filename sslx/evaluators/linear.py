@@ -17,6 +17,8 @@ class Linear(Evaluator):
         linear: test accuracy. A test label that the training set lacks counts as an error.
     """
 
+    best = 1.0
+
     c: float = option(default=1.0, gt=0, help="inverse strength of the L2 penalty, as in scikit-learn")
     max_iter: int = option(default=1000, gt=0, help="most iterations of lbfgs")
 

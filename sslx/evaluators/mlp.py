@@ -21,6 +21,8 @@ class MLP(Evaluator):
         mlp-tuned: that of the weight decay, of 0 and all of `tuned`, whose held-out loss is smallest.
     """
 
+    best = 1.0
+
     hidden: int | None = option(default=None, gt=0, help="width of the hidden layer; none: that of the representation")
     tuned: tuple[float, ...] = option(default=(0.1, 1.0), gt=0, help="weight decays tried for mlp-tuned")
     steps: int = option(default=10_000, gt=0, help="most batches; training stops before, where it does not help")

@@ -28,6 +28,8 @@ class Reconstruction(Evaluator):
         reconstruction: the mean squared error per pixel, of pixels in [0, 1]. The mean image has the variance of one.
     """
 
+    best = 0.0
+
     decoder: Decoder = slot(default="mlp", help="trained where the method has none")
     own: bool = option(default=True, help="let a method decode by itself where it can")
     steps: int = option(default=1000, gt=0, help="most batches that the decoder is trained with")

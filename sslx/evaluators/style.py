@@ -28,6 +28,8 @@ class Style(Evaluator):
         style-FACTOR, style-FACTOR-linear: of each factor.
     """
 
+    best = 1.0
+
     hidden: int = option(default=64, gt=0, help="width of the MLP's hidden layer")
     steps: int = option(default=10_000, gt=0, help="most batches; training stops before, where it does not help")
     batch_size: int = option(default=128, gt=0, help="images of a batch")

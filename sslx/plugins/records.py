@@ -22,7 +22,7 @@ KINDS = (
     "loader",
     "views",
     "evaluator",
-    "recipe",
+    "tracker",
     "command",
 )
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -41,7 +41,8 @@ def _matches(pattern: re.Pattern[str], example: str) -> Callable[..., None]:
 class Record:
     """One component of a plugin: where its code is, and what a list shows of it.
 
-    `target` is "module:Class". It is imported when the component is used, not before.
+    `target` is "module:Class". It is imported when the component is used, not before. `reads` is the ending of files
+    that are such components, as ".pl": then `./rules.pl` is the component with this file as its argument.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Record:
     target: str = attrs.field(validator=_matches(_TARGET, "my_package.module:Class"))
     summary: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     paper: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    reads: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
 
 
 def _kind(kind: str) -> Callable[..., Record]:
@@ -70,5 +72,5 @@ dataset = _kind("dataset")
 loader = _kind("loader")
 views = _kind("views")
 evaluator = _kind("evaluator")
-recipe = _kind("recipe")
+tracker = _kind("tracker")
 command = _kind("command")

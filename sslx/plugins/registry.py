@@ -9,11 +9,15 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import json
 import os
 import sys
 import types
-from collections.abc import Iterable, Mapping
-from importlib.metadata import Distribution, EntryPoint, distributions
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distributions
+from importlib.metadata import distribution as metadata
 from pathlib import Path
 from typing import Any
 
@@ -60,22 +64,44 @@ class Registry:
         if point.group != hookspecs.GROUP:
             plugin.status = "incompatible"
             plugin.reason = f"built for plugin API {point.group.removeprefix('sslx.v')}, this is API {hookspecs.API}"
-            return plugin
-        if reason := _disabled(plugin):
+        elif reason := _disabled(plugin):
             plugin.status, plugin.reason = "disabled", reason
-            return plugin
+        else:
+            self._register(plugin, point.load)
+        return plugin
+
+    def _register(self, plugin: Plugin, load: Callable[[], Any]) -> None:
+        """Take what `load` returns for the plugin, or note what is wrong with it."""
         identity = f"{plugin.distribution}/{plugin.name}"  # two plugins may use one entry-point name
         try:
-            module = point.load()
-            self.hooks.register(module, identity)
-            self.hooks.check_pending()
-            mine = [i for i in self.hooks.hook.sslx_components.get_hookimpls() if i.plugin is module]
-            plugin.records = tuple(_checked(record for i in mine for record in _yielded(i)))
+            with _without_torch():
+                module = load()
+                self.hooks.register(module, identity)
+                self.hooks.check_pending()
+                mine = [i for i in self.hooks.hook.sslx_components.get_hookimpls() if i.plugin is module]
+                plugin.records = tuple(_checked(record for i in mine for record in _yielded(i)))
         except (Exception, SystemExit) as error:
             plugin.status, plugin.reason = "broken", _reason(error)
             if self.hooks.has_plugin(identity):  # pluggy keeps what failed half-way
                 self.hooks.unregister(name=identity)
+
+    def add(self, distribution: str, module: Any, version: str = "0") -> Plugin:
+        """Take a module, or an object with hooks, for the plugin of a distribution that is not installed."""
+        plugin = Plugin(distribution, getattr(module, "__name__", type(module).__name__), distribution, version)
+        self._register(plugin, lambda: module)
+        self.plugins.append(plugin)
         return plugin
+
+    def conflicts(self, plugin: Plugin) -> list[str]:
+        """What this plugin provides under a name that others provide too, and how to say which is meant."""
+        found = []
+        for record in plugin.records:
+            others = [p.plugin for p in self.providers(record.kind)[record.name] if p.plugin is not plugin]
+            if others:
+                names = " and ".join(f"{other.distribution} {other.version}" for other in others)
+                label = f"{plugin.distribution}/{record.name}"
+                found.append(f"{record.kind} {record.name!r} is also provided by {names}: write {label} for this one")
+        return found
 
     def providers(self, kind: str) -> dict[str, list[Provider]]:
         """All components of a kind by name; a name with several providers is ambiguous."""
@@ -110,7 +136,9 @@ class Registry:
         raise PluginError(f"there is no {kind} {name!r}{nearest(short, providers)}{hint}")
 
     def resolve(self, kind: str, reference: str, owner: str = "") -> options.Resolved:
-        """The class for `name`, `name:argument`, `distribution/name`, `./file.py:Class` or `package.module:Class`."""
+        """The class for `name`, `name:argument`, `./argument.ending`, `distribution/name`, `./file.py:Class` or
+        `package.module:Class`.
+        """
         name, _, argument = reference.partition(":")
         if name.endswith(".py") and argument:
             path = Path(name).expanduser().resolve()  # absolute, so that the run's config works from anywhere
@@ -119,6 +147,10 @@ class Registry:
             return options.Resolved(_attribute(_import(name, reference), argument, reference), reference)
         if name.endswith(".py"):
             raise PluginError(f"{reference}: say which class, as {reference}:MyMethod")
+        for reader, (first, *_) in self.providers(kind).items():
+            if not argument and first.record.reads and name.endswith(first.record.reads):
+                name, argument = reader, reference
+                break
         provider = self.find(kind, name, owner)
         module, _, attribute = provider.record.target.partition(":")
         owner = f"{provider.plugin.distribution} {provider.plugin.version}: {kind} {name!r}"
@@ -129,9 +161,26 @@ class Registry:
         for implementation in reversed(getattr(self.hooks.hook, hook).get_hookimpls()):
             try:
                 implementation.function(*(arguments[name] for name in implementation.argnames))
-            except Exception as error:
-                print(f"plugin {implementation.plugin_name} failed in {hook} and is muted: {error}", file=sys.stderr)
-                self.hooks.unregister(name=implementation.plugin_name)
+            except (Exception, SystemExit) as error:
+                name, reason = implementation.plugin_name, str(error) or type(error).__name__
+                print(f"plugin {name} failed in {hook} and is muted: {reason}", file=sys.stderr)
+                self.hooks.unregister(name=name)
+
+    @contextmanager
+    def following(self, trackers: Mapping[str, object]) -> Iterator[None]:
+        """Call the hooks of these objects, too, for a while. Raises PluginError for one whose hooks are wrong."""
+        try:
+            for name, tracker in trackers.items():
+                try:
+                    self.hooks.register(tracker, name)
+                    self.hooks.check_pending()
+                except Exception as error:  # pluggy's, with its own words on what is wrong
+                    raise PluginError(f"tracker {name}: {_reason(error)}") from error
+            yield
+        finally:
+            for name in trackers:
+                if self.hooks.has_plugin(name):  # not muted
+                    self.hooks.unregister(name=name)
 
 
 def _disabled(plugin: Plugin) -> str:
@@ -145,6 +194,28 @@ def _disabled(plugin: Plugin) -> str:
     if names & set(os.environ.get("SSLX_DISABLE_PLUGINS", "").replace(" ", "").split(",")):
         return "listed in SSLX_DISABLE_PLUGINS"
     return ""
+
+
+class _NoTorch(MetaPathFinder):
+    """Refuses torch, with whatever is of its size on top of it."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name == "torch":
+            raise PluginError(
+                "imports torch when it is found, which would slow every command down: "
+                "yield records in a module that imports none, and keep components in others"
+            )
+
+
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """While plugins are found torch cannot be imported, unless it is there already."""
+    guard = _NoTorch()
+    sys.meta_path.insert(0, guard)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(guard)
 
 
 def _yielded(implementation: Any) -> list[Any]:
@@ -206,7 +277,7 @@ def _load_file(path: Path) -> types.ModuleType:
     return module
 
 
-def _installed() -> list[tuple[EntryPoint, Distribution]]:
+def installed() -> list[tuple[EntryPoint, Distribution]]:
     """Entry points of every version of the plugin API. A distribution seen twice on the path counts once."""
     found: dict[tuple[str, str, str], tuple[EntryPoint, Distribution]] = {}
     for dist in distributions():
@@ -219,7 +290,7 @@ def _installed() -> list[tuple[EntryPoint, Distribution]]:
 @functools.cache
 def registry() -> Registry:
     """The registry of this environment."""
-    return Registry(_installed())
+    return Registry(installed())
 
 
 def resolve(kind: str, reference: str, owner: str = "") -> options.Resolved:
@@ -233,21 +304,29 @@ def resolve(kind: str, reference: str, owner: str = "") -> options.Resolved:
 options.resolver = resolve
 
 
-def provenance(kind: str, use: str) -> Mapping[str, Any]:
-    """Where a component that a run uses comes from: distribution and version, or file and hash."""
+def provenance(kind: str, use: str) -> dict[str, Any]:
+    """Where a component that a run uses comes from: distribution, version and commit, and a hash of its file."""
     name, _, attribute = use.partition(":")
+    facts: dict[str, Any] = {"kind": kind, "name": use}
     if name.endswith(".py"):
-        digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()
-        return {"kind": kind, "name": use, "file": name, "sha256": digest, "api": hookspecs.API}
-    if attribute and "." in name:
-        return {"kind": kind, "name": use, "target": use, "api": hookspecs.API}
-    provider = registry().find(kind, name, "sslx")
-    plugin = provider.plugin
-    return {
-        "kind": kind,
-        "name": name,
-        "distribution": plugin.distribution,
-        "version": plugin.version,
-        "target": provider.record.target,
-        "api": hookspecs.API,
-    }
+        facts["file"] = name
+    elif attribute and "." in name:
+        facts["target"] = use
+    else:
+        provider = registry().find(kind, name, "sslx")
+        plugin = provider.plugin
+        facts |= {"name": name, "distribution": plugin.distribution, "version": plugin.version}
+        facts |= {**_origin(plugin.distribution), "target": provider.record.target}
+    file = getattr(sys.modules[resolve(kind, use, "sslx").cls.__module__], "__file__", None)
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    return {**facts, "sha256": digest, "api": hookspecs.API}
+
+
+def _origin(distribution: str) -> dict[str, Any]:
+    """The commit that a distribution was installed from, and whether it is editable, as far as the installer knows."""
+    try:
+        facts = json.loads(metadata(distribution).read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:  # of a plugin that was added by hand
+        return {}
+    commit, editable = facts.get("vcs_info", {}).get("commit_id"), facts.get("dir_info", {}).get("editable")
+    return {**({"commit": commit} if commit else {}), **({"editable": True} if editable else {})}

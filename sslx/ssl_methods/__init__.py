@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sslx.api import Record, decoder, encoder, energy, hookimpl, likelihood, method, objective, posterior, prior
+from sslx.api import (
+    Record,
+    constraint,
+    decoder,
+    encoder,
+    energy,
+    hookimpl,
+    likelihood,
+    method,
+    objective,
+    posterior,
+    prior,
+)
 
 
 @hookimpl
@@ -42,6 +54,7 @@ def sslx_components() -> Iterator[Record]:
         ("gedi-no-inv", "gedi:NoInv", "gedi whose views need not agree", "GEDI"),
         ("gedi-no-prior", "gedi:NoPrior", "gedi whose clusters may be empty", "GEDI"),
         ("gedi-two-stage", "gedi:TwoStage", "the energy of gedi first, then its clusters (our reading)", "GEDI"),
+        ("nesy", "gedi:NeSy", "classes that obey a rule, and nothing else", "GEDI"),
         ("jem", "gedi:JEM", "the energy of gedi alone", "arXiv:1912.03263"),
         ("ebclr", "ebclr:EBCLR", "contrast and an energy of the same distances", "Kim & Ye 2022"),
         ("rotation", "rotation:Rotation", "by which angle was it turned?", "arXiv:1803.07728"),
@@ -52,6 +65,7 @@ def sslx_components() -> Iterator[Record]:
 
     yield encoder("mlp", f"{here}.networks.mlp:MLPEncoder", summary="fully connected (SimVAE, Table 3)")
     yield decoder("mlp", f"{here}.networks.mlp:MLPDecoder", summary="fully connected (SimVAE, Table 3)")
+    yield encoder("cnn", f"{here}.networks.cnn:CNNEncoder", summary="LeNet-like, for small images")
     yield encoder("resnet18-small", f"{here}.networks.resnet:SmallResNetEncoder", summary="SimVAE, Table 4")
     yield decoder("resnet18-small", f"{here}.networks.resnet:SmallResNetDecoder", summary="SimVAE, Table 4")
     yield encoder("resnet8", f"{here}.networks.resnet8:ResNet8Encoder", summary="GEDI, Table 8: no normalisation")
@@ -91,3 +105,12 @@ def sslx_components() -> Iterator[Record]:
         yield objective(name, f"{here}.{target}", summary=summary)
 
     yield energy("sgld", f"{here}.sgld:SGLD", summary="contrastive divergence with persistent chains", paper="GEDI")
+
+    rules = f"{here}.constraints"
+    yield constraint(
+        "addition", f"{rules}.named:Addition", summary="of three digits the third is the sum", paper="GEDI"
+    )
+    yield constraint("equal", f"{rules}.named:Equal", summary="all images of a set are of one class")
+    yield constraint(
+        "problog", f"{rules}.problog:ProbLog", summary="./rules.pl, written for ProbLog (extra nesy)", reads=".pl"
+    )

@@ -48,11 +48,15 @@ class Autoencoder(Method):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> what the decoder makes of the mean of q, (B, C, H, W)."""
-        return self.decoder(self.encoder(x).mean).mean
+        return self.decode(self.encoder(x).mean)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(B, D) -> the mean of p(x|z), (B, C, H, W)."""
+        return self.decoder(z).mean
 
     def sample(self, n: int) -> Tensor:
         """n new images, (n, C, H, W)."""
-        return self.decoder(self.latents.sample(n)).mean
+        return self.decode(self.latents.sample(n))
 
 
 class AAAE(Autoencoder):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from sslx.api import Context, Term, Terms, Views, gather, option
+from sslx.api import ConfigError, Constraint, Context, Term, Terms, Views, gather, option, slot
 from sslx.ssl_methods.joint_embedding import Projected, head
 from sslx.ssl_methods.objectives import over_pairs
 
@@ -27,6 +28,11 @@ class GEDI(
         L_INV = -Σ_y p(y|x') log p(y|x) >= 0         over pairs of different views, both with gradient
         L_PRIOR = -1/c Σ_y log E p(y|x) >= ln c      E over the views of a batch
 
+    Where a constraint says what the classes of n images that belong together obey, the last two become (App. N)
+
+        L_NESY = -log p(rule | x₁…xₙ) >= 0           as Eq. 9 is implemented: one of c classes for each image
+        L_PRIOR = 1 - H(E p(y|x)) / ln c >= 0
+
     The weights are those of the paper on CIFAR-10; on points it has 10 for the prior, as the points recommend. It names
     neither c nor a temperature; here t(x) is a layer on the projection head without one. Its activations are ReLUs,
     which may all be dead in a small head: here they leak.
@@ -35,15 +41,35 @@ class GEDI(
     clusters: int = option(default=10, gt=1, help="c")
     invariance_weight: float = option(default=50.0, ge=0, help="of L_INV")
     prior_weight: float = option(default=25.0, ge=0, help="of L_PRIOR")
+    constraint: Constraint | None = slot(default=None, help="a rule for images that belong together, instead of L_INV")
+    constraint_weight: float = option(default=25.0, ge=0, help="of L_NESY")
+    balance_weight: float = option(default=400.0, ge=0, help="of L_PRIOR where there is a constraint")
+
+    def __attrs_post_init__(self) -> None:
+        if self.constraint is not None and set(self.constraint.domains) != {self.clusters}:
+            classes = " and ".join(map(str, sorted(set(self.constraint.domains))))
+            raise ConfigError(f"clusters: expected the constraint's number of classes, {classes}; got {self.clusters}")
 
     def build_head(self, ctx: Context) -> Context:
+        if self.constraint is not None:
+            if (n := len(self.constraint.domains)) != ctx.arity:
+                raise ConfigError(f"constraint: is about {n} images, the dataset brings {ctx.arity} together")
+            self.constraint.build(ctx)
         self.head = head((*self.projector, self.clusters), ctx.latent, self.norm, self.slope)
         return ctx.but(latent=self.clusters)
 
     def relate(self, views: Views) -> Terms:
         log_p = gather(self.embeddings(views)).log_softmax(dim=2)  # (N, V, c)
-        cross = (log_p[:, None, : views.count].exp() * log_p[:, :, None]).sum(dim=3)  # (N, V, J)
         log_mean = log_p.flatten(0, 1).logsumexp(dim=0) - math.log(log_p[..., 0].numel())  # log E p(y|x), (c,)
+        if self.constraint is not None:
+            # Each view of n images is a set of its own: n times (N/n·V, c).
+            sets = log_p.unflatten(0, (-1, len(self.constraint.domains))).transpose(1, 2).flatten(0, 1).unbind(dim=1)
+            balance = 1 + (log_mean.exp() * log_mean).sum() / math.log(self.clusters)
+            return Terms(
+                constraint=Term(-self.constraint(sets).mean(), self.constraint_weight, minimum=0.0),
+                balance=Term(balance, self.balance_weight, minimum=0.0),
+            )
+        cross = (log_p[:, None, : views.count].exp() * log_p[:, :, None]).sum(dim=3)  # (N, V, J)
         return Terms(
             invariance=Term(-over_pairs(cross), self.invariance_weight, minimum=0.0),
             prior=Term(-log_mean.mean(), self.prior_weight, minimum=math.log(self.clusters)),
@@ -59,6 +85,8 @@ class GEDI(
 
     def diagnosis(self, excess: Mapping[str, float]) -> str:
         """Which of the triad of failure modes a training ended in (Definitions 12 to 14), by Proposition 11."""
+        if self.constraint is not None:
+            return f"the rule holds with probability {math.exp(-excess['constraint']):.3f}"
         if excess["prior"] >= _PRIOR:
             return "cluster collapse: the clusters are not equally large"
         if abs(excess["invariance"] / math.log(self.clusters) - 1) < _UNIFORM:
@@ -107,3 +135,14 @@ class TwoStage(GEDI):
     def after_step(self, step: int) -> None:
         super().after_step(step)
         self.steps += 1
+
+
+class NeSy(
+    GEDI, encoder={"use": "cnn", "dim": 64}, projector=(), energy=None, constraint="addition", balance_weight=0.0
+):  # fmt: skip
+    """A constraint alone: L_NESY, best satisfied by a trivial answer if the rule has one, as 0 + 0 = 0.
+
+    With `balance_weight=400` it is GEDI with a constraint and without L_GEN.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = {"views": {"count": 1}}

@@ -27,6 +27,10 @@ class Projected(Posterior):
         self.layers = nn.Sequential(*layers)
         return widths[-1]
 
+    def rows(self, layer: nn.Linear, n: int) -> tuple[Tensor, Tensor]:
+        """The first n rows of the last layer, if it is the only one, as `linear` returns them."""
+        return super().linear() if self.projection else (layer.weight[:n], layer.bias[:n])
+
 
 class GaussianPosterior(Projected):
     """q(z|x) = N(μ(x), diag σ²(x))."""
@@ -34,6 +38,9 @@ class GaussianPosterior(Projected):
     def build(self, ctx: Context) -> Context:
         self.moments = nn.Linear(self.project(ctx), 2 * ctx.latent)
         return ctx
+
+    def linear(self) -> tuple[Tensor, Tensor]:
+        return self.rows(self.moments, self.moments.out_features // 2)
 
     def forward(self, h: Tensor) -> Distribution:
         mean, log_variance = self.moments(self.layers(h)).float().chunk(2, dim=1)  # (B, D) each
@@ -46,6 +53,9 @@ class DeltaPosterior(Projected):
     def build(self, ctx: Context) -> Context:
         self.point = nn.Linear(self.project(ctx), ctx.latent)
         return ctx
+
+    def linear(self) -> tuple[Tensor, Tensor]:
+        return self.rows(self.point, self.point.out_features)
 
     def forward(self, h: Tensor) -> Distribution:
         return Delta(self.point(self.layers(h)).float())

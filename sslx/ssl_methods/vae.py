@@ -41,7 +41,7 @@ class VAE(Autoencoder):
     def sample(self, n: int) -> Tensor:
         """n new images, (n, C, H, W), from the prior if it is proper and was trained with, else as an autoencoder."""
         if self.prior.proper and self.beta:
-            return self.decoder(self.prior.sample(n)[:, 0]).mean
+            return self.decode(self.prior.sample(n)[:, 0])
         return super().sample(n)
 
     def log_density(self, x: Tensor) -> Tensor:

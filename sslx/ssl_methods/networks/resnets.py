@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torchvision.models import resnet
 
-from sslx.api import Context, Decoder, Encoder, option
+from sslx.api import ConfigError, Context, Decoder, Encoder, option
 
 Stem = Literal["small", "medium", "imagenet"]
 
@@ -38,6 +38,15 @@ class ResNetEncoder(Encoder):
 
     def features(self, x: Tensor) -> Tensor:
         return self.network(x)
+
+    def timm(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """torchvision and timm name the weights alike; timm has no other stem than that of ImageNet."""
+        if self.stem != "imagenet":
+            raise ConfigError(f"timm has a ResNet with the stem imagenet alone, this one is {self.stem}")
+        return {
+            "architecture": f"resnet{self.depth}",
+            "pretrained_cfg": {"classifier": "fc"},
+        }, self.network.state_dict()
 
 
 class ResNet18Encoder(ResNetEncoder):

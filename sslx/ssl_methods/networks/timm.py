@@ -49,7 +49,12 @@ class TimmEncoder(Encoder):
     def features(self, x: Tensor) -> Tensor:
         return self.network((x - self.channel_mean) / self.channel_std)
 
-    def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The network alone, as `timm.create_model("local-dir:...", pretrained=True)` reads it."""
-        config = {"architecture": self.model, "num_classes": 0, "pretrained_cfg": {"num_classes": 0}}
-        return config, self.network.state_dict()
+    def timm(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        import timm
+
+        facts = timm.get_pretrained_cfg(self.model)
+        if facts is None or not isinstance(facts.classifier, str):
+            raise ConfigError(f"timm's {self.model} has not one classifier, which would be the posterior")
+        known = {"classifier": facts.classifier, "fixed_input_size": facts.fixed_input_size}
+        known |= {"mean": self.channel_mean.flatten().tolist(), "std": self.channel_std.flatten().tolist()}
+        return {"architecture": self.model.partition(".")[0], "pretrained_cfg": known}, self.network.state_dict()

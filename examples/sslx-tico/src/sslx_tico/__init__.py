@@ -1,0 +1,17 @@
+"""What this package provides to sslx. Imported at every start of sslx: it must stay light, and not import torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sslx.api import Record, hookimpl, method
+
+
+@hookimpl
+def sslx_components() -> Iterator[Record]:
+    yield method(
+        "tico",
+        "sslx_tico.components:TiCo",
+        summary="invariance, and contrast with a running covariance",
+        paper="arXiv:2206.10698",
+    )

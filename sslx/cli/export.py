@@ -1,0 +1,56 @@
+"""Commands that take a finished run elsewhere: its network, or what it makes of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sslx import embedding, session
+from sslx.cli.run import launched, machine_options, nested, words
+from sslx.core.errors import ConfigError, nearest
+from sslx.export import FORMATS, export
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command("export")
+@click.argument("path", metavar="RUN", type=_PATH)
+@click.option("--to", "folder", type=_PATH, required=True, help="The folder to write.")
+@click.option(
+    "--format", "formats", default="safetensors", help=f"Of {', '.join(FORMATS)}, with commas.  [safetensors]"
+)
+def export_command(path: Path, folder: Path, formats: str) -> None:
+    """Write the trained network for other software, and check that it computes the same.
+
+    \b
+    safetensors   model.safetensors and config.json, which timm.create_model("local-dir:DIR", pretrained=True) reads
+                  if timm has such a network: timm:NAME, and resnet18 to resnet50 with the stem imagenet
+    onnx          model.onnx, from images (n, C, H, W) in [0, 1] to their representations; needs the extra export
+    torch         model.pt2, the same for torch.export.load
+    """
+    chosen = words(formats)
+    if unknown := [name for name in chosen if name not in FORMATS]:
+        raise ConfigError(f"--format: there is no {unknown[0]!r}{nearest(unknown[0], FORMATS)}")
+    run = session.open_run(path)
+    for line in export(run.method(), run.image_shape, folder, chosen):
+        click.echo(line)
+
+
+@click.command("embed")
+@click.argument("path", metavar="RUN", type=_PATH)
+@click.option("--data", help="Dataset, such as folder:PATH.  [that of the run]")
+@click.option("--to", "file", type=_PATH, required=True, help="The file to write, .npz or .parquet.")
+@click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the dataset.")
+@machine_options
+def embed_command(path: Path, data: str | None, file: Path, settings: Sequence[str], **flags: Any) -> None:
+    """Write the representations of images, with their labels and the paths of their files.
+
+    Images are resized and made grey as those of the run were, where the dataset has an option for it.
+    """
+    run = session.open_run(path)
+    launch = launched(flags, session.recorded_launch(run))
+    embedded = embedding.embed(run, data, nested(settings), launch, file)
+    click.echo(f"{file}: {len(embedded)} images, {embedded.shape[1]} dimensions")

@@ -1,0 +1,85 @@
+"""`sslx plugins new`: a complete small package with one component that works."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from sslx.core.errors import ConfigError, nearest
+from sslx.plugins.hookspecs import GROUP
+
+#: The kinds of which there is a template, and a short run that uses a component called $name.
+RUNS = {
+    "method": "--plugin $name",
+    "prior": "--plugin simvae --set prior=$name",
+    "encoder": "--plugin simclr --set encoder=$name",
+    "decoder": "--plugin vae --set decoder=$name",
+    "objective": "--plugin simclr --set objective=$name",
+    "dataset": "--plugin simvae --dataset $name",
+    "views": "--plugin simclr --set views=$name",
+    "evaluator": "--plugin random --evaluators $name",
+    "tracker": "--plugin vae --track $name",
+}
+#: Where each file of the package goes.
+_FILES = {
+    "pyproject.toml": "pyproject.toml",
+    "README.md": "README.md",
+    "workflow.yml": ".github/workflows/test.yml",
+    "records.py": "src/$module/__init__.py",
+    "conftest.py": "tests/conftest.py",
+    "test_conformance.py": "tests/test_conformance.py",
+}
+
+
+def create(distribution: str, kind: str, parent: Path) -> Path:
+    """Write the package `parent/distribution` and return its path. Raises ConfigError; nothing is overwritten."""
+    if kind not in RUNS:
+        raise ConfigError(f"--kind: there is no template of a {kind}{nearest(kind, RUNS)}")
+    name = distribution.removeprefix("sslx-")
+    module = distribution.replace("-", "_")
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise ConfigError(f"NAME: expected something like sslx-foo, in lower case with dashes, got {distribution!r}")
+    if keyword.iskeyword(module) or importlib.util.find_spec(module) is not None:
+        raise ConfigError(f"NAME: a package {distribution!r} would hide the module {module!r}, which is there already")
+    target = parent / distribution
+    command = f"sslx run {Template(RUNS[kind]).substitute(name=name)} --epochs 1"
+    words = {
+        "distribution": distribution,
+        "name": name,
+        "module": module,
+        "kind": kind,
+        "imports": ", ".join(["Record", *sorted(["hookimpl", kind])]),
+        "component": f"{kind}s" if kind == "method" else kind,
+        "cls": "".join(part.capitalize() for part in name.split("-")) + kind.capitalize(),
+        "group": GROUP,
+        "bounds": _bounds(version("sslx")),
+        "command": command,
+        "arguments": ", ".join(f'"{word}"' for word in command.split()[1:]),
+        "article": "an" if kind[0] in "aeiou" else "a",
+        "Article": "An" if kind[0] in "aeiou" else "A",
+    }
+    templates = files("sslx.plugins") / "templates"
+    texts = {to: templates / "package" / f"{source}.txt" for source, to in _FILES.items()}
+    texts["src/$module/components.py"] = templates / "kinds" / f"{kind}.txt"
+    try:
+        target.mkdir(parents=True)
+        for to, source in texts.items():
+            path = target / Template(to).substitute(words)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(Template(source.read_text(encoding="utf-8")).substitute(words), encoding="utf-8")
+    except FileExistsError as error:
+        raise ConfigError(f"{target} exists already; nothing was written") from error
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be written ({error.strerror})") from error
+    return target
+
+
+def _bounds(current: str) -> str:
+    """From this version to before the next one that may break it: "0.1.0" -> ">=0.1,<0.2"."""
+    major, minor, *_ = current.split(".")
+    return f">={major}.{minor},<" + (f"0.{int(minor) + 1}" if major == "0" else f"{int(major) + 1}")

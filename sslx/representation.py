@@ -1,0 +1,183 @@
+"""A method as a transformer of scikit-learn: images as an array in, their representations out."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from torch import Tensor
+from typing_extensions import Self
+
+from sslx import session
+from sslx.core.config import configure, layer
+from sslx.core.errors import ConfigError, NonFiniteError
+from sslx.core.evaluation import features
+from sslx.core.interfaces import Dataset, Split
+from sslx.core.options import to_dict
+from sslx.plugins.registry import resolve
+
+
+class Images(Dataset):
+    """Images that are in memory already. All are for training; there is no test set."""
+
+    @classmethod
+    def of(cls, images: Tensor) -> Images:
+        dataset = cls()
+        dataset.__dict__["images"] = images  # no option: it is not written to a config
+        return dataset
+
+    def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
+        images = self.__dict__["images"]
+        return Split(images), Split(images[:1])
+
+
+class Points(Images):
+    """The same for points, whose views are the points with noise."""
+
+    defaults = {"views": {"use": "noise"}}
+
+
+def _decodes(self: Representation) -> bool:
+    """Whether there is `inverse_transform`. An AttributeError with its reason says why not."""
+    if hasattr(resolve("method", self.method).cls, "decode"):
+        return True
+    raise AttributeError(f"{self.method} has no decoder, so Representation has no inverse_transform")
+
+
+class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Representations of images, learned without labels by any method of sslx.
+
+        Representation("simvae", train__epochs=20, prior__variance=0.2).fit(X).transform(X)  # (n, D) float32
+
+    X is a batch of images, (n, C, H, W) or (n, H, W), as uint8 or as floats in [0, 1], which are rounded to the 256
+    levels of uint8. An array (n, F) is of points, any floats: whatever network takes images of F channels and one pixel
+    does for them, and their views are the points with noise.
+
+    Args:
+        method: as in `sslx run --plugin`.
+        seed: decides everything that is random; the same seed, data and options give the same representation.
+        device: "auto" is cuda where there is one.
+        verbose: whether progress is shown on standard error.
+        options: those of the method, and of the sections `train`, `views` and `loader`, as in `sslx run --set` with
+            two underscores for each dot. They are parameters: of `get_params`, clones and grid searches.
+
+    Attributes:
+        method_: the trained method, a torch.nn.Module in evaluation mode.
+        config_: all that was decided, as config.toml of a run has it.
+        image_shape_: (C, H, W).
+    """
+
+    def __init__(
+        self,
+        method: str = "simvae",
+        *,
+        seed: int = 0,
+        device: str = "auto",
+        verbose: bool = False,
+        **options: Any,
+    ) -> None:
+        self.method = method
+        self.seed = seed
+        self.device = device
+        self.verbose = verbose
+        self.options = options
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return {**super().get_params(deep), **self.options}
+
+    def set_params(self, **params: Any) -> Self:
+        own = self._get_param_names()
+        for name, value in params.items():
+            if name in own:
+                setattr(self, name, value)
+            else:
+                self.options = {**self.options, name: value}
+        return self
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Train on images. `y` is ignored.
+
+        Raises ConfigError, which is a ValueError, with one line for each option that is wrong.
+        """
+        images = self._images(X, fit=True)
+        dataset = (Points if images.is_floating_point() else Images).of(images)
+        options = layer({name.replace("__", "."): value for name, value in self.options.items()})
+        given = {"method": {"use": self.method}, "dataset": dataset, "seed": self.seed}
+        config = configure(given, options, evaluators=[])
+        with tempfile.TemporaryDirectory(prefix="sslx-") as folder:
+            launch = session.Launch(self.device, progress=self.verbose)
+            try:
+                run = session.start(config, launch, Path(folder, "run"))
+            except NonFiniteError as error:  # its advice needs a folder that is gone
+                raise NonFiniteError(str(error).partition(";")[0]) from error
+            self.method_ = run.method()
+        self.config_ = to_dict(config)
+        self._n_features_out = self._represent(images[:1]).shape[1]
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Images as in `fit` -> their representations, (n, D)."""
+        check_is_fitted(self)
+        return self._represent(self._images(X, fit=False))
+
+    @available_if(_decodes)  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def inverse_transform(self, Z: Any) -> NDArray[np.float32]:
+        """Latents (n, D) -> their images, floats in the shape that `fit` was given. Only of methods with a decoder."""
+        check_is_fitted(self)
+        z = torch.from_numpy(check_array(Z, dtype=np.float32))
+        if z.shape[1] != self._n_features_out:
+            raise ConfigError(f"Z: expected latents of {self._n_features_out} dimensions, got {z.shape[1]}")
+        decode: Any = self.method_.decode
+        images: NDArray[np.float32] = decode(z).numpy()
+        return images.reshape(len(z), *self._shape_in)
+
+    def _represent(self, images: Tensor) -> NDArray[np.float32]:
+        return features(self.method_, Split(images), torch.device("cpu")).z.numpy()
+
+    def _images(self, X: Any, fit: bool) -> Tensor:
+        """(n, C, H, W) images, or points of type float32. Raises ValueError."""
+        least = 2 if fit else 1
+        if np.ndim(X) > 2:  # what scikit-learn calls features, and counts, are columns
+            array = check_array(X, allow_nd=True, ensure_min_samples=least)
+        else:
+            array = validate_data(self, X, reset=fit, ensure_min_samples=least)
+        if array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):
+            raise ConfigError(f"X: expected images as (n, C, H, W), got {array.shape}; X.transpose(0, 3, 1, 2) is that")
+        if array.ndim > 4:
+            raise ConfigError(f"X: expected images as (n, C, H, W) or (n, H, W), got {array.shape}")
+        if fit:
+            self._shape_in = array.shape[1:]
+        elif array.shape[1:] != self._shape_in:
+            raise ConfigError(f"X: expected images of shape {self._shape_in}, as those of fit, got {array.shape[1:]}")
+        if array.ndim == 2:
+            shape, images = (array.shape[1], 1, 1), array.astype(np.float32)
+        else:
+            shape, images = array.shape[-3:] if array.ndim == 4 else (1, *array.shape[1:]), _bytes(array)
+        if fit:
+            self.image_shape_: tuple[int, ...] = shape
+        return torch.from_numpy(np.ascontiguousarray(images)).reshape(-1, *shape)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind != "f":
+        raise ConfigError(f"X: expected images of uint8, or of floats in [0, 1], got {array.dtype}")
+    low, high = array.min(), array.max()
+    if low < 0 or high > 1:
+        raise ConfigError(f"X: expected images of floats in [0, 1], or of uint8, got {low:g} to {high:g}")
+    return (array * 255).round().astype(np.uint8)

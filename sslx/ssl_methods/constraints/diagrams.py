@@ -1,0 +1,100 @@
+"""Multi-valued decision diagrams: any rule over finite domains as layers that torch evaluates for a whole batch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sslx.api import ConfigError
+
+FALSE, TRUE = 0, 1  # the two leaves
+_MOST_NODES = 1_000_000
+
+
+class Diagrams:
+    """Reduced, ordered diagrams that share their nodes; a diagram is the number of its root.
+
+    A node asks one variable and goes on to one child for each of its values. Equal nodes exist once, so two diagrams
+    are the same rule if and only if they are the same number.
+
+    Args:
+        sizes: number of values of each variable, in the order in which they are asked.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = sizes
+        self._nodes: list[tuple[int, tuple[int, ...]]] = [(len(sizes), ())] * 2  # (variable, children)
+        self._numbers: dict[tuple[int, tuple[int, ...]], int] = {}
+        self._combined: dict[tuple[int, int, int], int] = {}
+        self._negated = {FALSE: TRUE, TRUE: FALSE}
+
+    def _node(self, variable: int, children: tuple[int, ...]) -> int:
+        if len(set(children)) == 1:
+            return children[0]
+        number = self._numbers.setdefault((variable, children), len(self._nodes))
+        if number == len(self._nodes):
+            if number > _MOST_NODES:
+                raise ConfigError(f"the rule takes more than {_MOST_NODES} nodes; define log_prob of a Constraint")
+            self._nodes.append((variable, children))
+        return number
+
+    def _children(self, diagram: int, variable: int) -> tuple[int, ...]:
+        asked, children = self._nodes[diagram]
+        return children if asked == variable else (diagram,) * self.sizes[variable]
+
+    def literal(self, variable: int, value: int) -> int:
+        """The variable takes the value."""
+        return self._node(variable, tuple(int(v == value) for v in range(self.sizes[variable])))
+
+    def negation(self, a: int) -> int:
+        if a not in self._negated:
+            variable, children = self._nodes[a]
+            self._negated[a] = self._node(variable, tuple(self.negation(child) for child in children))
+        return self._negated[a]
+
+    def conjunction(self, diagrams: Sequence[int]) -> int:
+        return self._reduce(diagrams, FALSE)
+
+    def disjunction(self, diagrams: Sequence[int]) -> int:
+        return self._reduce(diagrams, TRUE)
+
+    def _reduce(self, diagrams: Sequence[int], decides: int) -> int:
+        # In halves: what is combined stays small for longest.
+        if len(diagrams) > 2:
+            middle = len(diagrams) // 2
+            diagrams = [self._reduce(half, decides) for half in (diagrams[:middle], diagrams[middle:])]
+        return functools.reduce(lambda a, b: self._combine(a, b, decides), diagrams)
+
+    def _combine(self, a: int, b: int, decides: int) -> int:
+        """a and b if FALSE decides, a or b if TRUE does."""
+        if a == b or decides in (a, b):
+            return a if a == b else decides
+        if a < 2 or b < 2:  # the other leaf
+            return max(a, b)
+        key = (min(a, b), max(a, b), decides)
+        if key not in self._combined:
+            variable = min(self._nodes[a][0], self._nodes[b][0])
+            pairs = zip(self._children(a, variable), self._children(b, variable), strict=True)
+            self._combined[key] = self._node(variable, tuple(self._combine(x, y, decides) for x, y in pairs))
+        return self._combined[key]
+
+    def layers(self, root: int) -> list[Tensor]:
+        """For each variable the (nodes, values) positions of its nodes' children among the nodes of the next one.
+
+        The first layer has one node, the root; the positions of the last are FALSE and TRUE. Every path asks every
+        variable, so that the sum is over all worlds, whether or not probabilities sum to one.
+        """
+        layers, nodes = [], [root]
+        for variable in range(len(self.sizes)):
+            last = variable == len(self.sizes) - 1
+            following = {FALSE: FALSE, TRUE: TRUE} if last else {}
+            rows = [
+                [following.setdefault(child, len(following)) for child in self._children(node, variable)]
+                for node in nodes
+            ]
+            layers.append(torch.tensor(rows))
+            nodes = list(following)
+        return layers

@@ -1,0 +1,63 @@
+"""Trackio."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+from sslx.api import Tracker, hookimpl, option
+from sslx.trackers.scores import scores
+
+if TYPE_CHECKING:
+    from sslx import Run
+
+
+class Trackio(Tracker):
+    """Terms, scores and config of a run in a project of Trackio. `trackio show` opens its dashboard.
+
+    All stays on this machine, unless Trackio's own variables, TRACKIO_SPACE_ID or TRACKIO_SERVER_URL, say otherwise.
+    A resumed run goes on where it was.
+    """
+
+    project: str = option(help="where it is listed")
+
+    @hookimpl
+    def sslx_metrics(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        self._open(run).log({name: metrics[name] for name in metrics.keys() - {"step"}}, step=step)
+
+    @hookimpl
+    def sslx_evaluated(self, run: Run, report: Mapping[str, Any]) -> None:
+        last = max((record["step"] for record in run.folder.metrics()), default=0)
+        self._open(run).log(scores(report), step=last)
+        self._close()
+
+    @hookimpl
+    def sslx_run_end(self) -> None:
+        self._close()
+
+    def _open(self, run: Run) -> Any:
+        if not hasattr(self, "_run"):
+            import trackio
+
+            name = f"{run.path.name} {run.folder.read('run.json')['started']}"  # folders of one name are no one run
+            with redirect_stdout(sys.stderr):  # standard output is for tables
+                self._run = trackio.init(
+                    self.project,
+                    name=name,
+                    config=run.folder.config(),
+                    resume="allow",
+                    auto_log_gpu=False,
+                    auto_log_cpu=False,
+                    embed=False,
+                )
+        return self._run
+
+    def _close(self) -> None:
+        if hasattr(self, "_run"):
+            import trackio
+
+            with redirect_stdout(sys.stderr):
+                trackio.finish()
+            del self._run
