@@ -133,7 +133,7 @@ DENSITIES = ("gedi", "swav", "dino", "simclr", "ebclr", "moco", "instance-discri
 @pytest.mark.parametrize("name", DENSITIES)
 def test_a_density_is_the_logsumexp_of_logits_or_similarities(name: str) -> None:
     model = build(name)
-    train(model, 2)
+    train(model, batch(), 2)
     model.eval()
     x = batch().flat[:3]
     got = model.log_density(x)
