@@ -118,7 +118,7 @@ def run(
     device: str = "auto",
     data_dir: Path | str | None = None,
     offline: bool = False,
-    trackers: Sequence[str] = (),
+    trackers: Sequence[str] | str = (),
     **options: Any,
 ) -> Run:
     """Train a method and evaluate its representation.
@@ -130,7 +130,7 @@ def run(
         config: the content of a config.toml, over which the other arguments go.
         evaluators: names of the evaluators, a list or with commas; "all" are those that are installed.
         out: folder of the run; by default the next free `runs/DATASET-METHOD-N`.
-        trackers: names of those that follow the run, such as "tensorboard".
+        trackers: names of those that follow the run, a list or with commas.
         options: sections and options of a config: `method`, `dataset`, `views`, `loader`, `train`, `seed`, `subset`.
 
     Raises:
@@ -140,7 +140,8 @@ def run(
     names = evaluator_names(evaluators) if evaluators is not None else None
     resolved = configure(config or {}, method, options, evaluators=names)
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
-    launch = Launch(device, 1, folder.resolve(), offline, trackers=trackers)
+    followed = trackers.split(",") if isinstance(trackers, str) else trackers
+    launch = Launch(device, 1, folder.resolve(), offline, trackers=followed)
     return start(resolved, launch, Path(out) if out is not None else None)
 
 
@@ -406,7 +407,7 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime, launch: Laun
         if runtime.main:
             method = run.method().to(runtime.device)
             if isinstance(encoder := getattr(method, "encoder", None), Encoder):
-                write_weights(encoder, data[0].images.shape[1:], run.folder.export)
+                write_weights(encoder, run.image_shape, run.folder.export)
             pictures(method, data[1], runtime.device, run.config.seed, run.path)
             report = _evaluate(run, method, data, runtime, partial(read, launch=launch))
             notify("sslx_evaluated", report=report)
