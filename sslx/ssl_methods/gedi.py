@@ -87,7 +87,8 @@ class GEDI(
     def diagnosis(self, excess: Mapping[str, float]) -> str:
         """Which of the triad of failure modes a training ended in (Definitions 12 to 14), by Proposition 11."""
         if self.constraint is not None:
-            return f"{'cluster collapse' if excess['balance'] >= _BALANCE else 'no collapse'} of classes under the rule"
+            lost = "cluster collapse; " if excess["balance"] >= _BALANCE else ""
+            return f"{lost}the rule holds with probability {math.exp(-excess['constraint']):.3f}"
         if excess["prior"] >= _PRIOR:
             return "cluster collapse: the clusters are not equally large"
         if abs(excess["invariance"] / math.log(self.clusters) - 1) < _UNIFORM:
@@ -113,17 +114,6 @@ class JEM(GEDI, invariance_weight=0.0, prior_weight=0.0):
     """L_GEN alone, as GEDI compares with: the energy model of Grathwohl et al. 2020 without labels."""
 
 
-class NeSy(
-    GEDI, encoder={"use": "cnn", "dim": 64}, projector=(), energy=None, constraint="addition", balance_weight=0.0
-):  # fmt: skip
-    """A constraint alone: L_NESY, best satisfied by a trivial answer if the rule has one, as 0 + 0 = 0.
-
-    With `balance_weight=400` it is GEDI with a constraint and without L_GEN.
-    """
-
-    defaults: ClassVar[Mapping[str, Any]] = {"views": {"count": 1}}
-
-
 class TwoStage(GEDI):
     """L_GEN alone for the first steps, then L_INV and L_PRIOR alone.
 
@@ -147,3 +137,14 @@ class TwoStage(GEDI):
     def after_step(self, step: int) -> None:
         super().after_step(step)
         self.steps += 1
+
+
+class NeSy(
+    GEDI, encoder={"use": "cnn", "dim": 64}, projector=(), energy=None, constraint="addition", balance_weight=0.0
+):  # fmt: skip
+    """A constraint alone: L_NESY, best satisfied by a trivial answer if the rule has one, as 0 + 0 = 0.
+
+    With `balance_weight=400` it is GEDI with a constraint and without L_GEN.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = {"views": {"count": 1}}
