@@ -34,7 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "evaluator:reconstruction": {"decoder": {"hidden": [64]}, "steps": 400, "lr": 3e-3},
 }
 #: Methods that learn a density and little else (test_energy).
-DENSITIES = ("gedi-no-inv",)
+DENSITIES = ("gedi-no-inv", "gedi-two-stage")
 FAILURES = {
     **{f"method:{name}": {"overfits_one_batch": "its loss moves with its target"} for name in MOVING},
     **{f"method:{name}": {"overfits_one_batch": "its loss is a difference to its own samples"} for name in DENSITIES},

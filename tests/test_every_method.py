@@ -16,6 +16,7 @@ from conftest import ENCODER, SMALL
 from sslx.api import Context, Views
 from sslx.core.config import configure
 from sslx.plugins.registry import registry
+from sslx.testing.components import arity_of
 from sslx.testing.methods import train
 
 N, J, SHAPE = 8, 2, (3, 8, 8)
@@ -26,14 +27,8 @@ TRAINED = [name for name in METHODS if name != "random"]
 def build(name: str, **options: Any) -> Any:
     torch.manual_seed(0)
     method = configure({"method": {"use": name, **SMALL.get(name, ENCODER), **options}}).method
-    method.build(Context(SHAPE, samples=N, views=J, steps=200, arity=arity(method)))
+    method.build(Context(SHAPE, samples=N, views=J, steps=200, arity=arity_of(method)))
     return method
-
-
-def arity(method: Any) -> int:
-    """How many images belong together: as many as its rule is about, if it has one."""
-    rule = getattr(method, "constraint", None)
-    return 1 if rule is None else len(rule.domains)
 
 
 def batch() -> Views:
@@ -85,8 +80,8 @@ from sslx.api import Context, Views
 from sslx.core.config import configure
 from sslx.core.options import options_of
 from sslx.core.runtime import Runtime
-from sslx.testing.components import state_of
-from test_every_method import N, SHAPE, TRAINED, arity, batch
+from sslx.testing.components import arity_of, state_of
+from test_every_method import N, SHAPE, TRAINED, batch
 
 runtime = Runtime.start("cpu")
 whole, n, found = batch(), N // runtime.world, {}
@@ -97,7 +92,7 @@ for name in TRAINED:
     if "norm" in options_of(type(method)):
         method.norm = "none"
     torch.manual_seed(0)
-    method.build(Context(SHAPE, samples=N, steps=10, arity=arity(method)))
+    method.build(Context(SHAPE, samples=N, steps=10, arity=arity_of(method)))
     losses = []
     for seed in (0, 1):
         torch.manual_seed(seed)

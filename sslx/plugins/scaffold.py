@@ -20,6 +20,7 @@ RUNS = {
     "encoder": "--plugin simclr --set encoder=$name",
     "decoder": "--plugin vae --set decoder=$name",
     "objective": "--plugin simclr --set objective=$name",
+    "constraint": "--plugin nesy --set constraint=$name",
     "dataset": "--plugin simvae --dataset $name",
     "views": "--plugin simclr --set views=$name",
     "evaluator": "--plugin random --evaluators $name",

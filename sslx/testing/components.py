@@ -63,9 +63,7 @@ class Subject:
 
     @property
     def arity(self) -> int:
-        """How many images of a batch belong together: as many as the rule of a method is about, if it has one."""
-        rule = getattr(self.make(), "constraint", None)
-        return 1 if rule is None else len(rule.domains)
+        return arity_of(self.make())
 
     def context(self, **known: Any) -> Context:
         facts = {"image_shape": self.image_shape, "samples": N, "views": J, "steps": 200, "arity": self.arity}
@@ -131,6 +129,12 @@ def checks_of(kind: str) -> tuple[Callable[[Subject], None], ...]:
         kind
     ]
     return checks
+
+
+def arity_of(method: Any) -> int:
+    """How many images belong together for a method: those that its rule is about, if it has one."""
+    rule = getattr(method, "constraint", None)
+    return 1 if rule is None else len(rule.domains)
 
 
 def same(a: Any, b: Any) -> bool:
