@@ -14,7 +14,6 @@ from sslx.testing import Check, parametrize_with_checks
 METHODS = list(registry().providers("method"))
 #: Methods whose loss moves with its target, or has a high floor: test_every_method sees their images separate.
 MOVING = ("cor-info-max", "instance-discrimination", "moco", "moco-v2", "deep-cluster", "sela")
-RULES = "nn(digit, [X], Y, [0..2]) :: digit(X, Y). odd :- digit(0, 1). query(odd)."
 NETWORK = {"hidden": [16]}
 RULES = """nn(digit, [X], Y, [0, 1, 2]) :: digit(X, Y).
 same(X, Y) :- digit(X, A), digit(Y, A).
@@ -26,10 +25,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "decoder:mlp": NETWORK,
     "encoder:timm": {"model": "resnet10t"},
     "objective:queue-nce": {"queue_length": 40},
+    "constraint:problog": {"rules": RULES},
     "dataset:folder": {"path": "images"},
     "dataset:beton": {"path": "images.beton"},
-    "energy:sgld": {"steps": 2, "chains": 40, "draw_steps": 2},
-    "constraint:problog": {"rules": RULES},
     "tracker:trackio": {"project": "digits"},
     "evaluator:mlp": {"steps": 250, "tuned": [0.1]},
     "evaluator:style": {"steps": 250},

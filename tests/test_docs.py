@@ -36,7 +36,7 @@ def test_the_reference_and_the_page_on_hooks_are_complete() -> None:
 
     reference = runpy.run_path(str(DOCS / "generate.py"))["reference"]()
     assert all(f"## `{name}`\n" in reference["api.md"] for name in public.__all__)
-    assert all(f"## `{name}`\n" in reference["python.md"] for name in sslx.__all__)
+    assert all(f"## `{name}`\n" in reference["python.md"] for name in sslx.__all__ if name != "__version__")
     assert "Representation.inverse_transform(Z: Any)" in reference["python.md"]
     assert "## `sslx data convert`\n" in reference["commands.md"]
     for kind in ("encoder", "prior", "objective", "dataset", "views", "evaluator", "tracker"):

@@ -15,6 +15,7 @@ from sslx.ssl_methods.objectives import over_pairs
 
 # At these distances from their minima successes and failures part on moons and circles (benchmarks/gedi.py).
 _INVARIANCE, _PRIOR = 0.02, 0.01
+_BALANCE = 0.1  # digits of sums, which are not equally frequent, are 0.007 from balance
 _UNIFORM = 0.1  # of ln c, which is L_INV at uniform p(y|x)
 
 
@@ -86,7 +87,8 @@ class GEDI(
     def diagnosis(self, excess: Mapping[str, float]) -> str:
         """Which of the triad of failure modes a training ended in (Definitions 12 to 14), by Proposition 11."""
         if self.constraint is not None:
-            return f"the rule holds with probability {math.exp(-excess['constraint']):.3f}"
+            lost = "cluster collapse; " if excess["balance"] >= _BALANCE else ""
+            return f"{lost}the rule holds with probability {math.exp(-excess['constraint']):.3f}"
         if excess["prior"] >= _PRIOR:
             return "cluster collapse: the clusters are not equally large"
         if abs(excess["invariance"] / math.log(self.clusters) - 1) < _UNIFORM:
@@ -128,8 +130,8 @@ class TwoStage(GEDI):
 
     def forward(self, views: Views) -> Terms:
         first = bool(self.steps < self.generative_steps)
-        counts = {"generative": first, "magnitude": first, "invariance": not first, "prior": not first}
         terms = super().forward(views)
+        counts = {name: (name in ("generative", "magnitude")) == first for name in terms}
         return Terms({name: term._replace(weight=term.weight * counts[name]) for name, term in terms.items()})
 
     def after_step(self, step: int) -> None:

@@ -113,7 +113,7 @@ CHECKS = (is_what_its_record_says, is_documented, options_go_through_toml)
 _MODULES = {
     "method": "methods",
     **dict.fromkeys(("encoder", "posterior", "decoder", "likelihood"), "networks"),
-    **dict.fromkeys(("prior", "objective", "energy", "constraint"), "losses"),
+    **dict.fromkeys(("prior", "objective", "constraint"), "losses"),
     **dict.fromkeys(("dataset", "loader", "views"), "data"),
     "evaluator": "scores",
     "energy": "energies",

@@ -51,6 +51,17 @@ def energy_is_finite_and_has_a_gradient(subject: Subject) -> None:
     assert bowl.w.grad is not None and bowl.w.grad.isfinite() and bowl.w.grad != 0, f"its gradient is {bowl.w.grad}"
 
 
+def energy_alone_changes_no_state(subject: Subject) -> None:
+    """Chains move in `after_step`: a step that is not finite is not taken."""
+    energy, bowl, x = _ready(subject)
+    before, losses = state_of(energy), []
+    for _ in range(2):
+        torch.manual_seed(0)
+        losses.append(energy(bowl, x).total)
+    assert losses[0].equal(losses[1]), "the loss is another one the second time"
+    assert same(state_of(energy), before), "forward changes its state"
+
+
 def model_is_left_as_it_was(subject: Subject) -> None:
     """Neither training nor drawing changes the model, or whether it is in training mode."""
     energy, bowl, x = _ready(subject)
@@ -99,6 +110,7 @@ def state_of_chains_goes_on(subject: Subject) -> None:
 CHECKS = {
     "energy": (
         energy_is_finite_and_has_a_gradient,
+        energy_alone_changes_no_state,
         model_is_left_as_it_was,
         draws_are_images_likelier_than_noise,
         state_of_chains_goes_on,

@@ -1,4 +1,4 @@
-"""Checks of what latents, embeddings, images and classes are held to: priors, objectives, energies, constraints."""
+"""Checks of what latents, embeddings and classes are held to: priors, objectives and constraints."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 from unittest import SkipTest
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sslx.core.interfaces import Context, Method
 from sslx.core.terms import Terms
 from sslx.testing.components import J, N, Subject, same, state_of
 
@@ -157,57 +156,6 @@ def loss_alone_changes_no_state(subject: Subject) -> None:
     assert same(state_of(objective), before), "forward changes its state"
 
 
-# --- energies ---------------------------------------------------------------------------------------------------------
-
-
-class _Normal(Method):
-    """A density that is known: of independent normal pixels, whose mean is learned."""
-
-    def build(self, ctx: Context) -> Context:
-        self.mean = nn.Parameter(torch.full(ctx.image_shape, 0.2))
-        return ctx
-
-    def log_density(self, x: Tensor) -> Tensor:
-        return -10 * (x - self.mean).square().sum(dim=(1, 2, 3))
-
-
-def _energy(subject: Subject) -> tuple[Any, Any]:
-    """An energy, and the method whose density it trains."""
-    model = _Normal()
-    model.build(subject.context())
-    return subject.build(), model
-
-
-def energy_trains_the_density(subject: Subject) -> None:
-    """Its terms are finite scalars whose gradient reaches the density, which is left in the mode that it was in."""
-    energy, model = _energy(subject)
-    torch.manual_seed(0)
-    loss = energy(model, subject.views().original).total
-    assert loss.shape == () and loss.isfinite(), f"expected a finite scalar, got {loss}"
-    loss.backward()
-    assert model.mean.grad is not None and model.mean.grad.any(), "no gradient reaches the density"
-    assert model.training, "it leaves the method in evaluation mode"
-
-
-def energy_alone_changes_no_state(subject: Subject) -> None:
-    """Chains and the like move in `after_step`: a step that is not finite is not taken."""
-    (energy, model), x, losses = _energy(subject), subject.views().original, []
-    before = state_of(energy)
-    for _ in range(2):
-        torch.manual_seed(0)
-        losses.append(energy(model, x).total)
-    assert losses[0].equal(losses[1]), "the loss is another one the second time"
-    assert same(state_of(energy), before), "forward changes its state"
-
-
-def energy_draws_images(subject: Subject) -> None:
-    """(n, C, H, W), finite, in evaluation mode without gradient."""
-    energy, model = _energy(subject)
-    with torch.no_grad():
-        x = energy.eval().sample(model.eval(), 5)
-    assert x.shape == (5, *subject.image_shape) and x.isfinite().all(), f"expected 5 images, got {tuple(x.shape)}"
-
-
 # --- constraints ------------------------------------------------------------------------------------------------------
 
 
@@ -251,6 +199,5 @@ CHECKS = {
         draws_have_the_density,
     ),
     "objective": (loss_of_embeddings_has_gradients, order_of_images_is_of_no_matter, loss_alone_changes_no_state),
-    "energy": (energy_trains_the_density, energy_alone_changes_no_state, energy_draws_images),
     "constraint": (probability_is_that_of_independent_variables, gradient_of_the_constraint_is_finite),
 }
