@@ -117,11 +117,20 @@ def described(module: Any, names: Iterable[str]) -> Iterator[str]:
             yield f"`{thing!r}`"
             continue
         yield f"```python\n{signature(name, thing)}\n```\n\n{prose(thing.__doc__)}\n"
-        own = vars(thing).items() if inspect.isclass(thing) else ()
-        for part, member in own:
-            function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
-            if inspect.isfunction(function) and not part.startswith("_") and function.__doc__:
-                yield f"```python\n{signature(f'{name}.{part}', function)}\n```\n\n{prose(function.__doc__)}\n"
+        for part, function in functions(thing) if inspect.isclass(thing) else ():
+            written = signature(f"{name}.{part}", function)
+            if isinstance(vars(thing)[part], property):
+                written = written.replace("() ->", ":")
+            yield f"```python\n{written}\n```\n\n{prose(function.__doc__)}\n"
+
+
+def functions(cls: type) -> Iterator[tuple[str, Any]]:
+    """The documented functions and properties that a class itself defines."""
+    for name, member in vars(cls).items():
+        for wrapped in ("fget", "__func__", "fn"):  # of a property, a class method, scikit-learn's `available_if`
+            member = getattr(member, wrapped, member)
+        if inspect.isfunction(member) and not name.startswith("_") and member.__doc__:
+            yield name, member
 
 
 def components() -> Iterator[str]:
@@ -132,7 +141,7 @@ def components() -> Iterator[str]:
         yield f"\n## {kind}\n"
         for name, record in found.items():
             cls = registry().resolve(kind, f"sslx/{name}").cls
-            yield f"### {name}\n\n{record.summary[0].upper()}{record.summary[1:]}.\n\n{prose(cls.__doc__)}\n"
+            yield f"\n### {name}\n\n{record.summary[0].upper()}{record.summary[1:]}.\n\n{prose(cls.__doc__)}\n"
             if options_of(cls):
                 yield from options(cls)
 
@@ -147,10 +156,12 @@ def commands(command: click.Command, name: str) -> Iterator[str]:
 
 
 def signature(name: str, thing: Any) -> str:
+    """As it is written in the code: without quotes around annotations, and without self."""
     try:
-        return f"{name}{inspect.signature(thing)}"
-    except ValueError:  # a class of C, or of attrs without fields
+        text = f"{name}{inspect.signature(thing)}"
+    except ValueError:  # a class of C
         return name
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", text).replace("(self, ", "(").replace("(self)", "()")
 
 
 def prose(doc: str | None) -> str:
@@ -159,7 +170,7 @@ def prose(doc: str | None) -> str:
     for line in inspect.cleandoc(doc or "").splitlines():
         if entry := re.fullmatch(r"    (\w+): (.*)", line):
             line = f"- `{entry[1]}`: {entry[2]}"
-        elif line in ("Args:", "Attributes:"):
+        elif line in ("Args:", "Attributes:", "Raises:"):
             line = f"{line[:-1]}\n"
         lines.append(line)
     return "\n".join(lines)

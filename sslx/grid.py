@@ -11,6 +11,7 @@ import copy
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import sys
@@ -90,9 +91,10 @@ class Grid:
     path: Path
     configs: Mapping[str, RunConfig]
     launch: Launch
+    restarts: bool = False  # whether runs that differ in the seed alone are attempts, of which the best counts
 
     @classmethod
-    def make(cls, path: Path | None, configs: Mapping[str, RunConfig], launch: Launch) -> Grid:
+    def make(cls, path: Path | None, configs: Mapping[str, RunConfig], launch: Launch, restarts: bool = False) -> Grid:
         """The grid of these runs, not written yet. Without a path it is below `runs`, where these runs always are.
 
         Raises ConfigError if two runs are the same.
@@ -101,7 +103,7 @@ class Grid:
         if twice := [name for name, text in texts.items() if list(texts.values()).count(text) > 1]:
             raise ConfigError(f"the same run more than once: {', '.join(twice)}")
         key = hashlib.sha256("".join(sorted(texts.values())).encode()).hexdigest()[:8]
-        return cls(path or Path("runs") / f"grid-{key}", configs, launch)
+        return cls(path or Path("runs") / f"grid-{key}", configs, launch, restarts)
 
     def create(self) -> None:
         """Write grid.json, unless an earlier command did. Raises ConfigError if there is something else."""
@@ -115,7 +117,7 @@ class Grid:
             try:
                 facts = {**attrs.asdict(self.launch), "data_dir": str(self.launch.data_dir)}
                 self.path.mkdir(parents=True, exist_ok=True)
-                RunFolder(self.path).write("grid.json", {"runs": plain, "launch": facts})
+                RunFolder(self.path).write("grid.json", {"runs": plain, "launch": facts, "restarts": self.restarts})
             except OSError as error:
                 raise ConfigError(f"out: {self.path} cannot be written ({error.strerror})") from error
 
@@ -124,11 +126,20 @@ class Grid:
         """The grid that an earlier command made at `path`."""
         facts = _read(path)
         launch = Launch(**{**facts["launch"], "data_dir": Path(facts["launch"]["data_dir"])})
-        return cls(path, {each: configure(config) for each, config in facts["runs"].items()}, launch)
+        configs = {each: configure(config) for each, config in facts["runs"].items()}
+        return cls(path, configs, launch, facts["restarts"])
 
     def finished(self) -> list[Run]:
         folders = ((RunFolder(self.path / each), config) for each, config in self.configs.items())
         return [Run(folder, config) for folder, config in folders if folder.finished]
+
+    def ranking(self) -> list[list[Run]]:
+        """Finished runs that differ in the seed alone together, the one with the smallest label-free score first."""
+        groups: dict[str, list[Run]] = {}
+        for run in self.finished():
+            config = {name: value for name, value in to_dict(run.config).items() if name != "seed"}
+            groups.setdefault(json.dumps(config), []).append(run)
+        return [sorted(runs, key=lambda run: run.training.get("score", math.inf)) for runs in groups.values()]
 
     def carry_out(self) -> list[str]:
         """Do what is not done yet. Returns a line for each run that failed; it is tried again the next time.

@@ -15,6 +15,7 @@ from sslx.core.interfaces import Split, pixels
 from sslx.core.randomness import Use, permutation, seed_of, seed_torch
 
 _ROWS = _COLUMNS = 8
+_POINTS, _GRID = 1000, 150  # of the plane
 _SIDE = 56  # small images are enlarged to about so many pixels
 
 
@@ -22,12 +23,14 @@ _SIDE = 56  # small images are enlarged to about so many pixels
 def pictures(method: Any, test: Split, device: torch.device, seed: int, folder: Path) -> None:
     """Write `reconstructions.png`, rows of test images over rows of their reconstructions, and `samples.png`.
 
-    Each of them if the method has `reconstruct` or `sample`, and if the data are images and not points. One that fails
-    costs a line, not the run.
+    Each of them if the method has `reconstruct` or `sample`. Of points it is `plane.png`: the regions of the method's
+    clusters and its density, with samples. One that fails costs a line, not the run.
     """
-    if test.images.dtype.is_floating_point:
-        return
     seed_torch(seed_of(Use.EVALUATION, seed))
+    if test.images.dtype.is_floating_point:
+        if tuple(test.images.shape[1:]) == (2, 1, 1):
+            _tried("plane.png", lambda: plane(method, test, device, folder / "plane.png"))
+        return
 
     def reconstructions() -> Tensor:
         index = permutation(len(test), Use.EVALUATION, seed)[: _ROWS // 2 * _COLUMNS]
@@ -41,10 +44,44 @@ def pictures(method: Any, test: Split, device: torch.device, seed: int, folder: 
     }
     for function, (name, make) in wanted.items():
         if hasattr(method, function):
-            try:
-                draw(make(), folder / name)
-            except Exception as error:
-                print(f"{name}: not drawn, {type(error).__name__}: {error}", file=sys.stderr)
+            _tried(name, lambda make=make, name=name: draw(make(), folder / name))  # type: ignore[misc]
+
+
+def _tried(name: str, make: Callable[[], None]) -> None:
+    try:
+        make()
+    except Exception as error:
+        print(f"{name}: not drawn, {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def plane(method: Any, test: Split, device: torch.device, path: Path) -> None:
+    """Write what a method makes of the plane: the likeliest cluster, and log p, each with points and samples."""
+    from matplotlib.figure import Figure  # slow to import
+
+    x = pixels(test.images[torch.arange(min(len(test), _POINTS))])[:, :, 0, 0]  # (n, 2)
+    low, high = x.amin(dim=0), x.amax(dim=0)
+    low, high = low - 0.2 * (high - low), high + 0.2 * (high - low)
+    across, up = (torch.linspace(float(a), float(b), _GRID) for a, b in zip(low, high, strict=True))
+    grid = torch.cartesian_prod(across, up)[:, :, None, None].to(device)
+    wanted: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+        "cluster": ("likeliest cluster", lambda points: method.cluster(points).argmax(dim=1)),
+        "log_density": ("log p(x) + constant", lambda points: method.log_density(points)),
+    }
+    panels = [panel for function, panel in wanted.items() if hasattr(method, function)]
+    if not panels:
+        return
+    drawn = method.sample(_POINTS // 4).cpu()[:, :, 0, 0] if hasattr(method, "sample") else x[:0]
+    figure = Figure(figsize=(5 * len(panels), 4.5), layout="constrained")
+    for (title, values), axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+        heights = values(grid).float().cpu().reshape(_GRID, _GRID).T.numpy()
+        mesh = axes.pcolormesh(across.numpy(), up.numpy(), heights, cmap="viridis", shading="nearest", rasterized=True)
+        figure.colorbar(mesh, ax=axes)
+        axes.scatter(*x.T.numpy(), s=2, c="white", label="test points")
+        if len(drawn):
+            axes.scatter(*drawn.T.numpy(), s=4, c="red", label="samples")
+        axes.set(title=title, xlim=(float(low[0]), float(high[0])), ylim=(float(low[1]), float(high[1])))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.savefig(path)
 
 
 def draw(images: Tensor, path: Path) -> None:

@@ -144,11 +144,9 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _images(self, X: Any, fit: bool) -> Tensor:
         """(n, C, H, W) images, or points of type float32. Raises ValueError."""
-        least = 2 if fit else 1
-        if np.ndim(X) > 2:  # what scikit-learn calls features, and counts, are columns
-            array = check_array(X, allow_nd=True, ensure_min_samples=least)
-        else:
-            array = validate_data(self, X, reset=fit, ensure_min_samples=least)
+        array = check_array(X, allow_nd=True, ensure_min_samples=2 if fit else 1, estimator=self)
+        if array.ndim == 2:  # scikit-learn counts columns, of images there are none
+            validate_data(self, X, reset=fit, skip_check_array=True)
         if array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):
             raise ConfigError(f"X: expected images as (n, C, H, W), got {array.shape}; X.transpose(0, 3, 1, 2) is that")
         if array.ndim > 4:

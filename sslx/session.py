@@ -11,8 +11,9 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ import torch
 import sslx.api  # noqa: F401  puts the registry in its place
 from sslx.core import checkpoint
 from sslx.core.config import RunConfig, configure
+from sslx.core.diagnosis import diagnose
 from sslx.core.engine import Engine, check, replay
 from sslx.core.errors import CheckpointError, ConfigError, DataError, Interrupted, PluginError
 from sslx.core.evaluation import evaluate
-from sslx.core.interfaces import Context, Encoder, Method, Split, Tracker
+from sslx.core.interfaces import Context, Dataset, Encoder, Method, Split, Tracker
 from sslx.core.options import Component, make, options_of, to_dict
 from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
 from sslx.core.records import RunFolder, environment, versions
@@ -33,6 +35,12 @@ from sslx.core.runtime import Runtime
 from sslx.export import write_weights
 from sslx.pictures import pictures
 from sslx.plugins.registry import provenance, registry
+
+
+def _from_anywhere(names: Iterable[str]) -> tuple[str, ...]:
+    """Each `./file.py:Class` with its whole path, so that `resume` finds it from any folder."""
+    parts = [name.rpartition(":") for name in names]
+    return tuple(f"{Path(p).expanduser().resolve()}:{c}" if p.endswith(".py") else f"{p}{s}{c}" for p, s, c in parts)
 
 
 @attrs.frozen
@@ -44,7 +52,7 @@ class Launch:
     data_dir: Path = attrs.field(factory=lambda: default_data_dir())
     offline: bool = False
     progress: bool = True
-    trackers: Sequence[str] = ()
+    trackers: tuple[str, ...] = attrs.field(default=(), converter=_from_anywhere)
 
 
 @attrs.frozen
@@ -73,6 +81,11 @@ class Run:
         """`{"trained": {evaluator: {...}}, "untrained": {...}}`; empty while the run is not finished."""
         return self.folder.read("results.json") or {}
 
+    @property
+    def training(self) -> dict[str, Any]:
+        """Times, and what the losses say: `score`, without labels, the smaller the better, and `diagnosis`."""
+        return self.folder.read("training.json") or {}
+
     def method(self) -> Method:
         """The trained method, on the CPU, in evaluation mode. Raises CheckpointError if there is none yet."""
         path, _ = checkpoint.newest(self.folder.checkpoints)
@@ -80,7 +93,9 @@ class Run:
         method = build(self.config, **data)
         if path is None:
             raise CheckpointError(f"{self.path}: no checkpoint yet")
-        method.load_state_dict(checkpoint.load(path)[0]["method"])
+        shared, local = checkpoint.load(path)
+        method.load_state_dict(shared["method"])
+        method.load_local_state(local)
         return method.eval()
 
 
@@ -109,7 +124,7 @@ def run(
     device: str = "auto",
     data_dir: Path | str | None = None,
     offline: bool = False,
-    trackers: Sequence[str] = (),
+    trackers: Sequence[str] | str = (),
     **options: Any,
 ) -> Run:
     """Train a method and evaluate its representation.
@@ -121,7 +136,7 @@ def run(
         config: the content of a config.toml, over which the other arguments go.
         evaluators: names of the evaluators, a list or with commas; "all" are those that are installed.
         out: folder of the run; by default the next free `runs/DATASET-METHOD-N`.
-        trackers: names of those that follow the run, such as "tensorboard".
+        trackers: names of those that follow the run, a list or with commas.
         options: sections and options of a config: `method`, `dataset`, `views`, `loader`, `train`, `seed`, `subset`.
 
     Raises:
@@ -131,7 +146,8 @@ def run(
     names = evaluator_names(evaluators) if evaluators is not None else None
     resolved = configure(config or {}, method, options, evaluators=names)
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
-    launch = Launch(device, 1, folder.resolve(), offline, trackers=trackers)
+    followed = trackers.split(",") if isinstance(trackers, str) else trackers
+    launch = Launch(device, 1, folder.resolve(), offline, trackers=followed)
     return start(resolved, launch, Path(out) if out is not None else None)
 
 
@@ -187,10 +203,12 @@ def open_run(path: Path | str) -> Run:
     Raises ConfigError if there is none, or if its config does not fit what is installed.
     """
     folder = RunFolder.open(Path(path))
-    for file in _files_named(folder.config()):
+    launch = (folder.read("run.json") or {}).get("launch", {})
+    trackers = [file for name in launch.get("trackers", ()) for file in _files_named({"use": name})]
+    for file in [*_files_named(folder.config()), *trackers]:
         if not file.is_absolute() or file.resolve().is_relative_to(folder.path.resolve()):
             raise ConfigError(
-                f"{path}: its config names {file}, code that came with the run and is not executed; "
+                f"{path}: it names {file}, code that came with the run and is not executed; "
                 "if you trust it, copy it elsewhere and train with `sslx run --plugin PATH:Class`"
             )
     try:
@@ -259,7 +277,8 @@ def evaluate_run(path: Path, evaluators: Mapping[str, Any], launch: Launch | Non
             data = load_data(run.config, launch, runtime)
             method = run.method().to(runtime.device)
             kept = run.folder.keep_results()
-            report = _evaluate(Run(run.folder, config), method, data, runtime, previous=run.results)
+            load = partial(read, launch=launch)
+            report = _evaluate(Run(run.folder, config), method, data, runtime, load, previous=run.results)
             print(f"the results before are in {kept}", file=sys.stderr)
             registry().call("sslx_evaluated", run=run, report=report)
     finally:
@@ -286,10 +305,9 @@ def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> tuple[Spli
     """Training and test split; the main process first, so that a download happens once."""
     if not runtime.main:
         runtime.barrier()
-    halves = config.dataset.load(launch.data_dir, launch.offline)
+    train, test = read(config.dataset, launch)
     if runtime.main:
         runtime.barrier()
-    train, test = checked(halves, label(config.dataset))
     if config.subset is not None:
         if config.subset > len(train):
             raise ConfigError(f"subset: expected at most {len(train)}, the images there are, got {config.subset}")
@@ -298,6 +316,10 @@ def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> tuple[Spli
         order = train.shuffled(Use.SUBSET, config.seed)
         train = train.take(order[: config.subset].sort().values)
     return train, test
+
+
+def read(dataset: Dataset, launch: Launch) -> tuple[Split, Split]:
+    return checked(dataset.load(launch.data_dir, launch.offline), label(dataset))
 
 
 def checked(halves: Any, name: str) -> tuple[Split, Split]:
@@ -395,7 +417,7 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime, launch: Laun
             if isinstance(encoder := getattr(method, "encoder", None), Encoder):
                 write_weights(encoder, run.image_shape, run.folder.export)
             pictures(method, data[1], runtime.device, run.config.seed, run.path)
-            report = _evaluate(run, method, data, runtime)
+            report = _evaluate(run, method, data, runtime, partial(read, launch=launch))
             notify("sslx_evaluated", report=report)
     except Interrupted as stop:
         error = Interrupted(f"{stop}; `sslx resume {run.path}` goes on with it")
@@ -427,18 +449,24 @@ def _train(run: Run, train: Split, runtime: Runtime, notify: Any, progress: bool
         engine.restore(path)
     engine.fit()
     if runtime.main:
-        run.folder.write("training.json", {"seconds": engine.seconds, "cpu_seconds": engine.cpu_seconds})
+        times = {"seconds": engine.seconds, "cpu_seconds": engine.cpu_seconds}
+        run.folder.write("training.json", {**times, **diagnose(method, run.folder.metrics())})
 
 
 def _evaluate(
-    run: Run, method: Method, data: tuple[Split, Split], runtime: Runtime, previous: Mapping[str, Any] = {}
+    run: Run,
+    method: Method,
+    data: tuple[Split, Split],
+    runtime: Runtime,
+    load: Callable[[Dataset], tuple[Split, Split]],
+    previous: Mapping[str, Any] = {},
 ) -> dict[str, Any]:
     """Scores of the trained and of the untrained method, into results.json."""
     config = run.config
     untrained = build(config, **_facts(data[0])).to(runtime.device)
     report: dict[str, Any] = {}
     for name, subject in (("trained", method), ("untrained", untrained)):
-        scores = evaluate(config.evaluators, subject, data, config.views, runtime.device, config.seed)
+        scores = evaluate(config.evaluators, subject, data, config.views, runtime.device, config.seed, load)
         report[name] = {**previous.get(name, {}), **scores}
     run.folder.write("results.json", report)
     return report

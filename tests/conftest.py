@@ -36,6 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("swav", "dino", "proto-cpc"), {**PROJECTED, "prototypes": 4}),
     **dict.fromkeys(("deep-cluster", "sela"), {**PROJECTED, "clusters": 4}),
     **dict.fromkeys(("gedi", "jem", "gedi-no-inv", "gedi-no-prior"), {**ENCODER, "projector": [8], "energy": SGLD}),
+    "gedi-two-stage": {**ENCODER, "projector": [8], "energy": SGLD, "generative_steps": 4},
     "gedi-no-gen": {**ENCODER, "projector": [8]},
     "ebclr": {**PROJECTED, "energy": SGLD},
     "jigsaw": {**ENCODER, "grid": 2, "permutations": 4},

@@ -70,7 +70,7 @@ def test_two_processes_have_the_gradient_of_one_with_the_joined_batch(tmp_path: 
 def test_a_run_of_two_processes_stops_and_resumes_exactly(sslx_command: Any, tmp_path: Path) -> None:
     arguments = [
         "-p",
-        "simvae",
+        "gedi",  # whose chains differ between processes
         "--subset",
         "100",
         "--epochs",
@@ -82,16 +82,19 @@ def test_a_run_of_two_processes_stops_and_resumes_exactly(sslx_command: Any, tmp
         "--batch-size",
         "16",
     ]
-    small = ["--set", "encoder.hidden=16", "--set", "decoder.hidden=16", "--set", "train.log_every=1"]
+    chains = ["--set", "energy.chains=40", "--set", "energy.steps=2"]
+    small = ["--set", "encoder.hidden=16", "--set", "train.log_every=1", *chains]
     whole = sslx_command("run", *arguments, *small, "--set", "train.checkpoint_steps=5", "-o", "whole")
     assert whole.returncode == 0, whole.stderr
-    assert "\nsimvae " in whole.stdout and whole.stdout.count("whole: trained") == 1  # one process prints
+    assert "\ngedi " in whole.stdout and whole.stdout.count("whole: trained") == 1  # one process prints
     path, _ = checkpoint.newest(tmp_path / "whole" / "checkpoints")
     assert path is not None and (path / "rank-1.pt").exists()
 
     # As if it had been killed between the checkpoint at step 10 and the end.
     before, log = digest(tmp_path / "whole"), (tmp_path / "whole" / "metrics.jsonl").read_text()
     results = json.loads((tmp_path / "whole" / "results.json").read_text())
+    ranks = [torch.load(path / f"rank-{rank}.pt", weights_only=True)["energy.buffer"] for rank in (0, 1)]
+    assert not torch.equal(*ranks)
     for child in path.iterdir():
         child.unlink()
     path.rmdir()
@@ -100,5 +103,7 @@ def test_a_run_of_two_processes_stops_and_resumes_exactly(sslx_command: Any, tmp
     assert alone.returncode == 1 and "resume it with --devices 2" in alone.stderr
     assert sslx_command("resume", "whole").returncode == 0
     assert digest(tmp_path / "whole") == before
+    for rank, chains_of in enumerate(ranks):
+        assert torch.equal(torch.load(path / f"rank-{rank}.pt", weights_only=True)["energy.buffer"], chains_of)
     assert (tmp_path / "whole" / "metrics.jsonl").read_text() == log
     assert json.loads((tmp_path / "whole" / "results.json").read_text()) == results

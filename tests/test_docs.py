@@ -30,6 +30,20 @@ def test_the_pages_of_methods_are_those_that_the_code_makes() -> None:
     assert written == pages, "run `python docs/generate.py`"
 
 
+def test_the_reference_and_the_page_on_hooks_are_complete() -> None:
+    import sslx
+    from sslx.core import public
+
+    reference = runpy.run_path(str(DOCS / "generate.py"))["reference"]()
+    assert all(f"## `{name}`\n" in reference["api.md"] for name in public.__all__)
+    assert all(f"## `{name}`\n" in reference["python.md"] for name in sslx.__all__ if name != "__version__")
+    assert "Representation.inverse_transform(Z: Any)" in reference["python.md"]
+    assert "## `sslx data convert`\n" in reference["commands.md"]
+    for kind in ("encoder", "prior", "objective", "dataset", "views", "evaluator", "tracker"):
+        assert all(f"### {name}\n" in reference["components.md"] for name in registry().providers(kind))
+    assert all(f"`{name}(" in (DOCS / "track.md").read_text() for name in HOOKS if name != "sslx_components")
+
+
 PLUGINS = (DOCS / "plugins.md").read_text()
 HOOKS = [name for name in vars(hookspecs) if name.startswith("sslx_")]
 

@@ -25,7 +25,9 @@ from sslx.evaluators.linear import Linear
 
 def evaluation(train: Features, test: Features, seed: int = 0) -> Evaluation:
     nothing: Any = None  # these evaluators look at features only
-    return Evaluation(train, test, method=nothing, data=nothing, views=nothing, device=torch.device("cpu"), seed=seed)
+    return Evaluation(
+        train, test, method=nothing, data=nothing, views=nothing, device=torch.device("cpu"), seed=seed, load=nothing
+    )
 
 
 def blobs(n: int, seed: int, classes: int = 5, dimensions: int = 6, spread: float = 1.0) -> Features:

@@ -82,6 +82,14 @@ def info_nce(q: Array, k: Array, module: Any) -> float:
     return per_image(one)
 
 
+def distance_nce(q: Array, k: Array, module: Any) -> float:
+    def one(n: int, v: int, j: int) -> float:
+        s = {(m, i): -float(((q[n, v] - k[m, i]) ** 2).sum()) / 0.7 for m in range(N) for i in range(J)}
+        return math.log(sum(math.exp(s[m, i]) for m, i in s if (m, i) != (n, v))) - s[n, j]
+
+    return per_image(one)
+
+
 def queue_nce(q: Array, k: Array, module: Any) -> float:
     def one(n: int, v: int, j: int) -> float:
         positive = math.exp(unit(q[n, v]) @ unit(k[n, j]) / 0.2)
@@ -170,6 +178,7 @@ def proto_cpc(q: Array, k: Array, module: Any) -> float:
 
 LOSSES = {
     "info-nce": info_nce,
+    "distance-nce": distance_nce,
     "queue-nce": queue_nce,
     "cosine": cosine,
     "vicreg": vicreg,

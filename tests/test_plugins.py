@@ -267,7 +267,7 @@ def test_a_run_of_someone_else_is_opened_without_executing_anything(
     for place in ("run/evil.py", str(run.path / "evil.py"), "../run/evil.py"):
         (run.path / "config.toml").write_text(config.replace('use = "random"', f'use = "{place}:Evil"'))
         code, _, errors = command("compare", "run")
-        assert code == 2 and f"its config names {place}, code that came with the run and is not executed" in errors
+        assert code == 2 and f"it names {place}, code that came with the run and is not executed" in errors
     (run.path / "config.toml").write_text(config.replace("[evaluators.knn]", '[evaluators."run/evil.py:Evil"]'))
     code, _, errors = command("compare", "run")
     assert code == 2 and "is not executed" in errors

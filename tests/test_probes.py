@@ -69,7 +69,7 @@ def noise(n: int, seed: int, classes: int = 4, dimensions: int = 5) -> Split:
 
 
 def results(evaluators: dict[str, Evaluator], train: Split, test: Split, method: Any = None, seed: int = 0) -> Any:
-    return evaluate(evaluators, method or Pixels(), (train, test), Shift(), CPU, seed)
+    return evaluate(evaluators, method or Pixels(), (train, test), Shift(), CPU, seed, lambda dataset: (train, test))
 
 
 def score(evaluator: Evaluator, train: Split, test: Split, method: Any = None, seed: int = 0) -> Any:

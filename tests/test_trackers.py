@@ -113,3 +113,16 @@ def test_a_wrong_tracker_is_one_line_before_anything_is_trained(
     code, _, errors = command(*RUN, "--track", name)
     assert code == 2 and message in errors and errors.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("place", ["run/t.py", "t.py"])
+def test_a_tracker_that_came_with_the_run_of_someone_else_is_not_executed(
+    place: str, command: Any, tmp_path: Path
+) -> None:
+    assert command(*RUN)[0] == 0
+    (tmp_path / place).write_text(HEAD + "    pass\nraise SystemExit('executed')")
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    facts["launch"]["trackers"] = [f"{tmp_path / place if place == 'run/t.py' else place}:T"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
+    code, _, errors = command("eval", "run", "-e", "gmm")
+    assert code == 2 and "code that came with the run and is not executed" in errors and errors.count("\n") == 1

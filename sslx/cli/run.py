@@ -58,6 +58,7 @@ def launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--subset", help="Use a seeded sample of so many training images.")
 @click.option("--bad-images", help="What to do with files that are no images: fail or skip.  [fail]")
 @click.option("--seed", help="Decides everything that is random; several with commas.  [0]")
+@click.option("--restarts", type=click.IntRange(2), help="Train with so many seeds; the best by its losses counts.")
 @click.option("--cpu-seconds", help="Stop training after this much processor time.")
 @click.option("--precision", help="fp32 or bf16.  [fp32]")
 @click.option("--compile", is_flag=True, help="Compile the method with torch.compile.")
@@ -67,12 +68,19 @@ def launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--out", "-o", type=_PATH, help="Folder of the run.  [runs/DATASET-METHOD-N]")
 @launch_options
 def run_command(
-    plugin: str | None, settings: Sequence[str], config: Path | None, sweep: Path | None, out: Path | None, **flags: Any
+    plugin: str | None,
+    settings: Sequence[str],
+    config: Path | None,
+    sweep: Path | None,
+    out: Path | None,
+    restarts: int | None,
+    **flags: Any,
 ) -> None:
     """Train methods and evaluate their representations.
 
     `sslx plugins show METHOD` lists what `--set` can set. Several plugins or seeds, or a sweep, are runs in one folder,
-    one after another. The same command again goes on with those that are not finished.
+    one after another. The same command again goes on with those that are not finished. Restarts are runs with the seed
+    and those after it; which is the best is found without labels: terms of the loss are near their known minima.
     """
     launch = launched(flags)
     if config is not None and config.is_dir():
@@ -93,6 +101,8 @@ def run_command(
         "method": words(plugin or ""),
         "seed": [Text(seed) for seed in words(flags.pop("seed") or "")],
     }
+    if restarts:
+        axes["seed"] = _restarts(axes["seed"] or [base.get("seed", 0)], restarts)
     chosen = combinations({key: values for key, values in axes.items() if values})
     choices = [{**choice, **more} for more in chosen for choice in choices]
     if "method" not in base and any("method" not in choice for choice in choices):
@@ -111,7 +121,7 @@ def run_command(
             {key: value for key, value in choice.items() if key != "seed" or len(axes["seed"]) != 1}
             for choice in choices
         ]
-        grid = Grid.make(out, dict(zip(names(varied, configs), configs, strict=True)), launch)
+        grid = Grid.make(out, dict(zip(names(varied, configs), configs, strict=True)), launch, restarts is not None)
     if "RANK" not in os.environ and launch.devices > 1:
         sys.exit(relaunch(launch.devices))
     if grid is not None:
@@ -130,7 +140,7 @@ def resume_command(path: Path, **flags: Any) -> None:
     """
     if is_grid(path):
         found = Grid.open(path)
-        grid = Grid(path, found.configs, launched(flags, found.launch))
+        grid = Grid(path, found.configs, launched(flags, found.launch), found.restarts)
         if grid.launch.devices > 1 and "RANK" not in os.environ:
             sys.exit(relaunch(grid.launch.devices))
         _carry_out(grid)
@@ -295,8 +305,27 @@ def _carry_out(grid: Grid) -> None:
         if runs:
             click.echo(formats.text(report.tables(runs), _screen()), nl=False)
         click.echo(f"{grid.path}: {len(runs)} of {len(grid.configs)} runs are finished")
+        for group in grid.ranking() if grid.restarts else []:
+            for place, run in enumerate(group):
+                click.echo(f"{'the best' if place == 0 else 'not'}: {run.path}, {_diagnosis(run)}")
     if failed := [*failed, *report.failures(runs)]:
         raise SslxError("\n".join(failed))
+
+
+def _restarts(seeds: Sequence[Any], restarts: int) -> list[Any]:
+    """The seed, and those after it."""
+    if len(seeds) != 1:
+        raise ConfigError("--restarts: takes the seeds that follow the first one, expected a single --seed with it")
+    try:
+        return [int(seeds[0]) + i for i in range(restarts)]
+    except ValueError:
+        return list(seeds)  # which the check of the config reports
+
+
+def _diagnosis(run: session.Run) -> str:
+    facts = run.training
+    score = f"{facts['score_by']} {facts['score']:.4g}" if "score" in facts else "not trained"
+    return score + (f": {facts['diagnosis']}" if facts.get("diagnosis") else "")
 
 
 def _screen() -> int:
@@ -307,9 +336,11 @@ def _print(runs: Sequence[session.Run]) -> None:
     if os.environ.get("RANK", "0") == "0":
         click.echo(formats.text(report.tables(runs), _screen()), nl=False)
         for run in runs:
-            time = run.folder.read("training.json") or {}
+            time = run.training
             click.echo(
                 f"{run.path}: trained {time.get('seconds', 0):.1f} s ({time.get('cpu_seconds', 0):.1f} CPU-seconds)"
             )
+            if time.get("diagnosis"):
+                click.echo(f"{run.path}: {time['diagnosis']}")
     if failed := report.failures(runs):
         raise SslxError("\n".join(failed))

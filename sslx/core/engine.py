@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sslx.core import checkpoint, signals
 from sslx.core.config import RunConfig, Training
+from sslx.core.diagnosis import excess
 from sslx.core.errors import CheckpointError, ConfigError, Interrupted, NonFiniteError, PluginError
 from sslx.core.interfaces import Method, Split
 from sslx.core.optimisation import learning_rate, optimizer
@@ -170,7 +171,8 @@ class Engine:
         progress.advance(self.step, len(views.flat) * self.runtime.world, {"loss": loss, **metrics})
         if self.runtime.main:
             lr = learning_rate(self.training, self.step - 1, self.total, self.per_epoch)
-            record = {"step": self.step, "epoch": epoch, "loss": loss, **metrics, "gradient_norm": norm, "lr": lr}
+            terms_ = {"loss": loss, **metrics, **excess(terms, metrics)}
+            record = {"step": self.step, "epoch": epoch, **terms_, "gradient_norm": norm, "lr": lr}
             self.folder.log(record)
             self.notify("sslx_metrics", step=self.step, metrics=record)
 

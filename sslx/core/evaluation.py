@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -11,7 +11,7 @@ import torch
 
 from sslx.core import signals
 from sslx.core.errors import DataError, Interrupted, PluginError
-from sslx.core.interfaces import Evaluation, Evaluator, Features, Method, Result, Split, ViewPolicy
+from sslx.core.interfaces import Dataset, Evaluation, Evaluator, Features, Method, Result, Split, ViewPolicy
 from sslx.core.options import to_dict
 from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
 
@@ -32,6 +32,7 @@ def evaluate(
     views: ViewPolicy,
     device: torch.device,
     seed: int,
+    load: Callable[[Dataset], tuple[Split, Split]],
 ) -> dict[str, Any]:
     """For each evaluator its options, and its scores and protocol, or why it was skipped or failed."""
     if not evaluators:
@@ -40,7 +41,7 @@ def evaluate(
     method.eval()
     try:
         train, test = (features(method, split, device) for split in data)
-        evaluation = Evaluation(train, test, method, data, views, device, seed)
+        evaluation = Evaluation(train, test, method, data, views, device, seed, load)
         return {name: {"options": to_dict(part), **_one(part, evaluation)} for name, part in evaluators.items()}
     finally:
         method.train(training)

@@ -422,7 +422,8 @@ class Features:
 class Evaluation:
     """What an evaluator is given: features of the clean, full splits, computed once, and the method itself.
 
-    The method is in evaluation mode. `views` is how the run makes views.
+    The method is in evaluation mode. `views` is how the run makes views. `load` reads another dataset from where those
+    of this run are.
     """
 
     train: Features
@@ -432,6 +433,7 @@ class Evaluation:
     views: ViewPolicy
     device: torch.device
     seed: int
+    load: Callable[[Dataset], tuple[Split, Split]]
 
 
 @attrs.frozen

@@ -312,19 +312,14 @@ def _coerce_part(option: Option, value: Any, where: str, problems: list[str]) ->
             value = [name.strip() for name in value.split(",") if name.strip()]
         if not isinstance(value, Mapping):
             value = {name: {} for name in value}
-        return {
-            name: part
-            if isinstance(part, interface)
-            else make(
-                interface,
-                {"use": name, **part},
-                dotted,
-                problems,
-                owner=option.owner if name in (option.default or ()) else "",
-            )
-            for name, part in value.items()
-            for dotted in [f"{where}.{name}"]
-        }
+        named: dict[str, Any] = {}
+        for name, part in value.items():
+            if not isinstance(part, interface):
+                owner = option.owner if name in (option.default or ()) else ""
+                part = make(interface, {"use": name, **part}, f"{where}.{name}", problems, owner=owner)
+                name = vars(part)["_use"] if part is not None else name  # of a file, its path from anywhere
+            named[name] = part
+        return named
     if isinstance(value, str):
         value = {"use": str(value)}
     if not isinstance(value, Mapping):

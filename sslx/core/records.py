@@ -5,7 +5,8 @@ run.json        versions, components, machine, git
 metrics.jsonl   a record each `log_every` steps
 checkpoints/    step-N/
 results.json    scores of the evaluators, with their protocols; its presence means that the run is finished
-*.png           reconstructions and samples of methods that make them
+*.png           reconstructions and samples of methods that make them; what they make of the plane
+training.json   times, and what the losses say of the training
 export/         weights of the encoder as safetensors, with a config
 bad-images.txt  the files that were left out of the dataset, if any
 crash/          the step at which a loss was not finite

@@ -20,9 +20,11 @@ RUNS = {
     "encoder": "--plugin simclr --set encoder=$name",
     "decoder": "--plugin vae --set decoder=$name",
     "objective": "--plugin simclr --set objective=$name",
+    "constraint": "--plugin nesy --set constraint=$name",
     "dataset": "--plugin simvae --dataset $name",
     "views": "--plugin simclr --set views=$name",
     "evaluator": "--plugin random --evaluators $name",
+    "tracker": "--plugin vae --track $name",
 }
 #: Where each file of the package goes.
 _FILES = {
@@ -52,6 +54,7 @@ def create(distribution: str, kind: str, parent: Path) -> Path:
         "name": name,
         "module": module,
         "kind": kind,
+        "imports": ", ".join(["Record", *sorted(["hookimpl", kind])]),
         "component": f"{kind}s" if kind == "method" else kind,
         "cls": "".join(part.capitalize() for part in name.split("-")) + kind.capitalize(),
         "group": GROUP,

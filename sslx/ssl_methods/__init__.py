@@ -53,6 +53,7 @@ def sslx_components() -> Iterator[Record]:
         ("gedi-no-gen", "gedi:NoGen", "gedi without its energy", "GEDI"),
         ("gedi-no-inv", "gedi:NoInv", "gedi whose views need not agree", "GEDI"),
         ("gedi-no-prior", "gedi:NoPrior", "gedi whose clusters may be empty", "GEDI"),
+        ("gedi-two-stage", "gedi:TwoStage", "the energy of gedi first, then its clusters (our reading)", "GEDI"),
         ("nesy", "gedi:NeSy", "classes that obey a rule, and nothing else", "GEDI"),
         ("jem", "gedi:JEM", "the energy of gedi alone", "arXiv:1912.03263"),
         ("ebclr", "ebclr:EBCLR", "contrast and an energy of the same distances", "Kim & Ye 2022"),
@@ -67,6 +68,7 @@ def sslx_components() -> Iterator[Record]:
     yield encoder("cnn", f"{here}.networks.cnn:CNNEncoder", summary="LeNet-like, for small images")
     yield encoder("resnet18-small", f"{here}.networks.resnet:SmallResNetEncoder", summary="SimVAE, Table 4")
     yield decoder("resnet18-small", f"{here}.networks.resnet:SmallResNetDecoder", summary="SimVAE, Table 4")
+    yield encoder("resnet8", f"{here}.networks.resnet8:ResNet8Encoder", summary="GEDI, Table 8: no normalisation")
     for depth in (18, 34, 50):
         name, cls = f"resnet{depth}", f"{here}.networks.resnets:ResNet{depth}"
         yield encoder(name, f"{cls}Encoder", summary="ResNet with stems for small images", paper="arXiv:1512.03385")

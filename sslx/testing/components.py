@@ -58,18 +58,23 @@ class Subject:
         """The component with its parameters."""
         torch.manual_seed(0)
         part = self.make()
-        part.build(self.context(**{"arity": arity_of(part), **known}))
+        part.build(self.context(**known))
         return part
 
+    @property
+    def arity(self) -> int:
+        return arity_of(self.make())
+
     def context(self, **known: Any) -> Context:
-        return Context(**{"image_shape": self.image_shape, "samples": N, "views": J, "steps": 200, **known})
+        facts = {"image_shape": self.image_shape, "samples": N, "views": J, "steps": 200, "arity": self.arity}
+        return Context(**{**facts, **known})
 
     def views(self) -> Views:
-        """N images of their own colours, of which J views differ by noise."""
-        generator = torch.Generator().manual_seed(1)
-        original = torch.rand(N, *self.image_shape, generator=generator)
-        x = original[:, None] + 0.1 * torch.rand(N, J, *self.image_shape, generator=generator)
-        return Views(x / 1.1, original, torch.arange(N))
+        """Images of their own colours, of which J views differ by noise; N, or the most whose sets are complete."""
+        generator, n = torch.Generator().manual_seed(1), N - N % self.arity
+        original = torch.rand(n, *self.image_shape, generator=generator)
+        x = original[:, None] + 0.1 * torch.rand(n, J, *self.image_shape, generator=generator)
+        return Views(x / 1.1, original, torch.arange(n))
 
 
 def is_what_its_record_says(subject: Subject) -> None:
@@ -111,6 +116,8 @@ _MODULES = {
     **dict.fromkeys(("prior", "objective", "constraint"), "losses"),
     **dict.fromkeys(("dataset", "loader", "views"), "data"),
     "evaluator": "scores",
+    "energy": "energies",
+    "tracker": "trackers",
 }
 
 

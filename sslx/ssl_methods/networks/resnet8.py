@@ -1,0 +1,50 @@
+"""The residual network of GEDI's Table 8, without normalisation: a density has no batch."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from sslx.api import Context, Encoder, option
+
+_SLOPE = 0.2
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, then a pooling that halves the size if there is one."""
+
+    def __init__(self, channels: int, width: int, first: bool, pool: bool) -> None:
+        super().__init__()
+        before = [] if first else [nn.LeakyReLU(_SLOPE)]  # the image itself has no activation
+        after = nn.Conv2d(width, width, 3, padding=1)
+        self.residual = nn.Sequential(*before, nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(_SLOPE), after)
+        self.shortcut: nn.Module = nn.Conv2d(channels, width, 1) if first else nn.Identity()
+        self.pool: nn.Module = nn.AvgPool2d(2, ceil_mode=True) if pool else nn.Identity()
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                nn.init.xavier_uniform_(layer.weight, gain=1.0 if first and layer is not after else 2**0.5)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(self.residual(x)) + self.shortcut(self.pool(x))
+
+
+class ResNet8Encoder(Encoder):
+    """GEDI, Table 8: four blocks of two 3x3 convolutions, of which the first two halve the size, then the mean."""
+
+    width: int = option(default=128, gt=0, help="F; 128 on SVHN and CIFAR-10, 256 on CIFAR-100")
+
+    def build(self, ctx: Context) -> Context:
+        C, F = ctx.image_shape[0], self.width
+        self.layers = nn.Sequential(
+            Block(C, F, first=True, pool=True),
+            Block(F, F, first=False, pool=True),
+            Block(F, F, first=False, pool=False),
+            Block(F, F, first=False, pool=False),
+            nn.LeakyReLU(_SLOPE),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+        return self.head(ctx, F)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.layers(x)
