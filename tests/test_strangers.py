@@ -137,7 +137,11 @@ def test_every_evaluator_works_on_a_strangers_method_and_data(
     results = sslx.session.open_run(tmp_path / "run").results["trained"]
     assert set(results) == set(strangers.providers("evaluator")) and "mig" in results
     skipped = {name: found["skipped"] for name, found in results.items() if "scores" not in found}
-    assert skipped == {"cluster": "the method has no clusters of its own"}
+    assert skipped == {
+        "cluster": "the method has no clusters of its own",
+        "ood": "the method has neither a density nor clusters",
+        "samples": "the method draws no images",
+    }
 
 
 def test_the_examples_are_listed_with_where_they_come_from(strangers: Registry, sslx_cli: Callable[..., Any]) -> None:

@@ -108,9 +108,9 @@ def run_command(
     if "method" not in base and any("method" not in choice for choice in choices):
         raise ConfigError("--plugin: expected the name of a method; `sslx plugins list` shows them")
     evaluators += {key.split(".")[1]: 0 for choice in choices for key in choice if key.startswith("evaluators.")}
-    layers = [set_here, _flags(flags)]  # a part chosen by --set has the options of flags
+    here = overlay(_flags(flags), set_here)
     # All configs are checked before the first of them trains.
-    configs = _configured([[base, layer(choice), *layers] for choice in choices], evaluators)
+    configs = _configured([[base, layer(choice), here] for choice in choices], evaluators)
     record = None if config is None else config.parent / "run.json"
     if record is not None and record.is_file() and os.environ.get("RANK", "0") == "0":  # a run is repeated
         for line in session.differences(json.loads(record.read_text()), configs[0]):
