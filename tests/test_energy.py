@@ -410,3 +410,16 @@ def test_points_recommend_what_suits_them_to_methods_that_have_it() -> None:
     assert vae.encoder.hidden == (100, 100) and type(vae.prior).__name__ == "StandardNormal"
     swav: Any = configure({"method": {"use": "swav", "prototypes": 5}, "dataset": "moons"}).method
     assert swav.prototypes == 5
+
+
+def test_a_dataset_does_not_bring_back_a_term_that_a_method_leaves_out() -> None:
+    weights = {}
+    for name in ("gedi", "gedi-no-prior", "gedi-no-inv", "jem"):
+        method: Any = configure({"method": name, "dataset": "circles"}).method
+        weights[name] = (method.invariance_weight, method.prior_weight, method.clusters)
+    assert weights == {
+        "gedi": (50.0, 10.0, 2),
+        "gedi-no-prior": (50.0, 0.0, 2),
+        "gedi-no-inv": (0.0, 10.0, 2),
+        "jem": (0.0, 0.0, 2),
+    }

@@ -140,14 +140,20 @@ def _chosen(part: str, user: Mapping[str, Any]) -> tuple[str | None, type[Compon
 
 
 def _suited(defaults: Mapping[str, Any], use: str | None, method: type[Component]) -> Mapping[str, Any]:
-    """What a dataset recommends; of its "method" the options that the chosen one has and the parts that it uses."""
+    """What a dataset recommends; of its "method" the parts that the chosen one uses, and the options that it has.
+
+    Not those that a method sets for itself, as one without some term sets that term's weight to 0.
+    """
     slots = options_of(method) if use is not None and method is not Component else {}
     parts = defaults.get("method", {})
 
     def suits(name: str, part: Any) -> bool:
         if name not in slots or (slots[name].slot is not None) is not isinstance(part, Mapping):
             return False
-        return slots[name].slot is None or slots[name].default == part["use"]
+        if slots[name].slot is not None:
+            return bool(slots[name].default == part["use"])
+        *_, declared = (c for c in method.__mro__ if issubclass(c, Component) and name in options_of(c))
+        return bool(slots[name].default == options_of(declared)[name].default)
 
     kept = {name: part for name, part in parts.items() if suits(name, part)}
     return {**defaults, "method": {"use": use, **kept} if kept else {}}
