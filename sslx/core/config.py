@@ -152,7 +152,8 @@ def _suited(defaults: Mapping[str, Any], use: str | None, method: type[Component
             return False
         if slots[name].slot is not None:
             return bool(slots[name].default == part["use"])
-        *_, declared = (c for c in method.__mro__ if issubclass(c, Component) and name in options_of(c))
+        components = [c for c in method.__mro__ if issubclass(c, Component) and c is not Component]
+        *_, declared = (c for c in components if name in options_of(c))
         return bool(slots[name].default == options_of(declared)[name].default)
 
     kept = {name: part for name, part in parts.items() if suits(name, part)}
