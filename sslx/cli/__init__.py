@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.ClickException as error:
-        error.show()
+        print(f"sslx: {error.format_message()}", file=sys.stderr)
         code = error.exit_code
     except SslxError as error:
         if os.environ.get("RANK", "0") == "0":
