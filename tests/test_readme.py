@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +27,7 @@ def test_commands_and_files_of_the_readme_work(
     lines = [line for line in COMMANDS if line.startswith("sslx ")]
     assert len(lines) >= 10
     for line in lines:
-        words = line.split()[1:]
+        words = shlex.split(line)[1:]
         if "fashion-mnist" in words:
             if not os.environ.get("SSLX_DATA"):
                 continue  # would be downloaded

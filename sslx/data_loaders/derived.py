@@ -26,7 +26,11 @@ class Addition(Dataset):
     same triples in every run, whatever its seed.
     """
 
-    defaults = {"train": {"epochs": 100, "batch_size": 60}, "views": {"crop": (0.7, 1.0)}}
+    defaults = {
+        "train": {"epochs": 35, "batch_size": 60},
+        "views": {"crop": (0.7, 1.0)},
+        "method": {"energy": {"use": "sgld", "steps": 1, "magnitude": 0.1, "chains": 1000}},  # short chains, held in
+    }
 
     triples: int = option(default=10_000, gt=0, help="training triples; the paper has 100, 1000 and 10 000")
     test_triples: int = option(default=2_000, gt=0, help="test triples")
