@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import ENCODER, SMALL
+from conftest import ENCODER, SMALL, together
 
 from sslx.api import Context, Views
 from sslx.core.config import configure
@@ -121,17 +117,7 @@ runtime.leave(0)
 
 def test_two_processes_equal_one_with_the_joined_batch(tmp_path: Path) -> None:
     """Loss, gradient and all state, over four steps of every method whose loss is not random."""
-    (tmp_path / "script.py").write_text(SCRIPT)
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {**os.environ, "PYTHONPATH": path, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    ranks = [{"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
-    children = [
-        subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, env={**shared, **rank}) for rank in [{}, *ranks]
-    ]
-    assert [child.wait(timeout=240) for child in children] == [0, 0, 0]
+    together(tmp_path, SCRIPT, 1, 2)
     one, first, second = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1-0", "2-0", "2-1"))
     assert {"simclr", "moco", "byol", "dino", "swav", "deep-cluster", "sela", "vicreg", "rotation"} <= set(one)
     for name, alone in one.items():

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import pytest
 import torch
-from conftest import digest
+from conftest import digest, together
 from PIL import Image
 
 from sslx.api import ConfigError, DataError, Lazy, Split
@@ -93,16 +93,19 @@ def test_a_run_with_either_loader_ends_with_the_same_weights(tiny_run: Callable[
     assert digest(runs[0].path) == digest(runs[1].path)
 
 
+TWO = """
+import sslx
+for loader in ("memory", {"use": "ffcv", "cache": "cache"}):
+    sslx.run("simclr", dataset="digits", subset=64, loader=loader, device="cpu", evaluators="knn",
+        method={"encoder": {"hidden": [8]}, "projector": [8]}, train={"epochs": 1, "batch_size": 16},
+        out=loader if loader == "memory" else "ffcv")
+"""
+
+
 def test_a_run_of_two_processes_converts_once_and_ends_with_the_same_weights(
-    sslx_command: Callable[..., Any], tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    options = "-p simclr -s encoder.hidden=8 -s projector=8 --epochs 1 --subset 64 --batch-size 16 -e knn --devices 2"
-    for name in ("memory", "ffcv"):
-        extra = [f"loader={name}"] + (["loader.cache=cache"] if name == "ffcv" else [])
-        settings = [word for setting in extra for word in ("-s", setting)]
-        done = sslx_command("run", *options.split(), *settings, "--device", "cpu", "-o", name)
-        assert done.returncode == 0, done.stderr
-    assert done.stderr.count("converted 64 images") == 1
+    assert "".join(together(tmp_path, TWO, 2)).count("converted 64 images") == 1
     assert digest(tmp_path / "memory") == digest(tmp_path / "ffcv")
 
 

@@ -83,7 +83,7 @@ BROKEN = {
 
 
 def test_among_twenty_plugins_the_bad_ones_are_listed_with_their_reasons_and_break_nothing(
-    install: Install, sslx_command: Any
+    install: Install, sslx_command: Any, here: Any
 ) -> None:
     for name, (code, _) in BROKEN.items():
         site = install(name, code)
@@ -108,34 +108,31 @@ def test_among_twenty_plugins_the_bad_ones_are_listed_with_their_reasons_and_bre
     assert "  ok" in lines["sslx-foo"] and "also provided by sslx-twin 1.0: write sslx-foo/foo" in lines["sslx-foo"]
     assert "  ok" in lines["sslx-good1"] and "A plugin is code that runs with your rights" in listed.stdout
 
-    assert "No module named" in sslx_command("plugins", "show", "sslx-raises", path=site).stdout
-    assert "sslx-raises" in sslx_command("plugins", "check", "sslx-raises", path=site).stdout
+    assert "No module named" in here("plugins", "show", "sslx-raises").output
+    assert "sslx-raises" in here("plugins", "check", "sslx-raises").output
     for words in (["--help"], ["plugins", "show", "good1"], ["plugins", "show", "simvae"], ["data", "--help"]):
-        assert sslx_command(*words, path=site).returncode == 0
+        assert here(*words).code == 0
     runs = ["run", "-p", "sslx-twin/foo", "--epochs", "1", "--subset", "64", "-e", "knn", "-o", "out"]
     for words in (runs, ["compare", "out"], ["eval", "out", "-e", "geometry"]):
-        done = sslx_command(*words, path=site)
-        assert done.returncode == 0, done.stderr
+        done = here(*words)
+        assert done.code == 0, done.errors
 
 
-def test_an_unknown_name_gets_the_nearest_and_says_which_plugins_failed(install: Install, sslx_command: Any) -> None:
-    site = install("sslx-raises", "import no_such_module")
-    done = sslx_command("run", "-p", "simva", path=site)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert (
-        "there is no method 'simva' (did you mean 'simvae'?)" in done.stderr and "sslx-raises (broken)" in done.stderr
-    )
+def test_an_unknown_name_gets_the_nearest_and_says_which_plugins_failed(install: Install, here: Any) -> None:
+    install("sslx-raises", "import no_such_module")
+    code, _, errors = here("run", "-p", "simva")
+    assert code == 2 and "Traceback" not in errors
+    assert "there is no method 'simva' (did you mean 'simvae'?)" in errors and "sslx-raises (broken)" in errors
 
 
-def test_two_providers_of_a_name_are_both_named_and_either_can_be_chosen(install: Install, sslx_command: Any) -> None:
+def test_two_providers_of_a_name_are_both_named_and_either_can_be_chosen(install: Install, here: Any) -> None:
     for name in ("sslx-foo", "sslx-bar"):
         site = install(name, METHOD.format(module=name.replace("-", "_")))
         (site / f"{name.replace('-', '_')}_code.py").write_text(CODE)
-    done = sslx_command("run", "-p", "foo", path=site)
-    assert done.returncode == 2
-    assert "provided by sslx-bar 1.0 and sslx-foo 1.0; write sslx-bar/foo or sslx-foo/foo" in done.stderr
-    both = sslx_command("run", "-p", "sslx-bar/foo,random", "--epochs", "1", "--subset", "64", path=site)
-    assert both.returncode == 0, both.stderr
+    code, _, errors = here("run", "-p", "foo")
+    assert code == 2 and "provided by sslx-bar 1.0 and sslx-foo 1.0; write sslx-bar/foo or sslx-foo/foo" in errors
+    both = here("run", "-p", "sslx-bar/foo,random", "--epochs", "1", "--subset", "64")
+    assert both.code == 0, both.errors
 
 
 def test_plugins_can_be_switched_off(install: Install, sslx_command: Any) -> None:
@@ -149,11 +146,11 @@ def test_plugins_can_be_switched_off(install: Install, sslx_command: Any) -> Non
     assert "there is no method 'foo'" in sslx_command("--no-plugins", "run", "-p", "foo", path=site).stderr
 
 
-def test_a_target_that_cannot_be_imported_is_one_line(install: Install, sslx_command: Any) -> None:
-    site = install("sslx-foo", METHOD.format(module="sslx_foo"))
-    done = sslx_command("run", "-p", "foo", path=site)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "sslx-foo 1.0: method 'foo': module sslx_foo_code cannot be imported" in done.stderr
+def test_a_target_that_cannot_be_imported_is_one_line(install: Install, here: Any) -> None:
+    install("sslx-foo", METHOD.format(module="sslx_foo"))
+    code, _, errors = here("run", "-p", "foo")
+    assert code == 2 and "Traceback" not in errors
+    assert "sslx-foo 1.0: method 'foo': module sslx_foo_code cannot be imported" in errors
 
 
 HOOKS = """
@@ -224,21 +221,21 @@ def test_a_command_of_a_plugin_is_one_of_sslx(install: Install, sslx_command: An
     assert sslx_command("greet", path=site).stdout == "hello\n"
 
 
-def test_a_run_says_what_differs_when_it_is_repeated(install: Install, sslx_command: Any, tmp_path: Path) -> None:
+def test_a_run_says_what_differs_when_it_is_repeated(install: Install, here: Any, tmp_path: Path) -> None:
     site = install("sslx-foo", METHOD.format(module="sslx_foo"))
     (site / "sslx_foo_code.py").write_text(CODE)
-    done = sslx_command("run", "-p", "foo", "--epochs", "1", "--subset", "64", "-e", "knn", "-o", "run", path=site)
-    assert done.returncode == 0, done.stderr
+    done = here("run", "-p", "foo", "--epochs", "1", "--subset", "64", "-e", "knn", "-o", "run")
+    assert done.code == 0, done.errors
     again = ["run", "--config", "run/config.toml", "-o"]
-    assert "run: " not in sslx_command(*again, "same", path=site).stderr
+    assert "run: " not in here(*again, "same").errors
     (site / "sslx_foo_code.py").write_text(CODE + "\n# a change\n")
-    changed = sslx_command("eval", "run", "-e", "geometry", path=site).stderr
+    changed = here("eval", "run", "-e", "geometry").errors
     assert "run: the code of method foo of sslx-foo 1.0 is not what it was\n" in changed
     (site / "sslx_foo-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: sslx-foo\nVersion: 1.1\n")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     record["versions"]["torch"] = "1.0"
     (tmp_path / "run" / "run.json").write_text(json.dumps(record))
-    said = [line for line in sslx_command(*again, "other", path=site).stderr.splitlines() if line.startswith("run: ")]
+    said = [line for line in here(*again, "other").errors.splitlines() if line.startswith("run: ")]
     assert said == [f"run: torch was 1.0, and is {version('torch')}", "run: sslx-foo was 1.0, and is 1.1"]
 
 
@@ -301,13 +298,13 @@ def test_a_wrong_file_plugin_is_one_line(reference: str, message: str, command: 
     assert code == 2 and message in errors and len(errors.splitlines()) == 1
 
 
-def test_the_defaults_of_a_component_are_of_its_own_package(install: Install, sslx_command: Any) -> None:
+def test_the_defaults_of_a_component_are_of_its_own_package(install: Install, here: Any) -> None:
     code = "from sslx.api import hookimpl, prior\n\n@hookimpl\ndef sslx_components():\n"
-    site = install("sslx-foo", code + "    yield prior('shared-mean', 'sslx_foo_code:Mine')")
-    done = sslx_command("run", "-p", "simvae", "--epochs", "1", "--subset", "64", "-e", "linear", path=site)
-    assert done.returncode == 0, done.stderr
-    asked = sslx_command("run", "-p", "vae", "--set", "prior=shared-mean", path=site)
-    assert asked.returncode == 2 and "write sslx/shared-mean or sslx-foo/shared-mean" in asked.stderr
+    install("sslx-foo", code + "    yield prior('shared-mean', 'sslx_foo_code:Mine')")
+    done = here("run", "-p", "simvae", "--epochs", "1", "--subset", "64", "-e", "linear")
+    assert done.code == 0, done.errors
+    code, _, errors = here("run", "-p", "vae", "--set", "prior=shared-mean")
+    assert code == 2 and "write sslx/shared-mean or sslx-foo/shared-mean" in errors
 
 
 def test_a_failing_evaluator_does_not_lose_the_scores_of_the_others(command: Any, tmp_path: Path) -> None:
