@@ -1,7 +1,8 @@
 """FFCV (Leclerc et al. 2023): images from a memory-mapped file, decoded once each by threads that work ahead.
 
 What FFCV 1.0.2 would do by itself, and this does not let happen: it takes threads from torch and numba, hands out
-buffers that it overwrites five batches later, and leaves a thread and its buffers behind when an epoch is not finished.
+buffers that it overwrites five batches later, leaves a thread and its buffers behind when an epoch is not finished, and
+looks up where each image ends, which takes a fifth of the time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import queue
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,11 +65,13 @@ class FFCV(Loader):
         with beton.threads_kept():
             from ffcv.loader import Loader as Reader
 
-            others = dict.fromkeys(file.columns)  # read already, not again for each batch
+            pipelines: dict[str, Any] = dict.fromkeys(file.columns)  # read already, not again for each batch
+            if file.raw:
+                pipelines["image"] = _raw()
             # Through the system's cache, which gives pages back when others need memory. FFCV's own would hold, for an
             # order that is random all over the file, every page from the first batch that needs it to the last.
             self._reader: Any = Reader(
-                str(file.path), batch_size=1, num_workers=threads, drop_last=False, pipelines=others, os_cache=True
+                str(file.path), batch_size=1, num_workers=threads, drop_last=False, pipelines=pipelines, os_cache=True
             )
 
     def _converted(self, images: Tensor | Lazy) -> Path:
@@ -109,6 +112,28 @@ class FFCV(Loader):
     def _planes(self, images: Tensor) -> Tensor:
         """FFCV's (n, H, W, 3), as it decodes JPEG, as (n, C, H, W)."""
         return torch.from_numpy(np.ascontiguousarray(images.numpy().transpose(0, 3, 1, 2)[:, : self._channels]))
+
+
+def _raw() -> list[Any]:
+    """FFCV's pipeline for raw images, without its search for the length of each: all are equally long."""
+    from ffcv.fields.ndarray import NDArrayDecoder
+    from ffcv.libffcv import memcpy
+    from ffcv.pipeline.compiler import Compiler
+    from ffcv.transforms import ToTensor
+
+    class Decoder(NDArrayDecoder):  # type: ignore[misc]
+        def generate_code(self) -> Callable[..., Any]:
+            each, copy, length = Compiler.get_iterator(), Compiler.compile(memcpy), np.uint64(self.field.element_size)
+
+            def decode(indices: Any, images: Any, starts: Any, storage: Any) -> Any:
+                for i in each(indices.shape[0]):
+                    start = starts[indices[i]]
+                    copy(storage[0][start : start + length], images[i].view(np.uint8))
+                return images
+
+            return decode
+
+    return [Decoder(), ToTensor()]
 
 
 class _Epoch:
