@@ -14,7 +14,8 @@ from scipy.stats import ks_2samp
 from sklearn.datasets import make_circles, make_moons
 
 from sslx.api import ConfigError, Split
-from sslx.data_loaders.derived import Restyle, restyle, style, sums
+from sslx.core.config import configure
+from sslx.data_loaders.derived import Addition, Restyle, restyle, style, sums
 from sslx.data_loaders.points import Circles, Moons, Noise
 
 
@@ -48,6 +49,14 @@ def test_the_55_pairs_are_equally_likely(digits: Split) -> None:
 def test_too_many_triples_are_refused(digits: Split) -> None:
     with pytest.raises(ConfigError, match=r"dataset.triples: 5000 need \d+ images of a 0, and there are 500"):
         sums(digits, 5000, 0, "triples")
+
+
+@pytest.mark.parametrize(("triples", "epochs"), [("100", 350), (1000, 35), (10_000, 4)])
+def test_few_triples_are_trained_on_for_as_many_steps_as_many(triples: Any, epochs: int) -> None:
+    layer = {"dataset": {"use": "mnist-addition", "triples": triples}}
+    assert configure(layer).train.epochs == epochs and configure(layer).train.batch_size == 60
+    assert configure({"dataset": Addition(triples=int(triples))}).train.epochs == epochs
+    assert configure(layer, {"train": {"epochs": 3}}).train.epochs == 3
 
 
 def test_the_same_triples_come_every_time(digits: Split) -> None:

@@ -44,7 +44,7 @@ def preview_command(
 
     problems: list[str] = []
     source = make(Dataset, {"use": dataset}, "dataset", problems)
-    recommended = source.defaults.get("views", {}) if source is not None and policy == "standard" else {}
+    recommended = source.recommended().get("views", {}) if source is not None and policy == "standard" else {}
     views = make(ViewPolicy, merge({"use": policy}, recommended, nested(settings)), "policy", problems)
     if problems:
         raise ConfigError(problems)

@@ -114,8 +114,9 @@ def configure(*layers: Mapping[str, Any], evaluators: Sequence[str] | None = Non
     user = merge(*layers)
     if evaluators is not None:
         user["evaluators"] = {name: user.get("evaluators", {}).get(name, {}) for name in evaluators}
-    (_, dataset), (use, method) = (_chosen(part, user) for part in ("dataset", "method"))
-    recommended = [_suited(dataset.defaults, use, method), method.defaults]
+    use, method = _method(user)
+    dataset = _dataset(user)
+    recommended = [_suited(dataset.recommended() if dataset is not None else {}, use, method), method.defaults]
     problems: list[str] = []
     config = make(RunConfig, merge(*recommended, user), "", problems)
     if problems:
@@ -124,19 +125,33 @@ def configure(*layers: Mapping[str, Any], evaluators: Sequence[str] | None = Non
     return config
 
 
-def _chosen(part: str, user: Mapping[str, Any]) -> tuple[str | None, type[Component]]:
-    """The reference and class of what will fill `part`; no class if the choice is wrong, which is reported later."""
-    choice = user.get(part, options_of(RunConfig)[part].default)
+def _chosen(part: str, user: Mapping[str, Any]) -> tuple[Any, str]:
+    """A component, or the reference and options of one, that will fill `part`; and who chose it by default."""
+    default = options_of(RunConfig)[part].default
+    choice = user.get(part, default)
+    if isinstance(choice, Component):
+        return choice, ""
+    choice = {"use": default, **choice} if isinstance(choice, Mapping) else {"use": choice}
+    return choice, "sslx" if choice["use"] == default else ""
+
+
+def _dataset(user: Mapping[str, Any]) -> Dataset | None:
+    """The dataset as it will be; none if something of it is wrong, which is reported later."""
+    choice, owner = _chosen("dataset", user)
+    made = choice if isinstance(choice, Component) else make(Dataset, choice, "dataset", [], owner=owner)
+    return made if isinstance(made, Dataset) else None
+
+
+def _method(user: Mapping[str, Any]) -> tuple[str | None, type[Component]]:
+    """The reference and class of the method; no class if the choice is wrong, which is reported later."""
+    choice, owner = _chosen("method", user)
     if isinstance(choice, Component):
         return None, type(choice)
-    default = options_of(RunConfig)[part].default
-    if isinstance(choice, Mapping):
-        choice = choice.get("use", default)
     try:
-        cls = _options.resolver(part, choice, "sslx" if choice == default else "").cls
+        cls = _options.resolver("method", choice["use"], owner).cls
     except (PluginError, ConfigError, AttributeError):
         cls = Component
-    return choice, cls if isinstance(cls, type) and issubclass(cls, Component) else Component
+    return choice["use"], cls if isinstance(cls, type) and issubclass(cls, Component) else Component
 
 
 def _suited(defaults: Mapping[str, Any], use: str | None, method: type[Component]) -> Mapping[str, Any]:

@@ -374,6 +374,10 @@ class Dataset(Component):
         """
         raise NotImplementedError
 
+    def recommended(self) -> Mapping[str, Any]:
+        """Settings of a run on it that a user's override: `defaults`, unless they depend on its options."""
+        return self.defaults
+
 
 class Loader(Component):
     """Brings images to the device, in the order that it is told."""

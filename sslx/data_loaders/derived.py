@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,7 @@ _PAIRS = torch.tensor([(a, b) for a in range(10) for b in range(10 - a)])  # the
 
 # The second part of the keys: what the numbers are for.
 _SUMS, _STYLES = 1, 2
+_STEPS = 1750  # until digits are learned from sums
 
 
 class Addition(Dataset):
@@ -27,13 +30,19 @@ class Addition(Dataset):
     """
 
     defaults = {
-        "train": {"epochs": 35, "batch_size": 60},
+        "train": {"batch_size": 60},
         "views": {"crop": (0.7, 1.0)},
         "method": {"energy": {"use": "sgld", "steps": 1, "magnitude": 0.1, "chains": 1000}},  # short chains, held in
     }
 
     triples: int = option(default=10_000, gt=0, help="training triples; the paper has 100, 1000 and 10 000")
     test_triples: int = option(default=2_000, gt=0, help="test triples")
+
+    def recommended(self) -> Mapping[str, Any]:
+        """Epochs for 1750 steps, whatever the number of triples."""
+        train = self.defaults["train"]
+        epochs = math.ceil(_STEPS * train["batch_size"] / (3 * self.triples))
+        return {**self.defaults, "train": {**train, "epochs": epochs}}
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         train, test = MNIST().load(folder, offline)
