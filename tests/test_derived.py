@@ -51,11 +51,11 @@ def test_too_many_triples_are_refused(digits: Split) -> None:
         sums(digits, 5000, 0, "triples")
 
 
-@pytest.mark.parametrize(("triples", "epochs"), [("100", 350), (1000, 35), (10_000, 4)])
-def test_few_triples_are_trained_on_for_as_many_steps_as_many(triples: Any, epochs: int) -> None:
-    layer = {"dataset": {"use": "mnist-addition", "triples": triples}}
+@pytest.mark.parametrize(("triples", "epochs"), [(100, 350), (1000, 35), (10_000, 4)])
+def test_few_triples_are_trained_on_for_as_many_steps_as_many(triples: int, epochs: int) -> None:
+    layer = {"method": "gedi", "dataset": {"use": "mnist-addition", "triples": triples}}
     assert configure(layer).train.epochs == epochs and configure(layer).train.batch_size == 60
-    assert configure({"dataset": Addition(triples=int(triples))}).train.epochs == epochs
+    assert configure({"method": "gedi", "dataset": Addition(triples=triples)}).train.epochs == epochs
     assert configure(layer, {"train": {"epochs": 3}}).train.epochs == 3
 
 
