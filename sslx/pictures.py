@@ -80,7 +80,7 @@ def plane(method: Any, test: Split, device: torch.device, path: Path) -> None:
         if len(drawn):
             axes.scatter(*drawn.T.numpy(), s=4, c="red", label="samples")
         axes.set(title=title, xlim=(float(low[0]), float(high[0])), ylim=(float(low[1]), float(high[1])))
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, facecolor="lightgrey")
     figure.savefig(path)
 
 

@@ -13,8 +13,8 @@ from sslx.api import ConfigError, Constraint, Context, Term, Terms, Views, gathe
 from sslx.ssl_methods.joint_embedding import Projected, head
 from sslx.ssl_methods.objectives import over_pairs
 
-# Distances from the minima that count as failure. On points, successes had up to 0.009 and 0.002 (views of moons that
-# are noisy disagree now and then), a failure 0.017 and 0.080; few runs, see benchmarks/gedi.py.
+# Distances from the minima that count as failure: benchmarks/gedi.py prints what they tell apart. Successes are above
+# 0, as noisy views of a point disagree now and then.
 _INVARIANCE, _PRIOR = 0.02, 0.01
 _BALANCE = 0.1  # digits of sums, which are not equally frequent, are 0.007 from balance
 _UNIFORM = 0.1  # of ln c, which is L_INV at uniform p(y|x)
