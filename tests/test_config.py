@@ -62,6 +62,8 @@ class Labels(Dataset):
         ("-p simvae --set train.optimizer=adm", "train.optimizer: expected one of adam, adamw, sgd, lars, got adm"),
         ("-p simvae --set train.compile=maybe", "train.compile: expected true or false, got maybe"),
         ("-p simvae --set views.crop=0.9,0.1", "views"),
+        ("-p simvae --set lr=1", "method.lr: simvae has no option 'lr' (did you mean 'train.lr'?)"),
+        ("-p simvae --set trian.lr=1", "method.trian: simvae has no option 'trian' (did you mean 'train'?)"),
         ("-p simvae --set views.kount=2", "views.kount: standard has no option 'kount' (did you mean 'count'?)"),
         ("-p simvae --dataset digit", "dataset: there is no dataset 'digit' (did you mean 'digits'?)"),
         ("-p simvae --evaluators knn,linea", "evaluators.linea: there is no evaluator 'linea' (did you mean 'linear'?)"),

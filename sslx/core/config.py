@@ -54,6 +54,8 @@ class RunConfig(Component):
     subset: int | None = option(default=None, gt=0, help="use a seeded sample of so many training images")
 
 
+_options.around["method"] = RunConfig  # `--set` can be meant for either
+
 #: Sections that `--set` can address beside the method's own options.
 SECTIONS = tuple(name for name in options_of(RunConfig) if name not in ("method", "seed", "subset"))
 

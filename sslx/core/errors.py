@@ -64,10 +64,10 @@ class Interrupted(SslxError):
     exit_code = 75
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`" (did you mean 'x'?)"` for the closest known name, or the list of them if it is short."""
+def nearest(name: str, known: Iterable[str], everywhere: Iterable[str] | None = None) -> str:
+    """`" (did you mean 'x'?)"` for the closest name of all that there are, or the list of those known here."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, known if everywhere is None else sorted(everywhere), n=1, cutoff=0.5)
     if close:
         return f" (did you mean {close[0]!r}?)"
     return f"; there is {', '.join(known)}" if known else ""

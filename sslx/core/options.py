@@ -50,6 +50,9 @@ def _unset(kind: str, reference: str, owner: str) -> Resolved:
 #: name. `owner` is the package that made the reference a default: of several providers it means its own.
 resolver: Callable[[str, str, str], Resolved] = _unset
 
+#: By kind: the component around one of it, whose options may be meant where it has none of a name.
+around: dict[str, type[Component]] = {}
+
 
 def option(
     *,
@@ -379,7 +382,7 @@ def make(
     known = options_of(cls)
     for name in sorted(data.keys() - known.keys()):
         dotted = f"{where}.{name}".lstrip(".")
-        problems.append(f"{dotted}: {use or cls.__name__} has no option {name!r}{_advice(name, known)}")
+        problems.append(f"{dotted}: {use or cls.__name__} has no option {name!r}{_advice(name, known, interface.kind)}")
     values = {name: value for name, value in preferred.items() if name in known} | data
     arguments = {}
     for name, field in known.items():
@@ -402,13 +405,14 @@ def make(
     return component
 
 
-def _advice(name: str, known: Mapping[str, Option]) -> str:
-    """The nearest option, or the group that has one of this name."""
-    for group, option in known.items():
+def _advice(name: str, known: Mapping[str, Option], kind: str) -> str:
+    """The nearest option, or the group that has one of this name; also of what is around a component of this kind."""
+    everywhere = {**known, **(options_of(around[kind]) if kind in around else {})}
+    for group, option in everywhere.items():
         interface = interface_of(option.type)
         if interface is not None and not interface.kind and name in options_of(interface):
             return f" (did you mean '{group}.{name}'?)"
-    return nearest(name, known)
+    return nearest(name, known, everywhere)
 
 
 def _convert(value: Any, instance: Any, field: attrs.Attribute[Any]) -> Any:
