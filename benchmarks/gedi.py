@@ -13,6 +13,7 @@ import argparse
 import csv
 import json
 import platform
+import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,16 @@ from sklearn.metrics import normalized_mutual_info_score
 
 import sslx
 from sslx.core.errors import NonFiniteError
+from sslx.ssl_methods.gedi import GEDI
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "gedi.json"
 DIFFERS = """What differs from the paper: networks 2-100-100-16-64-2 with leaky ReLUs (2-100-100-2-4-2 with ReLUs); view
 noise of 0.08 on moons (0.03); chains that are clamped to the box of the data, with step 5e-4, noise 0.03 and a penalty
 0.01 f² (5e-5, 0.01, none); a budget of processor time instead of 7k or 20k steps; 10,000 fixed points with noise 0.05
-(not stated). The best of five restarts by a score without labels stands beside the mean of five runs."""
+(not stated). The rows without the penalty are those of the paper otherwise: a density alone then finds no clusters, as
+printed, and GEDI finds them less often. With it the energies stay small, GEDI succeeds, and a density whose two logits
+share the two circles is a clustering of them by itself: only where nothing separates the curves does L_INV matter."""
 
 _FREE = {"energy": {"magnitude": 0.0}}
 
@@ -76,24 +80,32 @@ def best(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return min((run for run in runs if "score" in run), key=lambda run: run["score"])
 
 
+def diagnosis(run: dict[str, Any]) -> str:
+    """What GEDI says of a run with its terms, by the thresholds of today."""
+    excess = run.get("excess", {})
+    return GEDI(clusters=2).diagnosis(excess) if {"invariance", "prior"} <= excess.keys() else ""
+
+
 def show(results: dict[str, Any]) -> None:
     with open(HERE / "facts" / "gedi.csv") as file:
         paper = {(f["dataset"], f["row"]): f"{f['nmi']} ± {f['deviation']}" for f in csv.DictReader(file)}
-    print("| points | method | NMI, best by score | NMI of all | diagnosis of the best | paper |")
-    print("|---|---|---:|---|---|---:|")
+    print("| points | method | NMI, best by score | NMI, mean | NMI of all | diagnosis of the best | paper, mean |")
+    print("|---|---|---:|---:|---|---|---:|")
     for dataset, rows in results.items():
         for row, runs in rows.items():
             chosen, all_ = best(runs), " ".join(f"{run['nmi']:.2f}" if "nmi" in run else "stopped" for run in runs)
-            said = chosen["diagnosis"].split("; ")[-1]
+            said = diagnosis(chosen) or chosen["diagnosis"].split("; ")[-1]
             figure = paper.get((dataset, row.split(",")[0]), "")
-            print(f"| {dataset} | {row} | {chosen['nmi']:.2f} | {all_} | {said} | {figure} |")
-    runs = [run for rows in results.values() for all_ in rows.values() for run in all_]
-    told = [run for run in runs if {"invariance", "prior"} <= run.get("excess", {}).keys()]
-    well = [run["nmi"] for run in told if run["diagnosis"].endswith("none of the three failure modes")]
-    rest = [run["nmi"] for run in told if not run["diagnosis"].endswith("none of the three failure modes")]
+            known = [run["nmi"] for run in runs if "nmi" in run]
+            mean = f"{statistics.fmean(known):.2f} ± {statistics.stdev(known):.2f}"
+            print(f"| {dataset} | {row} | {chosen['nmi']:.2f} | {mean} | {all_} | {said} | {figure} |")
+    runs = [run for rows in results.values() for all_ in rows.values() for run in all_ if diagnosis(run)]
+    well = [run["nmi"] for run in runs if diagnosis(run).startswith("none")]
+    rest = [run["nmi"] for run in runs if not diagnosis(run).startswith("none")]
     print(f"\n{DIFFERS}")
-    print(f"\nThe diagnosis sees no labels. Of {len(told)} runs it finds no failure in {len(well)}, whose NMI is")
-    print(f"{min(well):.2f} or more, and some in {len(rest)}, whose NMI is {max(rest):.2f} or less.")
+    missed = sum(nmi > 0.9 for nmi in rest)
+    print(f"\nThe diagnosis sees no labels. Of {len(runs)} runs it finds no failure in {len(well)}, whose NMI is")
+    print(f"{min(well):.2f} or more, and some in {len(rest)}, {missed} of which have an NMI above 0.9 all the same.")
 
 
 def main() -> None:
