@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,19 +15,29 @@ from sslx.data_loaders.colour import HUE, desaturate, jitter
 from sslx.data_loaders.filters import blur, noise, solarise
 from sslx.data_loaders.parameters import Parameters, sample
 from sslx.data_loaders.resample import resample, rotate, weights
+from sslx.data_loaders.reuse import empty
 
 if TYPE_CHECKING:
     from sslx.data_loaders.policy import Standard
+
+_PART = 1 << 21  # pixels that a CPU makes at a time: what is made of more on the way leaves the caches
 
 
 def make(
     policy: Standard, images: Tensor, index: Tensor, sizes: Tensor | None, seed: int, epoch: int, first: int = 0
 ) -> tuple[Tensor, Tensor]:
     """(N, C, H, W) uint8 images -> the same as floats, and their views, (N, J, C, h, w), where the images are."""
-    original = images.float() / 255
-    p = sample(policy, index, (images.shape[-2], images.shape[-1]), seed, epoch, first, sizes)
-    function = _compiled() if policy.backend == "compiled" else apply
-    return original, function(policy, original, p.to(images.device), choose(p, images.device))
+    (N, C, H, W), device = images.shape, images.device
+    original, p = images.float() / 255, sample(policy, index, (H, W), seed, epoch, first, sizes)
+    if policy.backend == "compiled":
+        return original, _compiled()(policy, original, p.to(device), choose(p, device))
+    if device.type != "cpu":
+        return original, apply(policy, original, p.to(device), choose(p, device))
+    x = empty(N, policy.count, C, *policy.shape(H, W))
+    parts = min(N, math.ceil(x.numel() / _PART))
+    for view, image, part in zip(x.tensor_split(parts), original.tensor_split(parts), p.split(parts), strict=True):
+        view.copy_(apply(policy, image, part, choose(part, device)))
+    return original, x
 
 
 class Chosen(NamedTuple):

@@ -42,6 +42,11 @@ class Parameters:
     def to(self, device: torch.device) -> Parameters:
         return Parameters(*(values.to(device, non_blocking=True) for values in attrs.astuple(self, recurse=False)))
 
+    def split(self, parts: int) -> list[Parameters]:
+        """Of as many parts of the batch, as `Tensor.tensor_split` makes them."""
+        fields = (values.tensor_split(parts) for values in attrs.astuple(self, recurse=False))
+        return [Parameters(*part) for part in zip(*fields, strict=True)]
+
 
 def law(policy: Standard) -> Law:
     """The options of a policy, as the compiled code takes them."""
