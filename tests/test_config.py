@@ -160,6 +160,13 @@ def test_a_dataset_recommends_options_only_for_parts_that_the_method_uses() -> N
     assert configure({"method": "vae", "dataset": "mnist"}).method.encoder.hidden == (500, 500, 2000)  # type: ignore[attr-defined]
 
 
+def test_a_part_that_is_recommended_can_be_left_out() -> None:
+    layer = {"method": {"use": "gedi", "energy": "none"}, "dataset": "circles"}
+    assert configure(layer).method.energy is None  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"method.energy.steps: method.energy is none, which has no options"):
+        configure(layer, {"method": {"energy": {"use": "none", "steps": 3}}})
+
+
 def test_a_config_survives_toml() -> None:
     config = to_dict(configure({"method": {"use": "vae", "prior": {"use": "mixture", "components": 3}}, "subset": 5}))
     assert to_dict(configure(loads(dumps(config)))) == config

@@ -308,8 +308,12 @@ def _coerce_part(option: Option, value: Any, where: str, problems: list[str]) ->
     interface = interface_of(option.type)
     assert interface is not None, f"{where}: a slot must be annotated with a component interface"
     optional = type(None) in typing.get_args(option.type)
-    if isinstance(value, interface) or (optional and (value is None or value == "none")):
-        return None if value == "none" else value
+    if isinstance(value, interface) or (optional and value is None):
+        return value
+    if optional and (value.get("use") if isinstance(value, Mapping) else value) == "none":
+        wrong = sorted(value.keys() - {"use"}) if isinstance(value, Mapping) else []
+        problems.extend(f"{where}.{name}: {where} is none, which has no options" for name in wrong)
+        return None
     if typing.get_origin(option.type) is dict:  # named parts: {"knn": {...}, "linear": {}}
         if isinstance(value, str):
             value = [name.strip() for name in value.split(",") if name.strip()]

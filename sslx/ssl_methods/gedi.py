@@ -112,7 +112,12 @@ class NoPrior(GEDI, prior_weight=0.0):
 
 
 class JEM(GEDI, invariance_weight=0.0, prior_weight=0.0):
-    """L_GEN alone, as GEDI compares with: the energy model of Grathwohl et al. 2020 without labels."""
+    """L_GEN alone, as GEDI compares with: the energy model of Grathwohl et al. 2020 without labels.
+
+    Nor has it the penalty on f that GEDI has on points here, with which logits share the curves by themselves.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = {"method": {"energy": {"magnitude": 0.0}}}
 
 
 class TwoStage(GEDI):
