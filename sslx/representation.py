@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,21 @@ class Images(Dataset):
         dataset.__dict__["images"] = images  # no option: it is not written to a config
         return dataset
 
+    def recommended(self) -> Mapping[str, Any]:
+        """What is recommended for anybody's images."""
+        return resolve("dataset", "folder").cls.defaults
+
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         images = self.__dict__["images"]
         return Split(images), Split(images[:1])
 
 
 class Points(Images):
-    """The same for points, whose views are the points with noise."""
+    """The same for points, of any scale, whose views are the points with noise."""
 
-    defaults = {"views": {"use": "noise"}}
+    def recommended(self) -> Mapping[str, Any]:
+        decoder = {"use": "mlp", "likelihood": {"mean": "linear"}}
+        return {"views": {"use": "noise"}, "method": {"decoder": decoder}}
 
 
 def _decodes(self: Representation) -> bool:

@@ -129,6 +129,16 @@ def test_points_are_floats_in_two_classes(dataset: Moons | Circles, tmp_path: Pa
     assert torch.equal(dataset.load(tmp_path, offline=True)[0].images, train.images)
 
 
+def test_samples_of_a_vae_on_points_can_be_anywhere(tiny_run: Any) -> None:
+    settings: dict[str, Any] = {"dataset": {"use": "moons", "samples": 400}, "subset": None, "evaluators": []}
+    run = tiny_run("vae", "run", train={"epochs": 20, "batch_size": 20}, **settings)
+    torch.manual_seed(0)
+    x, y = run.method().sample(500).flatten(1).T
+    assert (x < 0).any() and (x > 1).any() and (y < 0).any()
+    chosen: Any = configure({"method": {"use": "vae", "decoder": {"likelihood": "bernoulli"}}, "dataset": "moons"})
+    assert type(chosen.method.decoder.likelihood).__name__ == "BernoulliLikelihood"
+
+
 @pytest.mark.parametrize(
     ("dataset", "made"),
     [

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from sslx.api import ConfigError, DataError, Lazy
+from sslx.core.config import configure
 from sslx.data_loaders.files import Files
 from sslx.data_loaders.folder import Folder
 from sslx.data_loaders.imagenet import ImageNet
@@ -293,3 +294,14 @@ def test_a_run_trains_on_a_folder_by_its_path(command: Callable[..., Any], tmp_p
     code, out, errors = command("run", "-p", "simclr", *arguments, "--evaluators", "knn", "--device", "cpu")
     assert code == 0, errors
     assert "knn" in out
+
+
+@pytest.mark.parametrize("dataset", ["folder:PATH", "beton:x.beton"])
+def test_your_images_are_cropped_and_mirrored_unless_you_say_otherwise(dataset: str) -> None:
+    given = {"method": "simclr", "dataset": dataset}
+    policy: Any = configure(given).views
+    assert policy.crop == (0.4, 1.0) and policy.hflip == 0.5
+    mine: Any = configure(given, {"views": {"crop": (0.1, 0.2)}}).views
+    assert mine.crop == (0.1, 0.2) and mine.hflip == 0.5
+    other: Any = configure(given, {"views": "aasae"}).views
+    assert type(other) is not type(policy)

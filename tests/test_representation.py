@@ -15,6 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sslx import Representation
+from sslx.core.config import configure
+from sslx.core.options import to_dict
 from sslx.plugins.registry import resolve
 
 NARROW: dict[str, Any] = {"train__batch_size": 16, "encoder__hidden": (16,), "decoder__hidden": (16,)}
@@ -40,7 +42,8 @@ def test_a_fit_is_the_run_with_the_same_options(tiny_run: Any) -> None:
     train, _ = resolve("dataset", "digits").cls().load(Path(), True)
     settings: dict[str, Any] = {"train": {"epochs": 1, "batch_size": 16}, "subset": None, "evaluators": []}
     run = tiny_run("simvae", "run", method={"prior": {"variance": 0.3}}, seed=3, **settings)
-    options: dict[str, Any] = {"prior__variance": 0.3, "views__crop": (0.6, 1.0), "train__epochs": 1, **NARROW}
+    views = {"views__crop": (0.6, 1.0), "views__hflip": 0.0}  # as digits recommend
+    options: dict[str, Any] = {"prior__variance": 0.3, "train__epochs": 1, **views, **NARROW}
     fitted = Representation("simvae", seed=3, **options).fit(train.images.numpy())
     with torch.no_grad():
         z = run.method().represent(train.images / 255)
@@ -59,6 +62,21 @@ def test_images_of_all_documented_kinds_have_one_representation(images: Any) -> 
     for other in (images[:, None], levels[:, None]):
         again = Representation("vae", train__epochs=1, **NARROW).fit(other)
         assert np.array_equal(again.transform(other), z) and again.inverse_transform(z).shape == (64, 1, 8, 8)
+
+
+def test_views_of_an_array_are_those_of_a_folder_and_of_points_have_noise(images: Any) -> None:
+    fitted = Representation("random").fit(images).config_["views"]
+    assert fitted == to_dict(configure({"method": "random", "dataset": "folder:PATH"}))["views"]
+    assert fitted["crop"] == [0.4, 1.0] and fitted["hflip"] == 0.5
+    assert Representation("random", views__hflip=0.0).fit(images).config_["views"] == {**fitted, "hflip": 0.0}
+    assert Representation("random").fit(images.reshape(64, -1)).config_["views"]["use"] == "noise"
+
+
+def test_points_of_any_scale_are_decoded(images: Any) -> None:
+    points = 10 + 5 * images.reshape(64, -1)[:, 20:24]
+    fitted = Representation("ae", train__epochs=100, train__lr=1e-2, **NARROW).fit(points)
+    back = fitted.inverse_transform(fitted.transform(points))
+    assert back.mean() > 8
 
 
 def test_pipelines_and_grid_searches_find_the_options(images: Any) -> None:

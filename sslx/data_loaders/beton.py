@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sslx.api import ConfigError, DataError, Dataset, Lazy, Source, Split, option
 from sslx.data_loaders.files import decoders
+from sslx.data_loaders.folder import Folder
 
 Storage = Literal["raw", "jpeg"]
 
@@ -194,8 +195,10 @@ class Converted(Dataset):
     """A set that `sslx data convert` wrote to one file: `beton:x.beton`. Read as it is needed, by any loader.
 
     It has the images, their labels, the sizes they had and which belong together; other factors of variation stay
-    behind.
+    behind. Views are those of a folder, whatever set was converted, unless you say otherwise.
     """
+
+    defaults = Folder.defaults
 
     path: Path = option(help="the .beton file")
 

@@ -28,7 +28,11 @@ class Folder(Dataset):
     Classes are numbered in alphabetical order of the training set. Every file is taken for an image, but those whose
     name begins with a dot. An image is resized as a whole, so nothing is lost; where that was needed, the crops of
     views are drawn in its own height and width.
+
+    Unless you say otherwise, a view is a crop of 0.4 to 1 of the image, mirrored half the time.
     """
+
+    defaults = {"views": {"crop": (0.4, 1.0), "hflip": 0.5}}  # of whatever images: without any, views are identical
 
     path: Path = option(help="the folder")
     size: int | None = option(default=None, gt=0, help="height and width; none: the images' own, if all agree")

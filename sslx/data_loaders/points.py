@@ -27,6 +27,7 @@ class Points(Dataset):
         "views": {"use": "noise"},
         "method": {
             "encoder": {"use": "mlp", "hidden": [100, 100], "dim": 16},
+            "decoder": {"use": "mlp", "likelihood": {"mean": "linear"}},  # the points are not in [0, 1]
             "energy": {"use": "sgld", "steps": 1, "step_size": 5e-4, "noise": 0.03, "magnitude": 0.01},
             "clusters": 2,
             "prototypes": 2,
