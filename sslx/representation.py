@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +21,20 @@ from sslx.core.errors import ConfigError, NonFiniteError
 from sslx.core.evaluation import features
 from sslx.core.interfaces import Dataset, Split
 from sslx.core.options import to_dict
+from sslx.data_loaders.folder import Folder
 from sslx.plugins.registry import resolve
 
 
 class Images(Dataset):
     """Images that are in memory already. All are for training; there is no test set."""
 
+    defaults = Folder.defaults
+
     @classmethod
     def of(cls, images: Tensor) -> Images:
         dataset = cls()
         dataset.__dict__["images"] = images  # no option: it is not written to a config
         return dataset
-
-    def recommended(self) -> Mapping[str, Any]:
-        """What is recommended for anybody's images."""
-        return resolve("dataset", "folder").cls.defaults
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         images = self.__dict__["images"]
@@ -46,9 +44,10 @@ class Images(Dataset):
 class Points(Images):
     """The same for points, of any scale, whose views are the points with noise."""
 
-    def recommended(self) -> Mapping[str, Any]:
-        decoder = {"use": "mlp", "likelihood": {"mean": "linear"}}
-        return {"views": {"use": "noise"}, "method": {"decoder": decoder}}
+    defaults = {
+        "views": {"use": "noise"},
+        "method": {"decoder": {"use": "mlp", "likelihood": {"mean": "linear"}}},
+    }
 
 
 def _decodes(self: Representation) -> bool:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import importlib.util
 import re
 import runpy
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest import SkipTest
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sslx import api
+from sslx.core import public
 from sslx.plugins import hookspecs
 from sslx.plugins.records import KINDS
-from sslx.plugins.registry import registry
+from sslx.plugins.registry import Registry, registry
 from sslx.plugins.scaffold import RUNS
+from sslx.testing import checks
 from sslx.testing.components import CHECKS, INTERFACES, checks_of
 from sslx.testing.distributions import CHECKS as OF_DISTRIBUTIONS
 
@@ -32,7 +38,6 @@ def test_the_pages_of_methods_are_those_that_the_code_makes() -> None:
 
 def test_the_reference_and_the_page_on_hooks_are_complete() -> None:
     import sslx
-    from sslx.core import public
 
     reference = runpy.run_path(str(DOCS / "generate.py"))["reference"]()
     assert all(f"## `{name}`\n" in reference["api.md"] for name in public.__all__)
@@ -78,7 +83,14 @@ def commands(text: str) -> Iterator[tuple[list[str], str]]:
 
 
 @pytest.mark.parametrize(
-    "page", ["start", "representation", "export", "track", "write/prior", "write/method", "write/evaluator"]
+    "page",
+    [
+        "start",
+        "representation",
+        "export",
+        "track",
+        *(f"write/{path.stem}" for path in sorted((DOCS / "write").glob("*"))),
+    ],
 )
 def test_commands_and_programs_of_a_page_work(
     page: str, command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -108,3 +120,42 @@ def test_commands_and_programs_of_a_page_work(
             code, output, errors = command(*words)
             assert code == (2 if said else 0), f"{words}\n{errors}"
             assert said in errors if said else output
+
+
+PYTHON = re.compile(r"^```python\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+EXAMPLES = [
+    (path, base.lower(), name)
+    for path in (DOCS.parent / "README.md", *sorted((DOCS / "write").glob("*.md")))
+    for text in PYTHON.findall(path.read_text())
+    for name, base in re.findall(r"^class (\w+)\((\w+)\)", text, flags=re.MULTILINE)
+]
+#: What cannot apply: a density without a constant, and images that are not drawn anew.
+INAPPLICABLE = {
+    "Laplace": {"draws_are_sets_of_related_latents", "density_integrates_to_one", "draws_have_the_density"},
+    "Waves": {"fresh_images_are_a_function_of_the_epoch"},
+    "Clouds": {"fresh_images_are_a_function_of_the_epoch"},
+}
+
+
+@pytest.mark.parametrize(("path", "kind", "name"), EXAMPLES, ids=[name for *_, name in EXAMPLES])
+def test_examples_pass_the_checks_of_their_kind(
+    path: Path, kind: str, name: str, sslx_registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (text,) = (text for text in PYTHON.findall(path.read_text()) if f"class {name}(" in text)
+    module = ModuleType(f"example_{name}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(text, path.name, "exec"), vars(module))
+    record = getattr(api, kind)("example", f"{module.__name__}:{name}", summary="an example")
+    sslx_registry.add("sslx-example", SimpleNamespace(sslx_components=api.hookimpl(lambda: [record])))
+    small = {"method:example": {"encoder": {"hidden": [16]}}} if kind == "method" else {}
+    skipped = set()
+    for check in checks(f"{kind}:example", options=small):
+        try:
+            check()
+        except SkipTest:
+            skipped.add(check.name)
+    assert skipped == INAPPLICABLE.get(name, set())
+
+
+def test_there_are_examples_of_every_page() -> None:
+    assert {path.stem for path, *_ in EXAMPLES} == {"README", *(path.stem for path in (DOCS / "write").glob("*.md"))}
