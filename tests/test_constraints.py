@@ -447,7 +447,7 @@ def test_batches_of_every_process_are_of_whole_sets(
     ("options", "said"),
     [
         ({"train": {"batch_size": 64}}, "train.batch_size: expected a multiple of 3, as 3 images belong together"),
-        ({"subset": 100}, "subset: expected a multiple of 3, images that belong together"),
+        ({"subset": 100}, "subset: expected a multiple of 3, as so many images belong together, got 100"),
         ({"method": {"constraint": "equal"}}, "constraint: is about 2 images, the dataset brings 3 together"),
     ],
 )
