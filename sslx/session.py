@@ -155,7 +155,7 @@ def evaluator_names(names: Sequence[str] | str) -> list[str]:
     """The names, given as a list or with commas between them; for "all" those of all installed evaluators that work."""
     if isinstance(names, str):
         names = [name.strip() for name in names.split(",") if name.strip()]
-    if not isinstance(names, Sequence):
+    if not isinstance(names, Iterable):
         raise ConfigError(f"evaluators: expected names of evaluators, got {names!r}")
     return [each for name in names for each in (_installed() if name == "all" else [name])]
 
