@@ -284,10 +284,8 @@ def evaluate_run(path: Path, evaluators: Mapping[str, Any], launch: Launch | Non
             runtime = Runtime.start(launch.device)
             data = load_data(run.config, launch, runtime)
             method = run.method().to(runtime.device)
-            kept = run.folder.keep_results()
             load = partial(read, launch=launch)
             report = _evaluate(Run(run.folder, config), method, data, runtime, load, previous=run.results)
-            print(f"the results before are in {kept}", file=sys.stderr)
             registry().call("sslx_evaluated", run=run, report=report)
     finally:
         run.folder.unlock()
@@ -477,5 +475,7 @@ def _evaluate(
     for name, subject in (("trained", method), ("untrained", untrained)):
         scores = evaluate(config.evaluators, subject, data, config.views, runtime.device, config.seed, load)
         report[name] = {**previous.get(name, {}), **scores}
+    if previous:
+        print(f"the results before are in {run.folder.keep_results()}", file=sys.stderr)
     run.folder.write("results.json", report)
     return report
