@@ -21,14 +21,13 @@ from sslx.core.errors import ConfigError, NonFiniteError
 from sslx.core.evaluation import features
 from sslx.core.interfaces import Dataset, Split
 from sslx.core.options import to_dict
-from sslx.data_loaders.folder import Folder
 from sslx.plugins.registry import resolve
 
 
 class Images(Dataset):
     """Images that are in memory already. All are for training; there is no test set."""
 
-    defaults = Folder.defaults
+    defaults = {"views": {"crop": (0.4, 1.0), "hflip": 0.5}}  # as of a folder
 
     @classmethod
     def of(cls, images: Tensor) -> Images:
