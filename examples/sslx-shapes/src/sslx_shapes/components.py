@@ -15,6 +15,7 @@ class Shapes(Dataset):
 
     defaults = {
         "train": {"epochs": 20},
+        "views": {"crop": (0.6, 1.0)},
         "method": {"encoder": {"use": "mlp", "hidden": (128, 128)}, "decoder": {"use": "mlp", "hidden": (128, 128)}},
     }
 
