@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from sslx.core import checkpoint
+
 TIMM = {
     "timm": {"use": "timm:resnet10t", "dim": 5},
     "resnet": {"use": "resnet18", "stem": "imagenet", "dim": 5},
@@ -150,3 +152,16 @@ def test_set_is_for_the_dataset_by_name_or_without(tiny_run: Any, command: Any, 
         words = ("--data", "folder:photos", "--set", f"{key}=skip", "--to", f"{i}.npz")
         code, output, errors = command("embed", "run", *words)
         assert code == 0 and "5 images" in output, errors
+
+
+def test_an_unfinished_run_is_called_that(tiny_run: Any, command: Any, tmp_path: Path) -> None:
+    run = tiny_run("random", "run", evaluators=[], train={"epochs": 1})
+    words = (("embed", "run", "--to", "z.npz"), ("export", "run", "--to", "network"))
+    for i, command_words in enumerate(words):
+        code, _, errors = command(*command_words[:-1], f"{i}{command_words[-1]}")
+        assert code == 0 and "not finished" not in errors, errors
+    (run.path / "results.json").unlink()  # as of one stopped before its evaluation
+    step = max(checkpoint.steps(run.path / "checkpoints"))
+    for command_words in words:
+        code, _, errors = command(*command_words)
+        assert code == 0 and f"run: not finished, at step {step}\n" in errors, errors

@@ -11,6 +11,7 @@ import click
 from sslx import embedding, session
 from sslx.cli.arguments import NEW_FILE, NEW_FOLDER, OF_THE_DATASET, sectioned, untaken
 from sslx.cli.run import launched, machine_options, words
+from sslx.core import checkpoint
 from sslx.core.errors import ConfigError, nearest
 from sslx.export import FORMATS, export
 
@@ -35,7 +36,7 @@ def export_command(path: Path, folder: Path, formats: str) -> None:
     chosen = words(formats)
     if unknown := [name for name in chosen if name not in FORMATS]:
         raise ConfigError(f"--format: there is no {unknown[0]!r}{nearest(unknown[0], FORMATS)}")
-    run = session.open_run(path)
+    run = _opened(path)
     for line in export(run.method(), run.image_shape, folder, chosen):
         click.echo(line)
 
@@ -53,7 +54,16 @@ def embed_command(path: Path, data: str | None, file: Path, settings: Sequence[s
 
     Images are resized and made grey as those of the run were, where the dataset has an option for it.
     """
-    run = session.open_run(path)
+    run = _opened(path)
     launch = launched(flags, session.recorded_launch(run))
     embedded = embedding.embed(run, data, sectioned(settings, "dataset")["dataset"], launch, file)
     click.echo(f"{file}: {len(embedded)} images, {embedded.shape[1]} dimensions")
+
+
+def _opened(path: Path) -> session.Run:
+    """A run, and a word to whoever takes it for finished while it is not."""
+    run = session.open_run(path)
+    newest, _ = checkpoint.newest(run.folder.checkpoints)
+    if newest is not None and not run.folder.finished:
+        click.echo(f"{path}: not finished, at step {int(newest.name.removeprefix('step-'))}", err=True)
+    return run
