@@ -155,6 +155,8 @@ def evaluator_names(names: Sequence[str] | str) -> list[str]:
     """The names, given as a list or with commas between them; for "all" those of all installed evaluators that work."""
     if isinstance(names, str):
         names = [name.strip() for name in names.split(",") if name.strip()]
+    if not isinstance(names, Iterable):
+        raise ConfigError(f"evaluators: expected names of evaluators, got {names!r}")
     return [each for name in names for each in (_installed() if name == "all" else [name])]
 
 
@@ -178,7 +180,13 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
         data = load_data(config, launch, runtime)
         check(config.train, data[0], runtime.world)
         folder = runtime.share(_create(config, launch, out, data) if runtime.main else None)
-        return _execute(Run(RunFolder(folder), config), data, runtime, launch)
+        run = Run(RunFolder(folder), config)
+        try:
+            return _execute(run, data, runtime, launch)
+        except (ConfigError, PluginError):  # found when the method was built, or met its first batch
+            if runtime.main and not run.folder.checkpoints.exists():
+                shutil.rmtree(folder)
+            raise
 
 
 def resume(path: Path | str, launch: Launch | None = None) -> Run:
@@ -276,10 +284,8 @@ def evaluate_run(path: Path, evaluators: Mapping[str, Any], launch: Launch | Non
             runtime = Runtime.start(launch.device)
             data = load_data(run.config, launch, runtime)
             method = run.method().to(runtime.device)
-            kept = run.folder.keep_results()
             load = partial(read, launch=launch)
             report = _evaluate(Run(run.folder, config), method, data, runtime, load, previous=run.results)
-            print(f"the results before are in {kept}", file=sys.stderr)
             registry().call("sslx_evaluated", run=run, report=report)
     finally:
         run.folder.unlock()
@@ -312,7 +318,8 @@ def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> tuple[Spli
         if config.subset > len(train):
             raise ConfigError(f"subset: expected at most {len(train)}, the images there are, got {config.subset}")
         if config.subset % train.arity:
-            raise ConfigError(f"subset: expected a multiple of {train.arity}, images that belong together")
+            expected = f"a multiple of {train.arity}, as so many images belong together"
+            raise ConfigError(f"subset: expected {expected}, got {config.subset}")
         order = train.shuffled(Use.SUBSET, config.seed)
         train = train.take(order[: config.subset].sort().values)
     return train, test
@@ -468,5 +475,7 @@ def _evaluate(
     for name, subject in (("trained", method), ("untrained", untrained)):
         scores = evaluate(config.evaluators, subject, data, config.views, runtime.device, config.seed, load)
         report[name] = {**previous.get(name, {}), **scores}
+    if previous:
+        print(f"the results before are in {run.folder.keep_results()}", file=sys.stderr)
     run.folder.write("results.json", report)
     return report

@@ -358,10 +358,22 @@ def test_predicates_that_cannot_be_enumerated_are_refused() -> None:
     class Huge(Always):
         domains = (10,) * 8
 
+    class Silent(Never):
+        def holds(self, *values: int) -> Any:
+            pass
+
+    class Three(Never):
+        domains = (2, 2, 2)
+
+        def holds(self, a: int, b: int) -> bool:  # type: ignore[override]
+            return a == b
+
     for cls, said in (
         (Never, "Never allows nothing"),
         (Always, "Always allows more than 100000 combinations, too many to sum over; define log_prob"),
         (Huge, "Huge has 100000000 combinations, too many to try"),
+        (Silent, r"Silent.holds\(0, 0\) returned None, expected True or False"),
+        (Three, "Three.holds: too many positional arguments; `domains` has 3 variables"),
     ):
         with pytest.raises(ConfigError, match=said):
             cls()
@@ -391,7 +403,7 @@ def test_a_constraint_of_ones_own_file(command: Callable[..., Any], tmp_path: Pa
         ("Empty", "must define domains and log_prob, as sslx.api.Constraint says"),
         ("NoRule", "must define holds, as sslx.api.Predicate says"),
         ("Mixed", "clusters: expected the constraint's number of classes, 3 and 10; got 10"),
-        ("Pair", r"is about 2 images, the dataset brings 1 together"),
+        ("Pair", r"Pair is about 2 images that belong together, here 1 do"),
     ):
         code, _, errors = command("run", "--plugin", "nesy", "--set", f"constraint=./my.py:{name}")
         assert code == 2 and re.search(said, errors), errors
@@ -447,8 +459,8 @@ def test_batches_of_every_process_are_of_whole_sets(
     ("options", "said"),
     [
         ({"train": {"batch_size": 64}}, "train.batch_size: expected a multiple of 3, as 3 images belong together"),
-        ({"subset": 100}, "subset: expected a multiple of 3, images that belong together"),
-        ({"method": {"constraint": "equal"}}, "constraint: is about 2 images, the dataset brings 3 together"),
+        ({"subset": 100}, "subset: expected a multiple of 3, as so many images belong together, got 100"),
+        ({"method": {"constraint": "equal"}}, "constraint: Equal is about 2 images that belong together, here 3 do"),
     ],
 )
 def test_numbers_that_do_not_fit_the_sets_are_refused(options: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -322,10 +322,10 @@ def test_restarts_are_ranked_without_labels(command: Command, tmp_path: Path) ->
         seed: json.loads((tmp_path / "g" / f"gedi-no-gen-seed={seed}" / "training.json").read_text())["score"]
         for seed in (3, 4, 5)
     }
-    said = [line for line in out.splitlines() if line.startswith(("the best: ", "not: "))]
+    said = [line for line in out.splitlines() if line.startswith(("the best, ", "after it: "))]
     order = sorted(scores, key=lambda seed: scores[seed])
     assert [line.split("seed=")[1][0] for line in said] == [str(seed) for seed in order]
-    assert said[0].startswith("the best: ") and "invariance" in said[0] and "above its minimum" in said[0]
+    assert said[0].startswith("the best, as above: ") and "invariance" in said[0] and "above its minimum" in said[0]
     assert command("resume", "g")[1] == out
     code, _, errors = command("run", *arguments, "--seed", "3,4", "--restarts", "3")
     assert code == 2 and "expected a single --seed" in errors

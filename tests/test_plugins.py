@@ -287,7 +287,7 @@ def test_a_method_in_one_file_runs_without_packaging(command: Any, tmp_path: Pat
         ("./missing.py:Mine", "missing.py: no such file"),
         ("./my_method.py", "say which class"),
         ("./my_method.py:Mien", "did you mean 'Mine'?"),
-        ("./raises.py:Mine", "raises.py: cannot be imported: ZeroDivisionError"),
+        ("./raises.py:Mine", "raises.py:1: cannot be imported: ZeroDivisionError"),
         ("./my_method.py:Encoder", "is no Method"),
     ],
 )

@@ -287,7 +287,7 @@ def test_the_checks_find_what_is_wrong(label: str, bad: Registry) -> None:
 
 def test_checks_run_from_the_shell(bad: Registry, sslx_cli: Callable[..., Any]) -> None:
     done = sslx_cli("plugins", "check", "prior:wrong-scale")
-    assert done.code == 2 and "1 checks of prior:wrong-scale failed" in done.errors
+    assert done.code == 1 and "1 of the checks of prior:wrong-scale failed" in done.errors
     assert "prior:wrong-scale  density_is_a_number_for_each_set  ok" in done.output
     assert re.search("draws_have_the_density  FAILED: E.z ∂log p. . 1: -?0", done.output)
     good = sslx_cli("plugins", "check", "shared-mean")

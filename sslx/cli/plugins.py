@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import attrs
 import click
 
-from sslx.core.errors import ConfigError, PluginError, nearest
+from sslx.core.errors import ConfigError, SslxError, nearest
 from sslx.plugins.records import KINDS
 from sslx.plugins.registry import Provider, registry
 from sslx.plugins.scaffold import RUNS, create
@@ -79,7 +80,7 @@ def check_command(name: str) -> None:
             outcome = f"FAILED: {' '.join(str(error).split()) or type(error).__name__}"
         click.echo(f"{check.component}  {check.name}  {outcome}")
     if failed:
-        raise PluginError(f"{failed} checks of {name} failed; parametrize_with_checks in a test shows the tracebacks")
+        raise SslxError(f"{failed} of the checks of {name} failed; parametrize_with_checks in a test shows tracebacks")
 
 
 @plugins_command.command("show")
@@ -120,6 +121,8 @@ def _show(provider: Provider) -> None:
         return
     for line in (cls.__doc__ or "").strip().splitlines():
         click.echo(f"  {line.strip()}".rstrip())
+    if cls.defaults:
+        click.echo(f"\n  recommends {json.dumps(cls.defaults)}")
     rows = list(option_rows(cls))
     if rows:
         click.echo()

@@ -302,12 +302,14 @@ def _carry_out(grid: Grid) -> None:
     Runtime.start(grid.launch.device).barrier()
     failed, runs = grid.carry_out(), grid.finished()
     if main:
+        ranking = grid.ranking() if grid.restarts else []
         if runs:
-            click.echo(formats.text(report.tables(runs), _screen()), nl=False)
+            shown = [group[0] for group in ranking] or runs
+            click.echo(formats.text(report.tables(shown), _screen()), nl=False)
         click.echo(f"{grid.path}: {len(runs)} of {len(grid.configs)} runs are finished")
-        for group in grid.ranking() if grid.restarts else []:
+        for group in ranking:
             for place, run in enumerate(group):
-                click.echo(f"{'the best' if place == 0 else 'not'}: {run.path}, {_diagnosis(run)}")
+                click.echo(f"{'the best, as above' if place == 0 else 'after it'}: {run.path}, {_diagnosis(run)}")
     if failed := [*failed, *report.failures(runs)]:
         raise SslxError("\n".join(failed))
 

@@ -8,6 +8,7 @@ resumed run continues bit for bit.
 from __future__ import annotations
 
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,12 @@ from sslx.core.records import RunFolder
 from sslx.core.runtime import Runtime
 from sslx.core.terms import Terms
 from sslx.core.views import Views
+
+
+def _look_at(views: Views) -> None:
+    if views.count > 1 and bool((views.x == views.x[:, :1]).all()):
+        advice = "`--set views.crop=0.4,1` is one way to make them differ"
+        print(f"all {views.count} views of an image are equal, as nothing changes them: {advice}", file=sys.stderr)
 
 
 def check(training: Training, split: Split, world: int) -> None:
@@ -90,6 +97,8 @@ class Engine:
                     seed_torch(seed_of(Use.EPOCH, self.config.seed, epoch))  # on all processes alike
                     self.method.before_epoch(epoch)
                 for views in self.batches(epoch, done):
+                    if self.step == 0 and self.runtime.main:
+                        _look_at(views)
                     terms, norm = self.update(views, epoch)
                     self.step += 1
                     self.seconds, self.cpu_seconds = time.monotonic() - clock, time.process_time() - cpu
@@ -132,9 +141,15 @@ class Engine:
         seed_torch(seed_of(Use.STEP, self.config.seed, self.step, self.runtime.rank))
         with self.runtime.autocast():
             terms = self.module(views)
+        name = type(self.method).__name__
         if not isinstance(terms, Terms):
-            name = type(self.method).__name__
             raise PluginError(f"{name}.forward must return Terms, it returned {type(terms).__name__}")
+        for label, term in terms.items():
+            if not isinstance(term.value, Tensor) or term.value.ndim:
+                got = tuple(term.value.shape) if isinstance(term.value, Tensor) else type(term.value).__name__
+                raise PluginError(f"{name}.forward: term {label!r} must be a tensor of one number, shape (), got {got}")
+        if not terms.total.requires_grad:
+            raise PluginError(f"{name}.forward: no term has a gradient that reaches a parameter")
         return terms
 
     def update(self, views: Views, epoch: int) -> tuple[Terms, float]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import attrs
 import torch
+from torch import Tensor
 
 from sslx.core import signals
-from sslx.core.errors import DataError, Interrupted, PluginError
+from sslx.core.errors import Interrupted, PluginError
 from sslx.core.interfaces import Dataset, Evaluation, Evaluator, Features, Method, Result, Split, ViewPolicy
 from sslx.core.options import to_dict
 from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
@@ -19,10 +20,14 @@ from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
 @torch.no_grad()
 def features(method: Method, split: Split, device: torch.device) -> Features:
     """`method.represent` of every image of a split, unaugmented and float32."""
-    z = torch.cat([method.represent(x).float().cpu() for x in split.batches(device)])
-    if z.ndim != 2:
-        raise DataError(f"{type(method).__name__}.represent must return (B, D), it returned {tuple(z.shape)}")
-    return Features(z, split.labels, split.factors)
+    found = []
+    for x in split.batches(device):
+        z: Any = method.represent(x)
+        if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != len(x):
+            got = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
+            raise PluginError(f"{type(method).__name__}.represent must return ({len(x)}, D), it returned {got}")
+        found.append(z.float().cpu())
+    return Features(torch.cat(found), split.labels, split.factors)
 
 
 def evaluate(
@@ -59,6 +64,6 @@ def _one(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, Any]:
             result = evaluator.evaluate(evaluation)
         if not isinstance(result, Result):
             raise PluginError(f"evaluate must return a Result, it returned {type(result).__name__}")
-        return attrs.asdict(result)
+        return attrs.asdict(attrs.evolve(result, scores={name: float(score) for name, score in result.scores.items()}))
     except Exception as error:  # the scores of the others are not lost for it
         return {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from typing_extensions import Self
 
-from sslx.core.errors import ConfigError
+from sslx.core.errors import ConfigError, PluginError
 from sslx.core.options import Component, option, slot
 from sslx.core.randomness import Use, permutation
 from sslx.core.terms import Terms
@@ -161,6 +161,10 @@ class Prior(Module):
         """(N, J, D) -> (N,), the log density of each set of J related latents, up to a constant if improper."""
         raise NotImplementedError
 
+    def forward(self, z: Tensor) -> Tensor:
+        """`log_prob`, with its shape checked."""
+        return _one_each(self.log_prob(z), len(z), type(self))
+
     @property
     def proper(self) -> bool:
         """Whether one can draw from it: it defines `sample`."""
@@ -190,12 +194,19 @@ class Constraint(Module):
         raise NotImplementedError
 
     def forward(self, log_p: Sequence[Tensor]) -> Tensor:
-        """`log_prob`, once the shapes are checked."""
+        """`log_prob`, with all shapes checked."""
         shapes, B = [tuple(p.shape) for p in log_p], len(log_p[0]) if log_p else 0
         if shapes != [(B, d) for d in self.domains]:
             expected = ", ".join(f"(B, {d})" for d in self.domains)
             raise ConfigError(f"{type(self).__name__} takes log-probabilities of shapes {expected}; got {shapes}")
-        return self.log_prob(log_p)
+        return _one_each(self.log_prob(log_p), B, type(self))
+
+
+def _one_each(log_p: Any, n: int, cls: type) -> Tensor:
+    if not isinstance(log_p, Tensor) or log_p.shape != (n,):
+        got = tuple(log_p.shape) if isinstance(log_p, Tensor) else type(log_p).__name__
+        raise PluginError(f"{cls.__name__}.log_prob must return a tensor of shape ({n},), it returned {got}")
+    return log_p
 
 
 class Objective(Module):

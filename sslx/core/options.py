@@ -361,6 +361,9 @@ def make(
         if use is None:
             problems.append(f"{where}: expected the name of a {interface.kind}")
             return None
+        if not isinstance(use, str):
+            problems.append(f"{where}: expected the name of a {interface.kind}, got {use!r}")
+            return None
         try:
             cls, use, argument = resolver(interface.kind, use, owner)
         except (PluginError, ConfigError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Sequence
@@ -35,13 +36,22 @@ class Predicate(Constraint):
         advice = "define log_prob, or write it for ProbLog"
         if (tries := math.prod(self.domains)) > _MOST_TRIES:
             raise ConfigError(f"{name} has {tries} combinations, too many to try (at most {_MOST_TRIES}); {advice}")
-        allowed = (values for values in itertools.product(*map(range, self.domains)) if self.holds(*values))
+        try:
+            inspect.signature(self.holds).bind(*self.domains)
+        except TypeError as error:
+            raise ConfigError(f"{name}.holds: {error}; `domains` has {len(self.domains)} variables") from error
+        allowed = (values for values in itertools.product(*map(range, self.domains)) if self._allows(values))
         models = list(itertools.islice(allowed, _MOST_MODELS + 1))
         if not models:
             raise ConfigError(f"{name} allows nothing: `holds` is true of no combination of values")
         if len(models) > _MOST_MODELS:
             raise ConfigError(f"{name} allows more than {_MOST_MODELS} combinations, too many to sum over; {advice}")
         self.register_buffer("models", torch.tensor(models), persistent=False)
+
+    def _allows(self, values: Sequence[int]) -> bool:
+        if (answer := self.holds(*values)) is None:
+            raise ConfigError(f"{type(self).__name__}.holds{values} returned None, expected True or False")
+        return bool(answer)
 
     def log_prob(self, log_p: Sequence[Tensor]) -> Tensor:
         return logsumexp(sum(p[:, v] for p, v in zip(log_p, self.models.unbind(dim=1), strict=True)))  # type: ignore

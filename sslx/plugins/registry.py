@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import sys
+import traceback
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -273,7 +274,9 @@ def _load_file(path: Path) -> types.ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise PluginError(f"{path}: cannot be imported: {_reason(error)}") from error
+        lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == str(path)]
+        where = f"{path}:{lines[-1]}" if lines else path
+        raise PluginError(f"{where}: cannot be imported: {_reason(error)}") from error
     return module
 
 

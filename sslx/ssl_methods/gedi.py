@@ -55,7 +55,8 @@ class GEDI(
     def build_head(self, ctx: Context) -> Context:
         if self.constraint is not None:
             if (n := len(self.constraint.domains)) != ctx.arity:
-                raise ConfigError(f"constraint: is about {n} images, the dataset brings {ctx.arity} together")
+                rule = type(self.constraint).__name__
+                raise ConfigError(f"constraint: {rule} is about {n} images that belong together, here {ctx.arity} do")
             self.constraint.build(ctx)
         self.head = head((*self.projector, self.clusters), ctx.latent, self.norm, self.slope)
         return ctx.but(latent=self.clusters)

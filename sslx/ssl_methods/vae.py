@@ -35,7 +35,7 @@ class VAE(Autoencoder):
         return Terms(
             reconstruction=self.reconstruction(views, z),
             entropy=Term(-q.entropy().mean(), self.beta * self.entropy_weight),
-            prior=Term(-self.prior.log_prob(views.group(z)).mean() / views.count, self.beta),
+            prior=Term(-self.prior(views.group(z)).mean() / views.count, self.beta),
         )
 
     def sample(self, n: int) -> Tensor:
@@ -51,7 +51,7 @@ class VAE(Autoencoder):
         """
         q = self.encoder(x)
         z = q.rsample()
-        return self.decoder(z).log_prob(x) + self.prior.log_prob(z[:, None]) - q.log_prob(z)
+        return self.decoder(z).log_prob(x) + self.prior(z[:, None]) - q.log_prob(z)
 
     @property
     def cluster(self) -> Callable[[Tensor], Tensor]:

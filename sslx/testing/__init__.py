@@ -89,6 +89,8 @@ def _found(name: str) -> tuple[list[Plugin], list[Provider]]:
     everything = [Provider(record, plugin) for plugin in found.plugins for record in plugin.records]
     if providers := [p for p in everything if name in (p.record.name, f"{p.record.kind}:{p.record.name}")]:
         return [], providers
+    if ".py" in name:
+        raise PluginError(f"{name}: only what is installed can be checked; `sslx plugins new` makes a package for it")
     known = {p.distribution for p in found.plugins} | {p.record.name for p in everything}
     raise PluginError(f"there is no plugin or component {name!r}{nearest(name, known)}; is it installed?")
 

@@ -72,7 +72,9 @@ class ProbLog(Constraint):
         self._images = [_image(atoms) for atoms in choices.values()]  # the image that a level asks; None: a fact
         sizes = [_size(atoms) for atoms in choices.values()]
         asked = {image: size for image, size in zip(self._images, sizes, strict=True) if image is not None}
-        if sorted(asked) != list(range(len(asked))) or not asked:
+        if not asked:
+            raise ConfigError("no class of any image makes the query true, or there is no `nn(...) ::` for it to ask")
+        if sorted(asked) != list(range(len(asked))):
             raise ConfigError(f"the query must ask for images 0, 1, ... without a gap, it asks for {sorted(asked)}")
         if len(asked) < sum(image is not None for image in self._images):
             raise ConfigError("an image has several neural predicates, or one that depends on more; expected one")
