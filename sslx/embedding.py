@@ -28,12 +28,10 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
         data: reference to a dataset; None is that of the run, with all of its images.
         options: of the dataset. Its `size` and `grey` are those of the run unless they are given.
 
-    Raises ConfigError if the file exists, or the images are not as those of the run.
+    Raises ConfigError if the images are not as those of the run. A file that exists is replaced.
     """
     if file.suffix not in SUFFIXES:
         raise ConfigError(f"--to: expected a name that ends in {' or '.join(SUFFIXES)}, got {file}")
-    if file.exists():
-        raise ConfigError(f"--to: {file} exists, and nothing is overwritten")
     if file.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise ConfigError("--to: .parquet needs pyarrow: pip install 'sslx[export]'")
     C, H, W = run.image_shape

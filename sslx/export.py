@@ -43,16 +43,14 @@ class _Represent(nn.Module):
 
 @torch.no_grad()
 def export(method: Method, shape: Sequence[int], folder: Path, formats: Sequence[str]) -> list[str]:
-    """Write a method in evaluation mode, on the CPU, to a new folder. Returns a line on each format.
+    """Write a method in evaluation mode, on the CPU, to a new or empty folder. Returns a line on each format.
 
     Args:
         shape: (C, H, W) of its images.
         formats: names in `FORMATS`.
 
-    Raises ConfigError if the folder is not empty, and SslxError if what was written does not compute the same.
+    Raises SslxError if what was written does not compute the same.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"--to: {folder} exists and is not empty, and nothing is overwritten")
     C, H, W = shape
     x = torch.rand(_PROBES, C, H, W, generator=torch.Generator().manual_seed(0))
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -9,12 +9,20 @@ import matplotlib.pyplot as plt
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sslx.core.errors import ConfigError
 from sslx.core.interfaces import Split, ViewPolicy
 from sslx.core.randomness import Use, permutation
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
+
 
 def preview(split: Split, policy: ViewPolicy, out: Path, rows: int = 6, seed: int = 0) -> None:
-    """Write a picture with a row for each of some images: the image, its views, its further views if any."""
+    """Write a picture with a row for each of some images: the image, its views, its further views if any.
+
+    Raises ConfigError if the images are no pictures, such as points in the plane.
+    """
+    if (C := split.images.shape[1]) not in (1, 3):
+        raise ConfigError(f"dataset: expected pictures, of 1 or 3 channels; these have {C}")
     index = permutation(len(split), Use.SUBSET, seed)[:rows]
     sizes = None if split.sizes is None else split.sizes[index]
     views = policy(split.images[index], index, seed=seed, epoch=0, sizes=sizes)
@@ -27,6 +35,7 @@ def preview(split: Split, policy: ViewPolicy, out: Path, rows: int = 6, seed: in
             axes[n, j].imshow(_pixels(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes[n, j].axis("off")
     figure.tight_layout(pad=0.2)
+    out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=100)
     plt.close(figure)
 

@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from sslx.core import checkpoint
+
 TIMM = {
     "timm": {"use": "timm:resnet10t", "dim": 5},
     "resnet": {"use": "resnet18", "stem": "imagenet", "dim": 5},
@@ -118,10 +120,14 @@ def test_features_of_a_folder_are_written_with_the_paths_of_their_files(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["export", "run", "--to", "run"], "--to: run exists and is not empty, and nothing is overwritten"),
+        (["export", "run", "--to", "run"], "--to: run exists, and nothing is overwritten"),
         (["export", "run", "--to", "x", "--format", "onx"], "there is no 'onx' (did you mean 'onnx'?)"),
-        (["embed", "run", "--to", "run/config.toml"], "ends in .npz or .parquet"),
+        (["embed", "run", "--to", "run/z.toml"], "ends in .npz or .parquet"),
         (["embed", "run", "--to", "old.npz"], "old.npz exists, and nothing is overwritten"),
+        (["embed", "run", "--to", "old.npz/z.npz"], "old.npz is no folder that you may write to"),
+        (["export", "run", "--to", "old.npz/network"], "old.npz is no folder that you may write to"),
+        (["embed", "run", "--to", "run"], "'run' is a directory"),
+        (["embed", "run", "--to", "x.npz", "--set", "dataset.sise=4"], "dataset.sise: digits has no option"),
         (["embed", "run", "--to", "x.npz", "--data", "folder:none"], "none is no folder"),
         (["embed", "run", "--to", "x.npz", "--data", "moons"], "images are (2, 1, 1), those of run (1, 8, 8)"),
     ],
@@ -134,3 +140,28 @@ def test_wrong_input_is_one_line(
     code, _, errors = command(*arguments)
     assert code == 2 and message in errors and errors.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old.npz", "run"]
+
+
+def test_set_is_for_the_dataset_by_name_or_without(tiny_run: Any, command: Any, tmp_path: Path) -> None:
+    tiny_run("random", "run", evaluators=[])
+    for i in range(5):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.new("L", (8, 8), 50 * i).save(tmp_path / "photos" / f"{i}.png")
+    (tmp_path / "photos" / "none.png").write_text("no image")
+    for i, key in enumerate(("bad_images", "dataset.bad_images")):
+        words = ("--data", "folder:photos", "--set", f"{key}=skip", "--to", f"{i}.npz")
+        code, output, errors = command("embed", "run", *words)
+        assert code == 0 and "5 images" in output, errors
+
+
+def test_an_unfinished_run_is_called_that(tiny_run: Any, command: Any, tmp_path: Path) -> None:
+    run = tiny_run("random", "run", evaluators=[], train={"epochs": 1})
+    words = (("embed", "run", "--to", "z.npz"), ("export", "run", "--to", "network"))
+    for i, command_words in enumerate(words):
+        code, _, errors = command(*command_words[:-1], f"{i}{command_words[-1]}")
+        assert code == 0 and "not finished" not in errors, errors
+    (run.path / "results.json").unlink()  # as of one stopped before its evaluation
+    step = max(checkpoint.steps(run.path / "checkpoints"))
+    for command_words in words:
+        code, _, errors = command(*command_words)
+        assert code == 0 and f"run: not finished, at step {step}\n" in errors, errors

@@ -249,8 +249,13 @@ def photographs(folder: Path, n: int = 60) -> Path:
 
 def test_mixed_sizes_end_with_the_same_weights_by_every_way(command: Callable[..., Any], tmp_path: Path) -> None:
     folder = photographs(tmp_path / "photographs")
-    code, out, errors = command("data", "convert", f"folder:{folder}", "-s", "size=16", "--to", "x.beton")
+    code, out, errors = command("data", "convert", f"folder:{folder}", "-s", "dataset.size=16", "--to", "x.beton")
     assert code == 0 and "48 + 12 images" in out, errors
+    before = (tmp_path / "x.beton").read_bytes()
+    for to, message in (("x.beton", "exists, and nothing is overwritten"), ("x.beton/y.beton", "is no folder")):
+        code, _, errors = command("data", "convert", f"folder:{folder}", "-s", "size=8", "--to", to)
+        assert code == 2 and message in errors and errors.count("\n") == 1
+    assert (tmp_path / "x.beton").read_bytes() == before
     shared = ["-p", "simclr", "-s", "encoder.hidden=8", "-s", "views.crop=0.2,1", "--epochs", "2", "--batch-size", "16"]
     files = ["-d", f"folder:{folder}", "-s", "dataset.size=16"]
     ways = {

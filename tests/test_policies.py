@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from sslx.api import Views
 from sslx.core.interfaces import ViewPolicy
@@ -70,3 +71,53 @@ def test_views_can_be_looked_at(sslx_command: Any, tmp_path: Path) -> None:
     assert (tmp_path / "v.png").read_bytes().startswith(b"\x89PNG")
     wrong = sslx_command("data", "preview", "digits", "--policy", "simvae-gray", "--set", "count=3")
     assert wrong.returncode == 2 and "simvae-grey" in wrong.stderr
+
+
+def test_a_picture_takes_a_free_name(command: Any, tmp_path: Path) -> None:
+    for name in ("preview.png", "preview-1.png"):
+        code, out, errors = command("data", "preview", "digits", "--images", "1", "--set", "count=1")
+        assert code == 0 and out.strip() == name, errors
+    assert (tmp_path / "preview.png").is_file() and (tmp_path / "preview-1.png").is_file()
+    code, out, errors = command("data", "preview", "digits", "--images", "1", "--out", "new/folder/v.jpg")
+    assert code == 0 and Image.open(tmp_path / "new" / "folder" / "v.jpg").format == "JPEG", errors
+
+
+def test_set_is_for_the_policy_and_by_name_for_the_dataset(command: Any, tmp_path: Path) -> None:
+    for i in range(5):
+        (tmp_path / "mixed").mkdir(exist_ok=True)
+        Image.new("RGB", (10 + i, 20), (50 * i, 0, 0)).save(tmp_path / "mixed" / f"{i}.png")
+    (tmp_path / "mixed" / "none.png").write_text("no image")
+    preview = ("data", "preview", "folder:mixed", "--images", "2", "--set")
+    code, _, errors = command(*preview, "dataset.size=16")
+    assert code == 2 and "none.png (cannot identify image file)" in errors and "dataset.bad_images=skip" in errors
+    words = ("dataset.bad_images=skip", "--set", "dataset.size=16", "--set")
+    widths = []
+    for name, setting in (("one", "views.count=1"), ("same", "count=1"), ("four", "count=4")):
+        code, _, errors = command(*preview, *words, setting, "--out", f"{name}.png")
+        assert code == 0, errors
+        widths.append(Image.open(tmp_path / f"{name}.png").width)
+    assert widths == [200, 200, 500]  # the image and its views, a hundred pixels each
+    for setting, message in (("dataset.sise=16", "did you mean 'size'"), ("views.cont=2", "did you mean 'count'")):
+        code, _, errors = command(*preview, *words, setting)
+        assert code == 2 and message in errors and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["moons"], "expected pictures, of 1 or 3 channels; these have 2"),
+        (["digits", "--out", "x.txt"], "--out: expected a name that ends in .png, "),
+        (["digits", "--out", "x.json"], "--out: expected a name that ends in .png, "),
+        (["digits", "--out", "folder"], "'folder' is a directory"),
+        (["digits", "--out", "old.png"], "--out: old.png exists, and nothing is overwritten"),
+        (["digits", "--out", "old.png/v.png"], "old.png is no folder that you may write to"),
+    ],
+)
+def test_a_picture_that_cannot_be_made_is_one_line(
+    arguments: list[str], message: str, command: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "old.png").write_text("old")
+    code, _, errors = command("data", "preview", *arguments)
+    assert code == 2 and message in errors and errors.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "old.png"]

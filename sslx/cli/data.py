@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sslx.cli.arguments import NEW_FILE, OF_THE_DATASET, sectioned, untaken
 from sslx.cli.preview import preview_command
 
 _PATH = click.Path(path_type=Path)
@@ -23,10 +24,10 @@ data_command.add_command(preview_command)
 
 @data_command.command("convert")
 @click.argument("dataset")
-@click.option("--to", "path", type=_PATH, required=True, help="The .beton file to write.")
+@click.option("--to", "path", type=NEW_FILE, required=True, callback=untaken, help="The .beton file to write.")
 @click.option("--storage", type=click.Choice(["raw", "jpeg"]), default="raw", help="How pixels are stored.  [raw]")
 @click.option("--quality", type=click.IntRange(1, 100), default=95, help="Of JPEG.  [95]")
-@click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the dataset.")
+@click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help=OF_THE_DATASET)
 @click.option("--data-dir", type=_PATH, help="Where datasets are.  [$SSLX_DATA, or a folder in your cache]")
 @click.option("--offline", is_flag=True, help="Never download anything.")
 def convert_command(
@@ -43,7 +44,6 @@ def convert_command(
     `sslx run --dataset beton:x.beton --loader ffcv` trains on it.
     """
     from sslx import session
-    from sslx.cli.run import nested
     from sslx.core.errors import ConfigError
     from sslx.core.interfaces import Dataset
     from sslx.core.options import make
@@ -51,7 +51,7 @@ def convert_command(
 
     beton.require()  # before a long download
     problems: list[str] = []
-    chosen = make(Dataset, {"use": dataset, **nested(settings)}, "dataset", problems)
+    chosen = make(Dataset, {"use": dataset, **sectioned(settings, "dataset")["dataset"]}, "dataset", problems)
     if problems:
         raise ConfigError(problems)
     halves = chosen.load((data_dir or session.default_data_dir()).expanduser().resolve(), offline)

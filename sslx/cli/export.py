@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from sslx import embedding, session
-from sslx.cli.run import launched, machine_options, nested, words
+from sslx.cli.arguments import NEW_FILE, NEW_FOLDER, OF_THE_DATASET, sectioned, untaken
+from sslx.cli.run import launched, machine_options, words
+from sslx.core import checkpoint
 from sslx.core.errors import ConfigError, nearest
 from sslx.export import FORMATS, export
 
@@ -18,7 +20,7 @@ _PATH = click.Path(path_type=Path)
 
 @click.command("export")
 @click.argument("path", metavar="RUN", type=_PATH)
-@click.option("--to", "folder", type=_PATH, required=True, help="The folder to write.")
+@click.option("--to", "folder", type=NEW_FOLDER, required=True, callback=untaken, help="The folder to write.")
 @click.option(
     "--format", "formats", default="safetensors", help=f"Of {', '.join(FORMATS)}, with commas.  [safetensors]"
 )
@@ -34,7 +36,7 @@ def export_command(path: Path, folder: Path, formats: str) -> None:
     chosen = words(formats)
     if unknown := [name for name in chosen if name not in FORMATS]:
         raise ConfigError(f"--format: there is no {unknown[0]!r}{nearest(unknown[0], FORMATS)}")
-    run = session.open_run(path)
+    run = _opened(path)
     for line in export(run.method(), run.image_shape, folder, chosen):
         click.echo(line)
 
@@ -42,15 +44,26 @@ def export_command(path: Path, folder: Path, formats: str) -> None:
 @click.command("embed")
 @click.argument("path", metavar="RUN", type=_PATH)
 @click.option("--data", help="Dataset, such as folder:PATH.  [that of the run]")
-@click.option("--to", "file", type=_PATH, required=True, help="The file to write, .npz or .parquet.")
-@click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the dataset.")
+@click.option(
+    "--to", "file", type=NEW_FILE, required=True, callback=untaken, help="The file to write, .npz or .parquet."
+)
+@click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help=OF_THE_DATASET)
 @machine_options
 def embed_command(path: Path, data: str | None, file: Path, settings: Sequence[str], **flags: Any) -> None:
     """Write the representations of images, with their labels and the paths of their files.
 
     Images are resized and made grey as those of the run were, where the dataset has an option for it.
     """
-    run = session.open_run(path)
+    run = _opened(path)
     launch = launched(flags, session.recorded_launch(run))
-    embedded = embedding.embed(run, data, nested(settings), launch, file)
+    embedded = embedding.embed(run, data, sectioned(settings, "dataset")["dataset"], launch, file)
     click.echo(f"{file}: {len(embedded)} images, {embedded.shape[1]} dimensions")
+
+
+def _opened(path: Path) -> session.Run:
+    """A run, and a word to whoever takes it for finished while it is not."""
+    run = session.open_run(path)
+    newest, _ = checkpoint.newest(run.folder.checkpoints)
+    if newest is not None and not run.folder.finished:
+        click.echo(f"{path}: not finished, at step {int(newest.name.removeprefix('step-'))}", err=True)
+    return run

@@ -78,8 +78,10 @@ class Files(Source):
             try:
                 pixels, size = self._pixels(self.paths[positions[row]])
             except Exception as error:  # Pillow has a kind for every format
-                reason = " ".join(str(error).split()) or type(error).__name__
-                return f"{self.paths[positions[row]]}: {reason}"
+                path = str(self.paths[positions[row]])
+                said = str(getattr(error, "strerror", None) or error).replace(repr(path), "")
+                reason = " ".join(said.split()) or type(error).__name__
+                return f"{path}: {reason}"
             if images is not None:
                 images[row] = pixels
             return size
@@ -209,9 +211,9 @@ def _checked(source: Files) -> list[tuple[int, int] | str]:
 
 def _complain(broken: Sequence[str], where: Path, total: int, bad: str, report: Path) -> None:
     """Fail, or write the list of skipped files and say where it is."""
-    names = [line.partition(": ")[0].removeprefix(f"{where}{os.sep}") for line in broken[:_NAMED]]
-    names += ["..."] * (len(broken) > _NAMED)
-    summary = f"{where}: {len(broken)} of {total} files cannot be read as images: {', '.join(names)}"
+    named = [line.removeprefix(f"{where}{os.sep}").partition(": ") for line in broken[:_NAMED]]
+    some = [f"{name} ({reason})" for name, _, reason in named] + ["..."] * (len(broken) > _NAMED)
+    summary = f"{where}: {len(broken)} of {total} files cannot be read as images: {', '.join(some)}"
     if bad == "fail":
         raise DataError(f"{summary}; --bad-images skip (dataset.bad_images=skip) leaves them out")
     report.parent.mkdir(parents=True, exist_ok=True)
