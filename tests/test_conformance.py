@@ -50,7 +50,8 @@ def test_builtins_conform(
     monkeypatch.chdir(sslx_images.parent)
     if check.component == "constraint:problog":
         pytest.importorskip("problog", reason="the extra nesy is not installed")
-    if check.component == "dataset:beton":
+    if check.component in ("dataset:beton", "loader:ffcv"):
         pytest.importorskip("ffcv", reason="the extra ffcv is not installed")
+    if check.component == "dataset:beton":
         assert sslx_cli("data", "convert", "folder:images", "--to", "images.beton").code == 0
     check()
