@@ -184,7 +184,7 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
         try:
             return _execute(run, data, runtime, launch)
         except (ConfigError, PluginError):  # found when the method was built, or met its first batch
-            if runtime.main and not run.folder.checkpoints.exists():
+            if runtime.main and not run.folder.checkpoints.exists() and not run.folder.metrics():
                 shutil.rmtree(folder)
             raise
 

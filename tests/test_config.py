@@ -317,3 +317,14 @@ def test_a_class_changes_inherited_defaults_in_its_head_line() -> None:
     assert isinstance(plain, Mixture) and plain.components == 3
     assert isinstance(changed, Mixture) and changed.components == 3 and changed.variance == 0.7
     assert isinstance(Clustered(prior="shared-mean").prior, SharedMean)  # type: ignore[arg-type]
+
+
+def test_what_was_trained_before_a_plugin_went_wrong_is_kept(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(
+        "from sslx.api import Terms\nfrom sslx.ssl_methods.vae import VAE\nclass Late(VAE):\n    steps = 0\n"
+        "    def after_step(self, step): self.steps += 1\n"
+        "    def forward(self, views): return Terms(x=1.0) if self.steps == 3 else super().forward(views)\n"
+    )
+    code, _, errors = command("run", "-p", "./late.py:Late", "-o", "run", "--set", "train.log_every=1")
+    assert code == 2 and "Late.forward: term 'x' must be a tensor" in errors
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
