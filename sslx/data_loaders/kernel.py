@@ -135,52 +135,52 @@ def _reflect(i: int, size: int) -> int:
 
 
 @_fast
-def _single(x: float) -> float:
-    """Rounded to float32, as torchvision's and the oracle's numbers are at this place."""
-    return float(np.float32(x))
-
-
-@_fast
-def _pair(start: int, length: int, size: int, center: float, old: Array, weight: Array, at: int) -> None:
-    """`_average` where nothing shrinks: two pixels and no division."""
-    place = min(max(center - 0.5, 0.0), length - 1.0)
-    first = int(place)
-    weight[at, 0], weight[at, 1] = 1 - (place - first), place - first
-    old[at, 0], old[at, 1] = _reflect(start + first, size), _reflect(start + min(first + 1, length - 1), size)
-
-
-@_fast
 def _average(start: int, length: int, size: int, center: float, old: Array, weight: Array, at: int) -> None:
     """The old pixels of an axis, and their weights, that make the new one at `center`, by the triangle of `resample`.
 
     Args:
         start, length: the box, in pixels of an axis of `size`, reflected where it leaves the axis.
         center: in pixels from the start of the box.
-        old, weight: (new pixels, taps), of which row `at` is written.
+        old, weight: (taps, new pixels), of which column `at` is written.
     """
-    support = max(length / len(weight), 1.0)
+    support = max(length / weight.shape[1], 1.0)
     first = max(int(center - support + 0.5), 0)
     total = 0.0
-    for k in range(weight.shape[1]):
+    for k in range(len(weight)):
         w = 1 - abs(first + k + 0.5 - center) / support if first + k < length else 0.0
-        weight[at, k] = max(w, 0.0)
-        total += weight[at, k]
-        old[at, k] = _reflect(start + min(first + k, length - 1), size)
-    for k in range(weight.shape[1]):
-        weight[at, k] /= total
+        weight[k, at] = max(w, 0.0)
+        total += weight[k, at]
+        old[k, at] = _reflect(start + min(first + k, length - 1), size)
+    for k in range(len(weight)):
+        weight[k, at] /= total
+
+
+@njit(forceinline=True)  # not _fast: as in torchvision and the oracle, each product is rounded before it is added to
+def _pairs(start: int, length: int, flip: bool, size: int, old: Array, weight: Array) -> None:
+    """`_average` for all new pixels where nothing shrinks: two old ones, no division, and numbers of one kind."""
+    pixels = weight.shape[1]
+    scale, begin, end = np.float32(length / pixels), np.float32(start), np.float32(length - 1)
+    first, step = (np.float32(pixels - 1), -_1) if flip else (_0, _1)
+    mirror = np.float32(2 * (size - 1))  # a place and its reflection at the far end add up to this
+    for i in range(pixels):
+        place = min(max(scale * (first + step * np.float32(i) + _HALF) - _HALF, _0), end)
+        left = np.float32(np.int32(place))
+        weight[0, i], weight[1, i] = _1 - (place - left), place - left
+        a, b = abs(begin + left), abs(begin + min(left + _1, end))
+        old[0, i], old[1, i] = np.int32(min(a, mirror - a)), np.int32(min(b, mirror - b))
 
 
 @_fast
 def _axis(start: int, length: int, flip: bool, size: int, old: Array, weight: Array) -> None:
     """The pixels and weights for each new pixel of an axis, in reverse order if `flip`."""
-    pixels, taps = weight.shape
-    scale = np.float32(length / pixels)
+    taps, pixels = weight.shape
     if taps == 2:
-        for i in range(pixels):
-            _pair(start, length, size, _single(scale * (i + 0.5)), old, weight, pixels - 1 - i if flip else i)
+        _pairs(start, length, flip, size, old, weight)
     else:
+        scale = np.float32(length / pixels)
         for i in range(pixels):
-            _average(start, length, size, _single(scale * (i + 0.5)), old, weight, pixels - 1 - i if flip else i)
+            center = float(np.float32(scale * (i + 0.5)))  # rounded, as torchvision's and the oracle's
+            _average(start, length, size, center, old, weight, pixels - 1 - i if flip else i)
 
 
 @_fast
@@ -200,27 +200,28 @@ def _transpose(old: Array, h: int, first: int, last: int, new: Array) -> None:
 
 @_fast
 def _weigh(old: Array, at: Array, weight: Array, i: int, first: int, last: int, new: Array) -> None:
-    """new[i, j] = min(Σₖ weight[i, k] · old[at[i, k], j], 1) for first <= j < last, of which there are 8 or more."""
+    """new[i, j] = min(Σₖ weight[k, i] · old[at[k, i], j], 1) for first <= j < last, of which there are 8 or more."""
     n, m = old.shape[1], new.shape[1]
-    a, b, wa, wb = at[i, 0] * n, at[i, 1] * n, weight[i, 0], weight[i, 1]
+    a, b, wa, wb = at[0, i] * n, at[1, i] * n, weight[0, i], weight[1, i]
     for start in range(first, last, 8):
         j = min(start, last - 8)
         _weigh8(new, i * m + j, old, a + j, b + j, wa, wb)
-        for k in range(2, at.shape[1]):  # where crops can shrink
-            _add8(new, i * m + j, old, at[i, k] * n + j, weight[i, k])
+        for k in range(2, len(at)):  # where crops can shrink
+            _add8(new, i * m + j, old, at[k, i] * n + j, weight[k, i])
 
 
 @_fast
 def _resample(
-    columns: Array, view: Array, across: Array, rows: Array, oldy: Array, wy: Array, oldx: Array, wx: Array
-) -> None:
-    """One channel, (W, H) -> (h, w): first along the rows that are needed, then across them.
+    columns: Array, view: Array, first: int, last: int, across: Array, rows: Array,
+    oldy: Array, wy: Array, oldx: Array, wx: Array,
+) -> None:  # fmt: skip
+    """One channel, (W, H) -> (h, w): first along the rows from `first` to before `last`, then across them.
 
     In both steps neighbours in memory have the same weight. `across` is (w, H) and `rows` (H, w), 8 or more of each.
     """
     h, w = view.shape
-    last = max(int(oldy.max()) + 1, 8)
-    first = min(int(oldy.min()), last - 8)
+    last = max(last, 8)
+    first = min(first, last - 8)
     for i in range(w):
         _weigh(columns, oldx, wx, i, first, last, across)
     _transpose(across, len(across), first, last, rows)
@@ -230,8 +231,8 @@ def _resample(
         else:
             for j in range(w):
                 total = _0
-                for k in range(oldy.shape[1]):
-                    total += wy[i, k] * rows[oldy[i, k], j]
+                for k in range(len(oldy)):
+                    total += wy[k, i] * rows[oldy[k, i], j]
                 view[i, j] = min(total, _1)
 
 
@@ -252,9 +253,9 @@ def _rotate(image: Array, view: Array, p: Any, edge: bool, oldy: Array, wy: Arra
             _average(p.left, p.width, W, x, oldx, wx, j)
             for c in range(C):
                 total = 0.0
-                for k in range(wy.shape[1]):
-                    for m in range(wx.shape[1]):
-                        total += wy[i, k] * wx[j, m] * image[c, oldy[i, k], oldx[j, m]]
+                for k in range(len(wy)):
+                    for m in range(len(wx)):
+                        total += wy[k, i] * wx[m, j] * image[c, oldy[k, i], oldx[m, j]]
                 view[c, i, j] = min(cover * total, 1.0)
 
 
@@ -442,8 +443,8 @@ def render(images: Array, table: Array, edge: bool, radius: int, noise: float, q
     """
     (N, J, C, h, w), (H, W) = x.shape, images.shape[2:]
     ny, nx = max(2, math.ceil(2 * H / h)), max(2, math.ceil(2 * W / w))  # pixels that an average is of, at most
-    oldy, wy = np.empty((h, ny), np.uint32), np.empty((h, ny), np.float32)
-    oldx, wx = np.empty((w, nx), np.uint32), np.empty((w, nx), np.float32)
+    oldy, wy = np.empty((ny, h), np.uint32), np.empty((ny, h), np.float32)
+    oldx, wx = np.empty((nx, w), np.uint32), np.empty((nx, w), np.float32)
     columns = np.empty((C, W, H), np.float32)
     across, rows = np.empty((max(w, 8), max(H, 8)), np.float32), np.empty((max(H, h, 8), max(w, 8)), np.float32)
     for n in range(N):
@@ -457,8 +458,10 @@ def render(images: Array, table: Array, edge: bool, radius: int, noise: float, q
             else:
                 _axis(p.top, p.height, p.vflip, H, oldy, wy)
                 _axis(p.left, p.width, p.hflip, W, oldx, wx)
+                inside = p.top >= 0 and p.top + p.height <= H  # all of it is needed where a box is reflected
+                first, last = (p.top, p.top + p.height) if inside else (0, H)
                 for c in range(C):
-                    _resample(columns[c], view[c], across, rows, oldy, wy, oldx, wx)
+                    _resample(columns[c], view[c], first, last, across, rows, oldy, wy, oldx, wx)
             planes = view.reshape(C, -1)
             _jitter(planes, p.factors, p.order)
             if p.grey and C == 3:

@@ -84,7 +84,7 @@ def base(seed: int, epoch: int) -> int:
 
 def geometry(sizes: Tensor | None, n: int, shape: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """(n, 2) sizes in which crops are drawn: those of the images as they are, unless they had others."""
-    return np.broadcast_to(shape, (n, 2)).copy() if sizes is None else sizes.cpu().long().contiguous().numpy()
+    return np.full((n, 2), shape, np.int64) if sizes is None else sizes.cpu().long().contiguous().numpy()
 
 
 def sample(

@@ -25,10 +25,12 @@ from sslx.data_loaders.reuse import empty
 if TYPE_CHECKING:
     from sslx.data_loaders.policy import Standard
 
+_SHARE = 1 << 18  # numbers of the views that one thread makes while another wakes up, some 0.2 ms
+
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "sslx-views")
+    return ThreadPoolExecutor(threads - 1, "sslx-views")  # and the thread that asks
 
 
 os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
@@ -48,15 +50,21 @@ def make(
     arrays = [t.numpy() for t in (index.cpu(), images.contiguous(), original, x)]
     normal = quantiles().numpy()
 
-    def work(begin: int) -> None:
-        part = slice(begin, begin + size)
-        positions, pictures, floats, views = (array[part] for array in arrays)
-        draw(rules, start, positions, drawn_in[part], first, H, W, table[part])
-        to_float(pictures.reshape(-1), floats.reshape(-1))
-        render(floats, table[part], edge, radius, policy.noise, normal, views)
+    available = torch.get_num_threads()
+    threads = min(available, 1 + x.numel() // _SHARE)
+    size = max(1, N if threads == 1 else N // (2 * threads))  # small enough that no thread waits long for the last
+    parts = iter(range(0, N, size))  # each thread takes the next
 
-    threads = torch.get_num_threads()
-    size = N if threads == 1 else max(1, N // (2 * threads))  # small enough that no thread waits long for the last
-    for _ in map(work, range(0, N, size)) if threads == 1 else _pool(threads).map(work, range(0, N, size)):
-        pass
+    def work() -> None:
+        for begin in parts:
+            part = slice(begin, begin + size)
+            positions, pictures, floats, views = (array[part] for array in arrays)
+            draw(rules, start, positions, drawn_in[part], first, H, W, table[part])
+            to_float(pictures.reshape(-1), floats.reshape(-1))
+            render(floats, table[part], edge, radius, policy.noise, normal, views)
+
+    others = [_pool(available).submit(work) for _ in range(threads - 1)]
+    work()
+    for other in others:
+        other.result()
     return original, x
