@@ -50,8 +50,7 @@ class Parameters:
 
 def law(policy: Standard) -> Law:
     """The options of a policy, as the compiled code takes them."""
-    strengths = np.array([policy.brightness, policy.contrast, policy.saturation])
-    low, high = (1 - strengths).clip(min=0).tolist(), (1 + strengths).tolist()
+    brightness, contrast, saturation, hue = policy.brightness, policy.contrast, policy.saturation, policy.hue
     return Law(
         crop=policy.crop,
         log_ratio=(math.log(policy.ratio[0]), math.log(policy.ratio[1])),
@@ -60,8 +59,8 @@ def law(policy: Standard) -> Law:
         hflip=policy.hflip,
         vflip=policy.vflip,
         rotation=policy.rotation,
-        low=(low[0], low[1], low[2], -policy.hue),
-        high=(high[0], high[1], high[2], policy.hue),
+        low=(max(1 - brightness, 0.0), max(1 - contrast, 0.0), max(1 - saturation, 0.0), -hue),
+        high=(1 + brightness, 1 + contrast, 1 + saturation, hue),
         jitter=policy.jitter,
         grey=policy.grey,
         blur=_by_view(policy.blur, policy.count),
