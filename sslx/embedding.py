@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslx.core.config import merge
-from sslx.core.errors import ConfigError
+from sslx.core.errors import ConfigError, DataError
 from sslx.core.evaluation import features
 from sslx.core.interfaces import Dataset
 from sslx.core.options import make
@@ -28,7 +28,8 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
         data: reference to a dataset; None is that of the run, with all of its images.
         options: of the dataset. Its `size` and `grey` are those of the run unless they are given.
 
-    Raises ConfigError if the images are not as those of the run. A file that exists is replaced.
+    Raises ConfigError if the images are not as those of the run, DataError if the file cannot be written. A file that
+    exists is replaced.
     """
     if file.suffix not in SUFFIXES:
         raise ConfigError(f"--to: expected a name that ends in {' or '.join(SUFFIXES)}, got {file}")
@@ -56,8 +57,13 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
         columns["path"] = np.array([str(path) for half in halves for path in half.paths or ()])
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f".{file.name}")
-    _WRITERS[file.suffix](draft, columns)
-    draft.rename(file)
+    try:
+        _WRITERS[file.suffix](draft, columns)
+        draft.rename(file)
+    except OSError as error:
+        raise DataError(f"{file} cannot be written: {error.strerror or error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
     return columns["features"]
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from sslx import __version__
-from sslx.core.errors import ConfigError, SslxError
+from sslx.core.errors import ConfigError, DataError, SslxError
 from sslx.core.interfaces import Encoder, Method
 from sslx.core.options import to_dict
 
@@ -49,7 +49,7 @@ def export(method: Method, shape: Sequence[int], folder: Path, formats: Sequence
         shape: (C, H, W) of its images.
         formats: names in `FORMATS`.
 
-    Raises SslxError if what was written does not compute the same.
+    Raises SslxError if what was written does not compute the same, or cannot be written.
     """
     C, H, W = shape
     x = torch.rand(_PROBES, C, H, W, generator=torch.Generator().manual_seed(0))
@@ -59,6 +59,8 @@ def export(method: Method, shape: Sequence[int], folder: Path, formats: Sequence
         lines = [FORMATS[name](method, x, draft) for name in formats]
         draft.chmod(0o755)  # a temporary folder is its owner's alone
         os.replace(draft, folder)  # whole or not at all
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return [line.replace(str(draft), str(folder)) for line in lines]
@@ -69,7 +71,7 @@ def write_weights(encoder: Encoder, shape: Sequence[int], folder: Path) -> tuple
 
     A network that timm has is written as timm's, and the mean of the posterior as its classifier, if it is linear.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     config: dict[str, Any] = {"architecture": "sslx", "encoder": to_dict(encoder)}
     weights, reason = encoder.state_dict(), ""
@@ -85,7 +87,8 @@ def write_weights(encoder: Encoder, shape: Sequence[int], folder: Path) -> tuple
     config |= {"image_shape": list(shape), "sslx": __version__}
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    save_file({name: w.detach().cpu().clone() for name, w in weights.items()}, folder / "model.safetensors")
+    written = save({name: w.detach().cpu().clone() for name, w in weights.items()})
+    (folder / "model.safetensors").write_bytes(written)  # by Python, whose errors say what failed
     return config, reason
 
 

@@ -357,7 +357,7 @@ def test_images_of_another_set_are_told_apart_by_a_density_that_knows_them(comma
         "    def cluster(self, x): return torch.zeros(len(x), 2).log_softmax(dim=1) + 0 * x.sum()\n"
     )
     arguments = ("run", "-p", f"{tmp_path}/sets.py:Known", "-d", f"{tmp_path}/sets.py:Dark", "--batch-size", "20")
-    other = f"ood.against={tmp_path}/sets.py:Bright"
+    other = f"evaluators.ood.against={tmp_path}/sets.py:Bright"  # as `run` and, but for the first word, `eval` call it
     code, _, errors = command(*arguments, "--epochs", "1", "-e", "ood,samples", "--out", "run")
     assert code == 0, errors
     results = json.loads((tmp_path / "run" / "results.json").read_text())["trained"]

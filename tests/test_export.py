@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,24 @@ def test_an_export_that_computes_something_else_is_not_kept(
     monkeypatch.setattr(DeltaPosterior, "linear", wrong)
     code, _, errors = command("export", "run", "--to", "out")
     assert code == 1 and "differs from the trained method by" in errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+@pytest.mark.parametrize(
+    "command_words", ["export run --to network", "embed run --to z.npz", "embed run --to z.parquet"]
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    command_words: str, tiny_run: Any, command: Any, tmp_path: Path
+) -> None:
+    tiny_run("random", "run", evaluators=[])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # what Python says of a longer file is an OSError too
+    try:
+        code, _, errors = command(*command_words.split())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 2 and errors.startswith(f"sslx: {command_words.split()[-1]} cannot be written: ")
+    assert "File too large" in errors and errors.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 

@@ -159,11 +159,13 @@ def resume_command(path: Path, **flags: Any) -> None:
 @click.command("eval")
 @click.argument("path", metavar="RUN", type=_PATH)
 @click.option("--evaluators", "-e", required=True, help="Names with commas, or all.")
-@click.option("--set", "-s", "settings", multiple=True, metavar="EVALUATOR.KEY=VALUE", help="An evaluator's option.")
+@click.option("--set", "-s", "settings", multiple=True, metavar="EVALUATOR.KEY=VALUE", help="An evaluator's option; "
+              "evaluators.EVALUATOR.KEY=VALUE is the same.")  # fmt: skip
 @launch_options
 def eval_command(path: Path, evaluators: str, settings: Sequence[str], **flags: Any) -> None:
     """Evaluate a finished run, or those of a grid, with other evaluators."""
     names, options = _evaluators(evaluators), nested(settings)
+    options = merge(options.pop("evaluators", {}), options)  # as `run` calls them
     if others := sorted(set(options) - set(names)):
         raise ConfigError(f"--set {others[0]}: expected one of the evaluators that are named, {evaluators}")
     chosen = merge(dict.fromkeys(names, {}), options)
