@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 _fast = functools.partial(njit, fastmath=True, forceinline=True)  # fast sums are in any order, so vectorised
 _BLOCK = 32  # rows, or kilobytes: what stays in the nearest cache
-_0, _1, _HALF = np.float32(0), np.float32(1), np.float32(0.5)
+_0, _1, _2, _3, _4, _5, _6 = np.arange(7, dtype=np.float32)
+_HALF = np.float32(0.5)
 _RED, _GREEN, _BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)  # as in `colour`
 
 
@@ -293,31 +294,28 @@ def _saturate(x: Array, factor: float) -> None:
 
 
 @_fast
-def _corner(hue: Any) -> Any:
-    """How much of the chroma a channel lacks, by the hue in sixths of a turn from where that begins, -6 <= hue < 6."""
-    hue = hue + np.float32(6) if hue < _0 else hue
-    return min(max(min(hue, np.float32(4) - hue), _0), _1)
+def _within(x: Any) -> Any:
+    return min(max(x, _0), _1)
 
 
 @_fast
 def _turn(x: Array, hue: float) -> None:
     """Shift the hue by a part of a turn, as through HSV and back."""
     red, green, blue = x[0], x[1], x[2]
-    shift = np.float32(6) * hue
+    shift = _6 * hue if hue >= _0 else _6 * hue + _6
     for i in range(len(red)):
         r, g, b = red[i], green[i], blue[i]
         value = max(max(r, g), b)
         chroma = value - min(min(r, g), b)
-        sixth = _1 / (chroma if chroma > _0 else _1)
-        h = (r - g) * sixth + np.float32(4)
-        h = (b - r) * sixth + np.float32(2) if value == g else h
+        sixth = _1 / max(chroma, np.float32(1e-30))  # grey has any hue
+        h = (r - g) * sixth + _4
+        h = (b - r) * sixth + _2 if value == g else h
         h = (g - b) * sixth if value == r else h
-        h = h + shift  # within [-4, 8]
-        h = h + np.float32(6) if h < _0 else h
-        h = h - np.float32(6) if h >= np.float32(6) else h
-        red[i] = value - chroma * _corner(h - _1)
-        green[i] = value - chroma * _corner(h - np.float32(3))
-        blue[i] = value - chroma * _corner(h - np.float32(5))
+        h = h + shift
+        h = h - _6 if h >= _5 else h  # within [-1, 5], in sixths of a turn from red
+        red[i] = value - chroma * _within(_2 - abs(h - _3))
+        green[i] = value - chroma * _within(abs(h - _2) - _1)
+        blue[i] = value - chroma * _within(_2 - abs(h - _1))
 
 
 @_fast
@@ -339,18 +337,22 @@ def _jitter(x: Array, factors: Array, order: Array) -> None:
 
 
 @_fast
-def _ring(x: Array, y: Array, n: int, at: int, before: int, after: int, a: float, b: float) -> None:
-    """y[at + i] = a · x[at + i] + b · (x[before + i] + x[after + i]) for 0 <= i < n."""
+def _ring(
+    x: Array, y: Array, n: int, stride: int, at: int, before: int, after: int, a: float, b: float
+) -> None:  # fmt: skip
+    """y[at + i] = a · x[at + i] + b · (x[before + i] + x[after + i]) for n values of i, `stride` apart, from 0 on."""
     here, left, right = np.uint64(at), np.uint64(before), np.uint64(after)
-    for i in range(np.uint64(n)):
+    for j in range(np.uint64(n)):
+        i = np.uint64(stride) * j
         y[here + i] = a * x[here + i] + b * (x[left + i] + x[right + i])
 
 
 @_fast
-def _add_ring(x: Array, y: Array, n: int, at: int, before: int, after: int, b: float) -> None:
-    """y[at + i] += b · (x[before + i] + x[after + i]) for 0 <= i < n."""
+def _add_ring(x: Array, y: Array, n: int, stride: int, at: int, before: int, after: int, b: float) -> None:
+    """y[at + i] += b · (x[before + i] + x[after + i]) for the same i."""
     here, left, right = np.uint64(at), np.uint64(before), np.uint64(after)
-    for i in range(np.uint64(n)):
+    for j in range(np.uint64(n)):
+        i = np.uint64(stride) * j
         y[here + i] += b * (x[left + i] + x[right + i])
 
 
@@ -359,32 +361,35 @@ def _rings(x: Array, y: Array, start: int, end: int, step: int, weight: Array) -
     """y[i] = Σ weight[|k|] · x[i + step·k] for start <= i < end, a block at a time."""
     for at in range(start, end, 64 * _BLOCK):
         n = min(64 * _BLOCK, end - at)
-        _ring(x, y, n, at, at - step, at + step, weight[0], weight[1])
+        _ring(x, y, n, 1, at, at - step, at + step, weight[0], weight[1])
         for k in range(2, len(weight)):
-            _add_ring(x, y, n, at, at - k * step, at + k * step, weight[k])
+            _add_ring(x, y, n, 1, at, at - k * step, at + k * step, weight[k])
+
+
+@_fast
+def _ends(x: Array, y: Array, size: int, step: int, n: int, stride: int, weight: Array) -> None:
+    """The same near both ends of n lines of `size`, where they are reflected. Their first pixels are `stride` apart."""
+    r = len(weight) - 1
+    for i in range(size):
+        if i < r or i >= size - r:
+            before, after = _reflect(i - 1, size), _reflect(i + 1, size)
+            _ring(x, y, n, stride, i * step, before * step, after * step, weight[0], weight[1])
+            for k in range(2, r + 1):
+                before, after = _reflect(i - k, size), _reflect(i + k, size)
+                _add_ring(x, y, n, stride, i * step, before * step, after * step, weight[k])
 
 
 @_fast
 def _blur(x: Array, y: Array, h: int, w: int, weight: Array) -> None:
     """One channel, (h·w,), with weights of the middle pixel and of those at distance 1, 2, ... `y` is scratch.
 
-    Each direction is blurred as if the channel had no ends, and then near its ends, where it is reflected.
+    Each direction is blurred as if the channel had no ends, and then near its ends.
     """
     r = len(weight) - 1
     _rings(x, y, r, h * w - r, 1, weight)
-    for i in range(w):
-        if i < r or i >= w - r:
-            for row in range(0, h * w, w):
-                total = weight[0] * x[row + i]
-                for k in range(1, r + 1):
-                    total += weight[k] * (x[row + _reflect(i - k, w)] + x[row + _reflect(i + k, w)])
-                y[row + i] = total
+    _ends(x, y, w, 1, h, w, weight)
     _rings(y, x, r * w, (h - r) * w, w, weight)
-    for row in range(h):
-        if row < r or row >= h - r:
-            _ring(y, x, w, row * w, _reflect(row - 1, h) * w, _reflect(row + 1, h) * w, weight[0], weight[1])
-            for k in range(2, r + 1):
-                _add_ring(y, x, w, row * w, _reflect(row - k, h) * w, _reflect(row + k, h) * w, weight[k])
+    _ends(y, x, h, w, w, 1, weight)
     _clamp(x)
 
 
