@@ -419,7 +419,7 @@ def test_a_dataset_does_not_bring_back_a_term_that_a_method_leaves_out() -> None
         weights[name] = (method.invariance_weight, method.prior_weight, method.energy.magnitude, method.clusters)
     assert weights == {
         "gedi": (50.0, 10.0, 0.01, 2),
-        "gedi-no-prior": (50.0, 0.0, 0.01, 2),
-        "gedi-no-inv": (0.0, 10.0, 0.01, 2),
+        "gedi-no-prior": (50.0, 0.0, 0.0, 2),
+        "gedi-no-inv": (0.0, 10.0, 0.0, 2),
         "jem": (0.0, 0.0, 0.0, 2),
     }

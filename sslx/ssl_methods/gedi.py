@@ -104,21 +104,25 @@ class NoGen(GEDI, energy=None):
     """GEDI without L_GEN: clustering alone."""
 
 
-class NoInv(GEDI, invariance_weight=0.0):
-    """GEDI without L_INV, which is still recorded."""
+class AsPrinted(GEDI):
+    """What the paper compares GEDI with has no penalty on f, which GEDI has on points here.
 
-
-class NoPrior(GEDI, prior_weight=0.0):
-    """GEDI without L_PRIOR, which is still recorded."""
-
-
-class JEM(GEDI, invariance_weight=0.0, prior_weight=0.0):
-    """L_GEN alone, as GEDI compares with: the energy model of Grathwohl et al. 2020 without labels.
-
-    Nor has it the penalty on f that GEDI has on points here, with which logits share the curves by themselves.
+    With it logits share the curves by themselves, and little is left for the missing term to do.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {"method": {"energy": {"magnitude": 0.0}}}
+
+
+class NoInv(AsPrinted, invariance_weight=0.0):
+    """GEDI without L_INV, which is still recorded, nor a penalty on f."""
+
+
+class NoPrior(AsPrinted, prior_weight=0.0):
+    """GEDI without L_PRIOR, which is still recorded, nor a penalty on f."""
+
+
+class JEM(AsPrinted, invariance_weight=0.0, prior_weight=0.0):
+    """L_GEN alone: the energy model of Grathwohl et al. 2020 without labels."""
 
 
 class TwoStage(GEDI):
