@@ -3,7 +3,8 @@
 Every operation is that of `batched`, the oracle. What makes it fast: each inner loop runs over a row or a plane, with
 nothing in it that stops the compiler from using vector instructions. So numbers are float32, literals included;
 indices are unsigned, which spares a test for Python's negative ones; rows are no slices, and all functions are inlined:
-a slice, or a call with arrays, costs as much as a row of 32 pixels.
+a slice, or a call with arrays, costs as much as a row of 32 pixels. All is in one file, as numba keeps the compiled
+code until this file changes, whatever else it used.
 """
 
 from __future__ import annotations
@@ -156,19 +157,34 @@ def _average(start: int, length: int, size: int, center: float, old: Array, weig
         weight[k, at] /= total
 
 
-@njit(forceinline=True)  # not _fast: as in torchvision and the oracle, each product is rounded before it is added to
+_exact = functools.partial(njit, forceinline=True)  # as in torchvision and the oracle, each product is rounded
+
+
+@_exact
+def _pair(center: Any, start: Any, last: Any, mirror: Any) -> tuple[Any, Any, Any]:
+    """`_average` where nothing shrinks: two old pixels and the weight of the second. All numbers are float32.
+
+    Args:
+        start, last: of the box, the last one as counted from its start.
+        mirror: twice the last pixel of the axis: what a place and its reflection at the far end add up to.
+    """
+    place = min(max(center - _HALF, _0), last)
+    left = np.float32(np.int32(place))
+    a, b = abs(start + left), abs(start + min(left + _1, last))
+    return np.uint32(np.int32(min(a, mirror - a))), np.uint32(np.int32(min(b, mirror - b))), place - left
+
+
+@_exact
 def _pairs(start: int, length: int, flip: bool, size: int, old: Array, weight: Array) -> None:
-    """`_average` for all new pixels where nothing shrinks: two old ones, no division, and numbers of one kind."""
+    """`_pair` for all new pixels."""
     pixels = weight.shape[1]
-    scale, begin, end = np.float32(length / pixels), np.float32(start), np.float32(length - 1)
+    scale, begin, last = np.float32(length / pixels), np.float32(start), np.float32(length - 1)
     first, step = (np.float32(pixels - 1), -_1) if flip else (_0, _1)
-    mirror = np.float32(2 * (size - 1))  # a place and its reflection at the far end add up to this
+    mirror = np.float32(2 * (size - 1))
     for i in range(pixels):
-        place = min(max(scale * (first + step * np.float32(i) + _HALF) - _HALF, _0), end)
-        left = np.float32(np.int32(place))
-        weight[0, i], weight[1, i] = _1 - (place - left), place - left
-        a, b = abs(begin + left), abs(begin + min(left + _1, end))
-        old[0, i], old[1, i] = np.int32(min(a, mirror - a)), np.int32(min(b, mirror - b))
+        center = scale * (first + step * np.float32(i) + _HALF)
+        old[0, i], old[1, i], second = _pair(center, begin, last, mirror)
+        weight[0, i], weight[1, i] = _1 - second, second
 
 
 @_fast
@@ -243,6 +259,8 @@ def _rotate(image: Array, view: Array, p: Any, edge: bool, oldy: Array, wy: Arra
     (C, H, W), (_, h, w) = image.shape, view.shape
     sin, cos = math.sin(math.radians(p.angle)), math.cos(math.radians(p.angle))
     scaley, scalex = p.height / h, p.width / w
+    top, left, below, right = np.float32(p.top), np.float32(p.left), np.float32(p.height - 1), np.float32(p.width - 1)
+    mirrory, mirrorx = np.float32(2 * (H - 1)), np.float32(2 * (W - 1))
     for i in range(h):
         for j in range(w):
             y, x = i - (h - 1) / 2, j - (w - 1) / 2
@@ -250,14 +268,22 @@ def _rotate(image: Array, view: Array, p: Any, edge: bool, oldy: Array, wy: Arra
             cover = 1.0 if edge else min(max(min(y + 1, h - y), 0.0), 1.0) * min(max(min(x + 1, w - x), 0.0), 1.0)
             y, x = h - 1 - y if p.vflip else y, w - 1 - x if p.hflip else x
             y, x = min(max(scaley * (y + 0.5), 0.0), p.height), min(max(scalex * (x + 0.5), 0.0), p.width)
-            _average(p.top, p.height, H, y, oldy, wy, i)
-            _average(p.left, p.width, W, x, oldx, wx, j)
-            for c in range(C):
-                total = 0.0
-                for k in range(len(wy)):
-                    for m in range(len(wx)):
-                        total += wy[k, i] * wx[m, j] * image[c, oldy[k, i], oldx[m, j]]
-                view[c, i, j] = min(cover * total, 1.0)
+            if len(wy) == len(wx) == 2:
+                y0, y1, v = _pair(np.float32(y), top, below, mirrory)
+                x0, x1, u = _pair(np.float32(x), left, right, mirrorx)
+                for c in range(C):
+                    upper = (_1 - u) * image[c, y0, x0] + u * image[c, y0, x1]
+                    lower = (_1 - u) * image[c, y1, x0] + u * image[c, y1, x1]
+                    view[c, i, j] = min(cover * ((_1 - v) * upper + v * lower), 1.0)
+            else:
+                _average(p.top, p.height, H, y, oldy, wy, i)
+                _average(p.left, p.width, W, x, oldx, wx, j)
+                for c in range(C):
+                    total = 0.0
+                    for k in range(len(wy)):
+                        for m in range(len(wx)):
+                            total += wy[k, i] * wx[m, j] * image[c, oldy[k, i], oldx[m, j]]
+                    view[c, i, j] = min(cover * total, 1.0)
 
 
 # --- colour, on (C, pixels) -------------------------------------------------------------------------------------------
