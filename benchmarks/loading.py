@@ -27,9 +27,9 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from sslx.api import Split
 from sslx.data_loaders import beton
-from sslx.data_loaders.ffcv import FFCV
-from sslx.data_loaders.folder import Folder
-from sslx.data_loaders.memory import Memory
+from sslx.data_loaders.datasets.folder import Folder
+from sslx.data_loaders.loaders.ffcv import FFCV
+from sslx.data_loaders.loaders.memory import Memory
 
 FILES = 10_000  # images of a round of the DataLoader, which is slow
 

@@ -22,7 +22,7 @@ import torch
 
 import sslx
 from sslx.core.errors import ConfigError
-from sslx.core.options import Text
+from sslx.core.values import Text
 from sslx.plugins.registry import registry
 
 RESULTS = Path(__file__).parent / "results" / "methods.json"

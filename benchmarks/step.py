@@ -21,10 +21,10 @@ from views import machine
 import sslx.api  # noqa: F401  puts the registry in its place
 from sslx.api import Split
 from sslx.core.config import configure
-from sslx.core.engine import Engine
-from sslx.core.records import RunFolder
-from sslx.core.runtime import Runtime
-from sslx.session import build
+from sslx.core.processes import Runtime
+from sslx.core.training.engine import Engine
+from sslx.core.training.run import build
+from sslx.core.training.run_folder import RunFolder
 
 SIMVAE: dict[str, Any] = {
     "method": {"use": "simvae"},

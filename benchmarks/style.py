@@ -21,9 +21,9 @@ from typing import Any
 import torch
 
 import sslx
-from sslx.core.config import merge
+from sslx.core.dotted import merge
 from sslx.plugins.registry import registry
-from sslx.session import resume
+from sslx.runs.session import resume
 
 FACTORS = ("rotation", "dx", "dy")
 VARIANCES = (0.02, 0.05, 0.1)

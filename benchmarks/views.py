@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from sslx.data_loaders.policy import Standard
+from sslx.data_loaders.views.standard import Standard
 
 FULL: dict[str, Any] = {
     "crop": (0.2, 1.0), "hflip": 0.5, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "jitter": 0.8,
@@ -186,7 +186,7 @@ def seconds(make: Callable[[], Any], batches: int) -> float:
 
 FIRST = """
 import time, torch
-from sslx.data_loaders.policy import Standard
+from sslx.data_loaders.views.standard import Standard
 policy, images = Standard(count=10, {options}), torch.zeros(256, 3, 32, 32, dtype=torch.uint8)
 start = time.perf_counter()
 policy(images, torch.arange(256), seed=0, epoch=0)

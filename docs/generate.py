@@ -20,7 +20,7 @@ from sslx.api import Method
 from sslx.cli import cli
 from sslx.cli.plugins import option_rows
 from sslx.core.options import interface_of, options_of
-from sslx.plugins.records import KINDS
+from sslx.plugins.record import KINDS
 from sslx.plugins.registry import registry
 
 ROOT = Path(__file__).parent.parent

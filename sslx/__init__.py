@@ -4,24 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sslx.core import catalogue as _catalogue
+
 if TYPE_CHECKING:
-    from sslx.representation import Representation
-    from sslx.session import Run, open_run, resume, run
+    from sslx.face import (
+        Representation as Representation,
+        Run as Run,
+        compare as compare,
+        evaluate as evaluate,
+        make as make,
+        open_run as open_run,
+        resume as resume,
+        run as run,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["Representation", "Run", "__version__", "open_run", "resume", "run"]
+_LAZY = ("Representation", "Run", "compare", "evaluate", "make", "open_run", "resume", "run")
+__all__ = [*_LAZY, "__version__"]
+
+
+def _registry() -> _catalogue.Catalogue:
+    from sslx.plugins.registry import registry
+
+    return registry()
+
+
+_catalogue.provide(_registry)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _LAZY:
         raise AttributeError(f"sslx has no {name!r}")
-    from sslx.plugins.registry import registry
+    _registry()  # plugins are found before torch is imported, so that one that imports it is noticed
+    from sslx import face
 
-    registry()  # plugins are found before torch is imported, so that one that imports it is noticed
-    if name == "Representation":
-        from sslx import representation  # imports torch and scikit-learn
+    return getattr(face, name)
 
-        return representation.Representation
-    from sslx import session  # imports torch
 
-    return getattr(session, name)
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -6,41 +6,62 @@ start-up, and that must stay fast.
 
 from __future__ import annotations
 
+from functools import cache as _cache
+from types import ModuleType as _Module
 from typing import TYPE_CHECKING, Any
 
-import sslx.plugins.registry  # noqa: F401  puts the registry in its place, so that slots can be filled by name
 from sslx.plugins.hookspecs import hookimpl as hookimpl
-from sslx.plugins.records import Record as Record
-from sslx.plugins.records import command as command
-from sslx.plugins.records import constraint as constraint
-from sslx.plugins.records import dataset as dataset
-from sslx.plugins.records import decoder as decoder
-from sslx.plugins.records import encoder as encoder
-from sslx.plugins.records import energy as energy
-from sslx.plugins.records import evaluator as evaluator
-from sslx.plugins.records import likelihood as likelihood
-from sslx.plugins.records import loader as loader
-from sslx.plugins.records import method as method
-from sslx.plugins.records import objective as objective
-from sslx.plugins.records import posterior as posterior
-from sslx.plugins.records import prior as prior
-from sslx.plugins.records import tracker as tracker
-from sslx.plugins.records import views as views
+from sslx.plugins.record import (
+    Record as Record,
+    command as command,
+    constraint as constraint,
+    dataset as dataset,
+    decoder as decoder,
+    encoder as encoder,
+    energy as energy,
+    evaluator as evaluator,
+    likelihood as likelihood,
+    loader as loader,
+    method as method,
+    objective as objective,
+    optimizer as optimizer,
+    posterior as posterior,
+    prior as prior,
+    tracker as tracker,
+    views as views,
+)
 
 if TYPE_CHECKING:
-    from sslx.core.public import *  # noqa: F403
+    from sslx.core.public import *
+    from sslx.core.training.run import Run as Run
+    from sslx.families import *
+
+_LIGHT = {name for name in globals() if not name.startswith("_")} - {
+    "annotations",
+    "ModuleType",
+    "TYPE_CHECKING",
+    "Any",
+}
+
+
+@_cache
+def _heavy() -> dict[str, Any]:
+    """What needs torch, by name."""
+    from sslx import families
+    from sslx.core import public
+    from sslx.core.training.run import Run
+
+    found = {**vars(public), **vars(families), "Run": Run}
+    return {name: value for name, value in found.items() if name[0] != "_" and not isinstance(value, _Module)}
 
 
 def __getattr__(name: str) -> Any:
-    if not name.startswith("_"):
-        from sslx.core import public
-
-        if name in public.__all__:
-            return getattr(public, name)
+    if name == "__all__":
+        return __dir__()
+    if name[0] != "_" and name in (heavy := _heavy()):
+        return heavy[name]
     raise AttributeError(f"sslx.api has no {name!r}")
 
 
 def __dir__() -> list[str]:
-    from sslx.core import public
-
-    return sorted({*globals(), *public.__all__} - {"Any", "TYPE_CHECKING", "annotations", "sslx"})
+    return sorted({*_LIGHT, *_heavy()})

@@ -15,13 +15,16 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 from typing_extensions import Self
 
-from sslx import session
+from sslx.core.capabilities import Decodes, can
 from sslx.core.config import configure, layer
+from sslx.core.data import Split
 from sslx.core.errors import ConfigError, NonFiniteError
-from sslx.core.evaluation import features
-from sslx.core.interfaces import Dataset, Split
+from sslx.core.interfaces import Dataset
 from sslx.core.options import to_dict
-from sslx.plugins.registry import resolve
+from sslx.core.training.evaluation import features
+from sslx.core.training.run import Launch
+from sslx.plugins.registry import registry
+from sslx.runs import session
 
 
 class Images(Dataset):
@@ -51,7 +54,7 @@ class Points(Images):
 
 def _decodes(self: Representation) -> bool:
     """Whether there is `inverse_transform`. An AttributeError with its reason says why not."""
-    if hasattr(resolve("method", self.method).cls, "decode"):
+    if hasattr(registry().resolve("method", self.method).cls, "decode"):
         return True
     raise AttributeError(f"{self.method} has no decoder, so Representation has no inverse_transform")
 
@@ -115,9 +118,9 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         dataset = (Points if images.is_floating_point() else Images).of(images)
         options = layer({name.replace("__", "."): value for name, value in self.options.items()})
         given = {"method": {"use": self.method}, "dataset": dataset, "seed": self.seed}
-        config = configure(given, options, evaluators=[])
+        config = configure(given, options, evaluators={})
         with tempfile.TemporaryDirectory(prefix="sslx-") as folder:
-            launch = session.Launch(self.device, progress=self.verbose)
+            launch = Launch(self.device, progress=self.verbose)
             try:
                 run = session.start(config, launch, Path(folder, "run"))
             except NonFiniteError as error:  # its advice needs a folder that is gone
@@ -140,8 +143,8 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         z = torch.from_numpy(check_array(Z, dtype=np.float32))
         if z.shape[1] != self._n_features_out:
             raise ConfigError(f"Z: expected latents of {self._n_features_out} dimensions, got {z.shape[1]}")
-        decode: Any = self.method_.decode
-        images: NDArray[np.float32] = decode(z).numpy()
+        assert can(self.method_, Decodes), "scikit-learn asks _decodes"
+        images: NDArray[np.float32] = self.method_.decode(z).numpy()
         return images.reshape(len(z), *self._shape_in)
 
     def _represent(self, images: Tensor) -> NDArray[np.float32]:

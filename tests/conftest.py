@@ -55,10 +55,11 @@ SMALL: dict[str, dict[str, Any]] = {
 def tiny_run(tmp_path: Path) -> Callable[..., Any]:
     """`tiny_run("simvae", "name", train={...})` makes a small run in tmp_path / name."""
     import sslx
-    from sslx.core.config import merge
+    from sslx.core.dotted import merge
 
-    def run(plugin: str, name: str, /, **options: Any) -> Any:
-        layers = merge(TINY, {"method": SMALL.get(plugin, {})}, options)
+    def run(plugin: Any, name: str, /, **options: Any) -> Any:
+        small = {"method": SMALL.get(plugin, {})} if isinstance(plugin, str) else {}
+        layers = merge(TINY, small, options)
         return sslx.run(plugin, out=tmp_path / name, device="cpu", **layers)
 
     return run
@@ -129,7 +130,8 @@ def together(folder: Path, script: str, *processes: int) -> list[str]:
             group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(world)}
         for rank in map(str, range(world)):
             member = {"RANK": rank, "LOCAL_RANK": rank, **group} if world > 1 else {}
-            path = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+            here = [str(Path(__file__).parent), str(Path(__file__).parent / "ssl_methods")]
+            path = {"PYTHONPATH": os.pathsep.join([*here, *sys.path])}
             children.append(
                 subprocess.Popen(
                     [sys.executable, "-c", script],
@@ -162,7 +164,7 @@ def digest(path: Path) -> str:
 
     import torch
 
-    from sslx.core import checkpoint
+    from sslx.core.training import checkpoint
 
     def walk(value: Any, name: str) -> Iterator[bytes]:
         if isinstance(value, torch.Tensor):

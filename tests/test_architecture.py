@@ -38,16 +38,16 @@ ALLOWED = {
     "data_loaders": ("sslx.api", "sslx.data_loaders"),
     "evaluators": ("sslx.api", "sslx.evaluators"),
     "trackers": ("sslx.api", "sslx.trackers"),
-    "session.py": ("sslx.core", "sslx.plugins", "sslx.api", "sslx.pictures", "sslx.export"),
+    "session.py": ("sslx.core", "sslx.plugins", "sslx.api", "sslx.outputs.pictures", "sslx.outputs.export"),
     "export.py": ("sslx.core", "sslx.__version__"),
-    "embedding.py": ("sslx.core", "sslx.session"),
-    "representation.py": ("sslx.core", "sslx.plugins", "sslx.session"),
-    "report.py": ("sslx.core", "sslx.session"),
-    "formats.py": ("sslx.report",),
-    "grid.py": ("sslx.core", "sslx.session"),
+    "embedding.py": ("sslx.core", "sslx.runs.session"),
+    "representation.py": ("sslx.core", "sslx.plugins", "sslx.runs.session"),
+    "report.py": ("sslx.core", "sslx.runs.session"),
+    "formats.py": ("sslx.outputs.tables",),
+    "grid.py": ("sslx.core", "sslx.runs.session"),
     "preview.py": ("sslx.core",),
     "pictures.py": ("sslx.core",),
-    "testing": ("sslx.core", "sslx.plugins", "sslx.session", "sslx.cli", "sslx.testing"),
+    "testing": ("sslx.core", "sslx.plugins", "sslx.runs.session", "sslx.cli", "sslx.testing"),
 }
 
 
@@ -56,7 +56,7 @@ def test_imports_run_one_way(folder: str) -> None:
     found = list(imports(folder))
     assert found
     exceptions = {  # for type checkers only
-        ("plugins/hookspecs.py", "sslx.session"),
+        ("plugins/hookspecs.py", "sslx.runs.session"),
         ("trackers/tensorboard.py", "sslx.Run"),
         ("trackers/trackio.py", "sslx.Run"),
     }

@@ -13,6 +13,7 @@ import click
 from sslx import __version__
 from sslx.core import signals
 from sslx.core.errors import ConfigError, SslxError
+from sslx.core.launch import is_launched, is_main
 
 _COMMANDS = {
     "run": ("sslx.cli.run", "Train methods and evaluate their representations."),
@@ -96,15 +97,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"sslx: {error.format_message()}", file=sys.stderr)
         code = error.exit_code
     except SslxError as error:
-        if os.environ.get("RANK", "0") == "0":
+        if is_main():
             for line in str(error).splitlines():
                 print(f"sslx: {line}", file=sys.stderr)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = 130
     code = code if isinstance(code, int) else 0
-    if "torch" in sys.modules and "RANK" in os.environ:
-        from sslx.core.runtime import Runtime
+    if "torch" in sys.modules and is_launched():
+        from sslx.core.processes import Runtime
 
         Runtime.leave(code)
     sys.exit(code)

@@ -1,21 +1,73 @@
-"""What arguments mean that several commands have."""
+"""Arguments shared by several commands."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sslx.cli.run import nested
-from sslx.core.config import overlay
+from sslx.core.dotted import merge, nest, parse
 from sslx.core.errors import ConfigError
+from sslx.core.training.run import Launch
 
+PATH = click.Path(path_type=Path)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 NEW_FOLDER = click.Path(path_type=Path, file_okay=False)
 OF_THE_DATASET = "An option of the dataset; dataset.KEY=VALUE is the same. Repeatable."
+
+data_options = (
+    click.option("--offline", is_flag=True, help="Never download anything."),
+    click.option("--data-dir", type=PATH, help="Folder of the datasets.  [$SSLX_DATA, or a folder in your cache]"),
+)
+machine_options = (*data_options, click.option("--device", help="cpu, cuda, cuda:1, ...  [cuda where there is one]"))
+launch_options = (
+    *machine_options,
+    click.option("--devices", type=click.IntRange(1), help="Number of processes to train with, under torchrun.  [1]"),
+    click.option("--track", help="Trackers, with commas: tensorboard, trackio:PROJECT."),
+)
+
+
+def options(decorators: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    """Several options as one decorator."""
+
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        for decorate in decorators:
+            command = decorate(command)
+        return command
+
+    return decorated
+
+
+def launched(flags: dict[str, Any], base: Launch | None = None) -> Launch:
+    """How the command is to be carried out; what its flags do not say is taken from `base`."""
+    base = base or Launch()
+    given = {name: flags.pop(name, None) for name in ("device", "devices", "data_dir", "offline", "track")}
+    folder = given["data_dir"] or base.data_dir
+    return Launch(
+        device=given["device"] or base.device,
+        devices=given["devices"] or base.devices,
+        data_dir=folder.expanduser().resolve(),
+        offline=given["offline"] or base.offline,
+        trackers=tuple(words(given["track"] or "")) or base.trackers,
+    )
+
+
+def words(text: str) -> list[str]:
+    """Names with commas between them. Raises ConfigError if one is there twice."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"{text}: {twice[0]} is named twice")
+    return names
+
+
+def sections(settings: Sequence[str], own: str, *others: str) -> dict[str, Any]:
+    """`--set` as tables by section: a key is an option of the section `own` unless it begins with a section."""
+    given = nest(dict(map(parse, settings)))
+    named = {name: given.pop(name, {}) for name in (own, *others)}
+    return {**named, own: merge({own: given}, {own: named[own]})[own]}
 
 
 def untaken(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
@@ -24,12 +76,5 @@ def untaken(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
         raise ConfigError(f"{option.opts[0]}: {path} exists, and nothing is overwritten")
     above = next(folder for folder in path.absolute().parents if os.path.exists(folder))
     if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
-        raise ConfigError(f"{option.opts[0]}: {path} cannot be written: {above} is no folder that you may write to")
+        raise ConfigError(f"{option.opts[0]}: {path} cannot be written: {above} is not a folder that you may write to")
     return path
-
-
-def sectioned(settings: Sequence[str], own: str, *others: str) -> dict[str, Any]:
-    """`--set` as a layer of the config: a key is an option of the section `own` unless it begins with a section."""
-    given = nested(settings)
-    sections = {name: given.pop(name) for name in (own, *others) if name in given}
-    return overlay({own: given}, sections)

@@ -8,10 +8,8 @@ from typing import Any
 
 import click
 
-from sslx.cli.arguments import NEW_FILE, OF_THE_DATASET, sectioned, untaken
+from sslx.cli.arguments import NEW_FILE, OF_THE_DATASET, data_options, options, sections, untaken
 from sslx.cli.preview import preview_command
-
-_PATH = click.Path(path_type=Path)
 
 
 @click.group("data")
@@ -26,10 +24,9 @@ data_command.add_command(preview_command)
 @click.argument("dataset")
 @click.option("--to", "path", type=NEW_FILE, required=True, callback=untaken, help="The .beton file to write.")
 @click.option("--storage", type=click.Choice(["raw", "jpeg"]), default="raw", help="How pixels are stored.  [raw]")
-@click.option("--quality", type=click.IntRange(1, 100), default=95, help="Of JPEG.  [95]")
+@click.option("--quality", type=click.IntRange(1, 100), default=95, help="Quality of JPEG.  [95]")
 @click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help=OF_THE_DATASET)
-@click.option("--data-dir", type=_PATH, help="Where datasets are.  [$SSLX_DATA, or a folder in your cache]")
-@click.option("--offline", is_flag=True, help="Never download anything.")
+@options(data_options)
 def convert_command(
     dataset: str,
     path: Path,
@@ -43,17 +40,13 @@ def convert_command(
 
     `sslx run --dataset beton:x.beton --loader ffcv` trains on it.
     """
-    from sslx import session
-    from sslx.core.errors import ConfigError
     from sslx.core.interfaces import Dataset
     from sslx.core.options import make
+    from sslx.core.training.run import default_data_dir
     from sslx.data_loaders import beton
 
     beton.require()  # before a long download
-    problems: list[str] = []
-    chosen = make(Dataset, {"use": dataset, **sectioned(settings, "dataset")["dataset"]}, "dataset", problems)
-    if problems:
-        raise ConfigError(problems)
-    halves = chosen.load((data_dir or session.default_data_dir()).expanduser().resolve(), offline)
+    chosen = make(Dataset, {"use": dataset, **sections(settings, "dataset")["dataset"]}, "dataset")
+    halves = chosen.halves((data_dir or default_data_dir()).expanduser().resolve(), offline)
     beton.write(halves, path, storage, quality)
     click.echo(f"{path}: {len(halves[0])} + {len(halves[1])} images, {path.stat().st_size / 1e6:,.1f} MB")

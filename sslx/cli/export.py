@@ -8,18 +8,28 @@ from typing import Any
 
 import click
 
-from sslx import embedding, session
-from sslx.cli.arguments import NEW_FILE, NEW_FOLDER, OF_THE_DATASET, sectioned, untaken
-from sslx.cli.run import launched, machine_options, words
-from sslx.core import checkpoint
+from sslx.cli.arguments import (
+    NEW_FILE,
+    NEW_FOLDER,
+    OF_THE_DATASET,
+    PATH,
+    launched,
+    machine_options,
+    options,
+    sections,
+    untaken,
+    words,
+)
 from sslx.core.errors import ConfigError, nearest
-from sslx.export import FORMATS, export
-
-_PATH = click.Path(path_type=Path)
+from sslx.core.training import checkpoint
+from sslx.core.training.run import Run
+from sslx.outputs.embedding import embed
+from sslx.outputs.export import FORMATS, export
+from sslx.runs.session import open_run
 
 
 @click.command("export")
-@click.argument("path", metavar="RUN", type=_PATH)
+@click.argument("path", metavar="RUN", type=PATH)
 @click.option("--to", "folder", type=NEW_FOLDER, required=True, callback=untaken, help="The folder to write.")
 @click.option(
     "--format", "formats", default="safetensors", help=f"Of {', '.join(FORMATS)}, with commas.  [safetensors]"
@@ -42,27 +52,27 @@ def export_command(path: Path, folder: Path, formats: str) -> None:
 
 
 @click.command("embed")
-@click.argument("path", metavar="RUN", type=_PATH)
+@click.argument("path", metavar="RUN", type=PATH)
 @click.option("--data", help="Dataset, such as folder:PATH.  [that of the run]")
 @click.option(
     "--to", "file", type=NEW_FILE, required=True, callback=untaken, help="The file to write, .npz or .parquet."
 )
 @click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help=OF_THE_DATASET)
-@machine_options
+@options(machine_options)
 def embed_command(path: Path, data: str | None, file: Path, settings: Sequence[str], **flags: Any) -> None:
     """Write the representations of images, with their labels and the paths of their files.
 
     Images are resized and made grey as those of the run were, where the dataset has an option for it.
     """
     run = _opened(path)
-    launch = launched(flags, session.recorded_launch(run))
-    embedded = embedding.embed(run, data, sectioned(settings, "dataset")["dataset"], launch, file)
+    launch = launched(flags, run.launch)
+    embedded = embed(run, data, sections(settings, "dataset")["dataset"], launch, file)
     click.echo(f"{file}: {len(embedded)} images, {embedded.shape[1]} dimensions")
 
 
-def _opened(path: Path) -> session.Run:
+def _opened(path: Path) -> Run:
     """A run, and a word to whoever takes it for finished while it is not."""
-    run = session.open_run(path)
+    run = open_run(path)
     newest, _ = checkpoint.newest(run.folder.checkpoints)
     if newest is not None and not run.folder.finished:
         click.echo(f"{path}: not finished, at step {int(newest.name.removeprefix('step-'))}", err=True)

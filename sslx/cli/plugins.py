@@ -11,7 +11,7 @@ import attrs
 import click
 
 from sslx.core.errors import ConfigError, SslxError, nearest
-from sslx.plugins.records import KINDS
+from sslx.plugins.record import KINDS
 from sslx.plugins.registry import Provider, registry
 from sslx.plugins.scaffold import RUNS, create
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from sslx.cli.arguments import NEW_FILE, sectioned, untaken
-
-_PATH = click.Path(path_type=Path)
+from sslx.cli.arguments import NEW_FILE, data_options, options, sections, untaken
 
 
 def _free() -> Path:
@@ -27,8 +26,7 @@ def _free() -> Path:
               "[preview.png, or preview-1.png, ...]")  # fmt: skip
 @click.option("--images", type=click.IntRange(1), default=6, help="Images to show.  [6]")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Chooses images and views.  [0]")
-@click.option("--data-dir", type=_PATH, help="Where datasets are.  [$SSLX_DATA, or a folder in your cache]")
-@click.option("--offline", is_flag=True, help="Never download anything.")
+@options(data_options)
 def preview_command(
     dataset: str,
     policy: str,
@@ -43,22 +41,22 @@ def preview_command(
 
     Without a policy it shows the standard one as the dataset recommends it.
     """
-    from sslx.core.config import merge
-    from sslx.core.errors import ConfigError
+    from sslx.core.dotted import merge
+    from sslx.core.errors import ConfigError, Problems
     from sslx.core.interfaces import Dataset, ViewPolicy
     from sslx.core.options import make
-    from sslx.preview import SUFFIXES, preview
-    from sslx.session import default_data_dir
+    from sslx.core.training.run import default_data_dir
+    from sslx.outputs.preview import SUFFIXES, preview
 
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--out: expected a name that ends in {', '.join(SUFFIXES)}, got {out}")
-    given, problems = sectioned(settings, "views", "dataset"), list[str]()
-    chosen = merge({"dataset": {"use": dataset}}, given)
-    source = make(Dataset, chosen["dataset"], "dataset", problems)
-    recommended = source.recommended().get("views", {}) if source is not None and policy == "standard" else {}
-    views = make(ViewPolicy, merge({"use": policy}, recommended, given["views"]), "views", problems)
-    if problems:
-        raise ConfigError(problems)
-    train, _ = source.load(data_dir or default_data_dir(), offline)
+    given, problems, recommended = sections(settings, "views", "dataset"), Problems(), dict[str, Any]()
+    with problems.collecting():
+        source = make(Dataset, merge({"use": dataset}, given["dataset"]), "dataset")
+        recommended = source.recommended().get("views", {}) if policy == "standard" else {}
+    with problems.collecting():
+        views = make(ViewPolicy, merge({"use": policy}, recommended, given["views"]), "views")
+    problems.check()
+    train, _ = source.halves(data_dir or default_data_dir(), offline)
     preview(train, views, out, images, seed)
     click.echo(out)

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from sslx.core import options as _options
+from sslx.core.catalogue import catalogue
+from sslx.core.dotted import flatten, merge, nest
 from sslx.core.errors import ConfigError, PluginError
-from sslx.core.interfaces import Dataset, Evaluator, Loader, Method, ViewPolicy
-from sslx.core.options import Component, make, option, options_of, slot
+from sslx.core.interfaces import Dataset, Evaluator, Loader, Method, Optimizer, ViewPolicy
+from sslx.core.options import Component, make, option, options_of, slot, to_dict
+from sslx.core.toml import dumps
 
 
 class Training(Component):
     """How the method is trained."""
 
-    epochs: int = option(default=20, ge=0, help="passes over the training set")
-    batch_size: int = option(default=64, gt=0, help="N, images of a step over all processes; each gives J views")
-    optimizer: Literal["adam", "adamw", "sgd", "lars"] = option(default="adam", help="the optimiser")
-    lr: float = option(default=1e-3, gt=0, help="learning rate, after warm-up")
-    schedule: Literal["constant", "cosine"] = option(default="constant", help="learning rate after warm-up")
-    warmup_epochs: float = option(default=0.0, ge=0, help="epochs over which the learning rate rises linearly")
-    weight_decay: float = option(default=0.0, ge=0, help="L2 penalty; decoupled for adamw")
-    momentum: float = option(default=0.9, ge=0, lt=1, help="of sgd and lars")
-    betas: tuple[float, float] = option(default=(0.9, 0.999), ge=0, lt=1, help="of adam and adamw")
-    eps: float = option(default=1e-8, gt=0, help="of adam and adamw; SimVAE's code has 1e-4")
-    clip_norm: float | None = option(default=None, gt=0, help="largest norm of the gradient; none: no clipping")
-    cpu_seconds: float | None = option(
-        default=None, gt=0, help="stop training after this much processor time, whatever the epochs; for equal budgets"
+    epochs: int = option(default=20, ge=0, help="Number of passes over the training set.")
+    batch_size: int = option(default=64, gt=0, help="N: images per step, over all processes. Each gives J views.")
+    optimizer: Optimizer = slot(default="adam", help="The optimizer, with its learning rate and schedule.")
+    clip_norm: float | None = option(
+        default=None, gt=0, help="Largest norm of the gradient, to which larger ones are scaled; none: no clipping."
     )
-    precision: Literal["fp32", "bf16"] = option(default="fp32", help="bf16: autocast to bfloat16")
-    compile: bool = option(default=False, help="compile the method with torch.compile")
-    checkpoint_minutes: float = option(default=10.0, gt=0, help="time between checkpoints")
-    checkpoint_steps: int | None = option(default=None, gt=0, help="also a checkpoint every so many steps")
-    checkpoint_keep: int = option(default=2, ge=2, help="checkpoints kept; one may be damaged, so at least two")
-    log_every: int = option(default=10, gt=0, help="steps between records in metrics.jsonl")
+    cpu_seconds: float | None = option(
+        default=None, gt=0, help="Processor time after which training stops, whatever the epochs; for equal budgets."
+    )
+    precision: Literal["fp32", "bf16"] = option(default="fp32", help="Precision of the forward pass; bf16 is autocast.")
+    compile: bool = option(default=False, help="Whether the method is compiled with torch.compile.")
+    checkpoint_minutes: float = option(default=10.0, gt=0, help="Minutes between checkpoints.")
+    checkpoint_steps: int | None = option(
+        default=None, gt=0, help="Steps between further checkpoints; none: no others."
+    )
+    checkpoint_keep: int = option(
+        default=2, ge=2, help="Number of checkpoints that are kept; at least two, as one may be damaged."
+    )
+    log_every: int = option(default=10, gt=0, help="Steps between two records in metrics.jsonl.")
 
 
 EVALUATORS = ("knn", "linear")
@@ -42,93 +43,101 @@ EVALUATORS = ("knn", "linear")
 class RunConfig(Component):
     """Everything that decides what a run computes."""
 
-    method: Method = slot(default=None, help="what is trained")
-    dataset: Dataset = slot(default="digits", help="what it is trained on")
-    views: ViewPolicy = slot(default="standard", help="how views are made")
-    loader: Loader = slot(default="memory", help="how images reach the device")
+    method: Method = slot(default=None, help="The method that is trained.")
+    dataset: Dataset = slot(default="digits", help="The images that it is trained and evaluated on.")
+    views: ViewPolicy = slot(default="standard", help="How views of an image are made.")
+    loader: Loader = slot(default="memory", help="How images reach the device.")
     evaluators: dict[str, Evaluator] = slot(
-        default=dict.fromkeys(EVALUATORS, {}), help="what the representation is scored by"
+        default=dict.fromkeys(EVALUATORS, {}), help="The evaluators that score the representation."
     )
-    train: Training = slot(default=None, help="how it is trained")
-    seed: int = option(default=0, ge=0, help="decides everything that is random")
-    subset: int | None = option(default=None, gt=0, help="use a seeded sample of so many training images")
+    train: Training = slot(default=None, help="How the method is trained.")
+    seed: int = option(default=0, ge=0, lt=1 << 63, help="Seed of everything that is random.")
+    subset: int | None = option(
+        default=None, gt=0, help="Number of training images, a random sample that depends on the seed; none: all."
+    )
+
+    def __repr__(self) -> str:
+        return dumps(to_dict(self))
 
 
-_options.around["method"] = RunConfig  # `--set` can be meant for either
+def layer(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"prior.variance": 0.1, "train.epochs": 5}` as a layer of a config.
 
-#: Sections that `--set` can address beside the method's own options.
-SECTIONS = tuple(name for name in options_of(RunConfig) if name not in ("method", "seed", "subset"))
-
-
-def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Later layers win. Choosing another component for a slot drops the options meant for the one before."""
-    result: dict[str, Any] = {}
-    for layer in layers:
-        for name, value in layer.items():
-            old = result.get(name)
-            if isinstance(value, str) and isinstance(old, Mapping):
-                value = {"use": value}  # "memory" and {"use": "memory"} are the same choice
-            if isinstance(value, Mapping) and isinstance(old, str):
-                old = {"use": old}
-            if isinstance(value, Mapping) and isinstance(old, Mapping):
-                same = "use" not in value or value["use"] == old.get("use")
-                value = merge(old, value) if same else dict(value)
-            result[name] = value
-    return result
+    A key is an option of the method unless it begins with an option of a run: `seed`, `train.epochs`, `views.crop`.
+    """
+    sections = options_of(RunConfig)
+    return nest({key if key.split(".")[0] in sections else f"method.{key}": value for key, value in values.items()})
 
 
-def layer(choices: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"prior.variance": 0.1, "train.lr": 1e-3}` as a layer. A key is the method's unless it begins with a section."""
-    result: dict[str, Any] = {}
-    for key, value in choices.items():
-        first, *_ = key.split(".")
-        result = overlay(result, deep(key if first in options_of(RunConfig) else f"method.{key}", value))
-    return result
+def unlayer(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config by the keys that `layer` takes."""
+    flat = flatten(config)
+    return {key if key == "method" else key.removeprefix("method."): value for key, value in flat.items()}
 
 
-def deep(key: str, value: Any) -> dict[str, Any]:
-    """ "a.b", 1 -> {"a": {"b": 1}}"""
-    for name in reversed(key.split(".")):
-        value = {name: value}
-    return dict(value)
+def evaluator_table(names: Iterable[Any]) -> dict[str, Any]:
+    """Evaluators without options, as the config has them: `./file.py:Mine` is the table `{"Mine": {"use": ...}}`."""
+    table: dict[str, Any] = {}
+    for name in names:
+        if isinstance(name, str):
+            short = name.rpartition(":")[2] if ".py:" in name or "." in name.partition(":")[0] else name
+            table[short] = {} if short == name else {"use": name}
+        else:
+            table[name.__name__ if isinstance(name, type) else type(name).__name__] = name
+    return table
 
 
-def overlay(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Unlike `merge`, keep options set before their component was chosen: the order of settings is of no matter."""
-    for name, value in new.items():
-        before = old.get(name)
-        if isinstance(before, dict) and not isinstance(value, dict):
-            value = {"use": value}
-        if isinstance(before, str) and isinstance(value, dict):
-            before = {"use": before}
-        old[name] = overlay(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
-    return old
-
-
-def configure(*layers: Mapping[str, Any], evaluators: Sequence[str] | None = None) -> RunConfig:
+def configure(*layers: Mapping[str, Any], evaluators: Mapping[str, Any] | None = None) -> RunConfig:
     """The config from the user's layers, later ones winning, over what dataset and method recommend.
 
     Raises ConfigError with one line for each mistake in all of it.
 
     Args:
-        evaluators: names to use, with whatever options the layers give them; by default all that the layers name.
+        evaluators: those to use, as `evaluator_table` has them, with the options that the layers give them; by default
+            all that the layers name.
     """
-    user = merge(*layers)
+    user = merge(*map(current, layers))
     if evaluators is not None:
-        user["evaluators"] = {name: user.get("evaluators", {}).get(name, {}) for name in evaluators}
-    use, method = _method(user)
+        given = user.get("evaluators", {})
+        user["evaluators"] = merge(evaluators, {name: given[name] for name in evaluators if name in given})
+    choice, cls = _method(user)
     dataset = _dataset(user)
-    recommended = [_suited(dataset.recommended() if dataset is not None else {}, use, method), method.defaults]
-    problems: list[str] = []
-    config = make(RunConfig, merge(*recommended, user), "", problems)
-    if problems:
-        raise ConfigError(problems)
+    recommended = [_suited(dataset.recommended() if dataset is not None else {}, choice, cls), cls.defaults]
+    optimizer = {"use": options_of(Training)["optimizer"].default}  # the one that a recommended rate is for
+    config = make(RunConfig, merge(*(current(part, optimizer) for part in recommended), user))
     assert isinstance(config, RunConfig)
     return config
 
 
+def current(layer: Mapping[str, Any], optimizer: Mapping[str, Any] = {}) -> Mapping[str, Any]:
+    """A layer with evaluators as a table, and with the options of the optimizer where they belong.
+
+    They may be written beside the other options of training, as `train.lr`. Version 0.1 had all of them there, those of
+    every optimizer, and decayed biases as well.
+    """
+    if isinstance(names := layer.get("evaluators"), str | list | tuple):
+        names = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+        layer = {**layer, "evaluators": evaluator_table(names)}
+    train = layer.get("train")
+    moved = train.keys() & {*options_of(Optimizer), *_MOVED} if isinstance(train, Mapping) else set()
+    if not isinstance(train, Mapping) or not moved:
+        return layer
+    chosen = train.get("optimizer", optimizer)
+    if isinstance(chosen, str | type):
+        chosen = {"use": chosen}
+    mine = {name: train[name] for name in moved}
+    if moved >= _MOVED and isinstance(chosen["use"], str):  # written by version 0.1
+        own = options_of(catalogue().resolve("optimizer", chosen["use"], "sslx").cls)
+        mine = {name: value for name, value in mine.items() if name in own} | {"decay_vectors": chosen["use"] != "lars"}
+    rest = {name: value for name, value in train.items() if name not in moved}
+    return {**layer, "train": {**rest, "optimizer": merge({"": chosen}, {"": mine})[""]}}
+
+
+_MOVED = {"momentum", "betas", "eps"}
+
+
 def _chosen(part: str, user: Mapping[str, Any]) -> tuple[Any, str]:
-    """A component, or the reference and options of one, that will fill `part`; and who chose it by default."""
+    """The component, or the table of one, that will fill `part`; and the package that chose it by default."""
     default = options_of(RunConfig)[part].default
     choice = user.get(part, default)
     if isinstance(choice, Component):
@@ -138,28 +147,34 @@ def _chosen(part: str, user: Mapping[str, Any]) -> tuple[Any, str]:
 
 
 def _dataset(user: Mapping[str, Any]) -> Dataset | None:
-    """The dataset as it will be; none if something of it is wrong, which is reported later."""
+    """The dataset as it will be; None if it is wrong, which is reported later."""
     choice, owner = _chosen("dataset", user)
-    made = choice if isinstance(choice, Component) else make(Dataset, choice, "dataset", [], owner=owner)
+    try:
+        made = make(Dataset, choice, "dataset", owner=owner)
+    except ConfigError:
+        return None
     return made if isinstance(made, Dataset) else None
 
 
-def _method(user: Mapping[str, Any]) -> tuple[str | None, type[Component]]:
+def _method(user: Mapping[str, Any]) -> tuple[Any, type[Component]]:
     """The reference and class of the method; no class if the choice is wrong, which is reported later."""
     choice, owner = _chosen("method", user)
     if isinstance(choice, Component):
         return None, type(choice)
-    try:
-        cls = _options.resolver("method", choice["use"], owner).cls
-    except (PluginError, ConfigError, AttributeError):
-        cls = Component
+    cls: Any = choice["use"]
+    if isinstance(cls, str):
+        try:
+            cls = catalogue().resolve("method", cls, owner).cls
+        except (PluginError, ConfigError):
+            cls = None
     return choice["use"], cls if isinstance(cls, type) and issubclass(cls, Component) else Component
 
 
-def _suited(defaults: Mapping[str, Any], use: str | None, method: type[Component]) -> Mapping[str, Any]:
-    """What a dataset recommends; of its "method" the parts that the chosen one uses, and the options that it has.
+def _suited(defaults: Mapping[str, Any], use: Any, method: type[Component]) -> Mapping[str, Any]:
+    """What a dataset recommends. Of its "method", the parts that the chosen method uses and the options that it has.
 
-    Not those that a method sets for itself, as one without some term sets that term's weight to 0.
+    An option that the method sets to another default itself is left out: a method without some term sets the weight
+    of that term to 0.
     """
     slots = options_of(method) if use is not None and method is not Component else {}
     parts = defaults.get("method", {})

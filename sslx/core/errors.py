@@ -15,7 +15,8 @@ SslxError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class SslxError(Exception):
@@ -32,6 +33,25 @@ class ConfigError(SslxError, ValueError):
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
+
+
+class Problems(list[str]):
+    """Lines about mistakes, collected so that all of them are reported together."""
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Take the lines of a ConfigError or PluginError that is raised inside, instead of passing it on."""
+        try:
+            yield
+        except ConfigError as error:
+            self.extend(line for line in error.problems if line not in self)
+        except PluginError as error:
+            self.append(str(error))
+
+    def check(self) -> None:
+        """Raise ConfigError with all lines, if there are any."""
+        if self:
+            raise ConfigError(self)
 
 
 class PluginError(SslxError):

@@ -5,10 +5,10 @@ N images, J related views of each, B = N·J, D dimensions of the latent; images 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import attrs
 import torch
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from typing_extensions import Self
 
-from sslx.core.errors import ConfigError, PluginError
-from sslx.core.options import Component, option, slot
-from sslx.core.randomness import Use, permutation
+from sslx.core.data import Split
+from sslx.core.errors import ConfigError, DataError, PluginError
+from sslx.core.options import Component, label, option, options_of, slot
 from sslx.core.terms import Terms
 from sslx.core.views import Views
 
@@ -56,6 +56,15 @@ class Module(Component, nn.Module):
     def parts(self) -> Iterator[tuple[str, Module]]:
         """The components that this one is made of, by name."""
         return ((name, part) for name, part in self.named_children() if isinstance(part, Module))
+
+    def lacks(self) -> Collection[type]:
+        """Capabilities that this instance does not have although its class defines their functions."""
+        return ()
+
+    def extra_repr(self) -> str:
+        """The plain options, beside the parts that torch prints."""
+        plain = (name for name, option in options_of(type(self)).items() if option.slot is None)
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in plain)
 
     def after_step(self, step: int) -> None:
         """Called on every process after each update, of the method and through it of its parts: teachers, queues.
@@ -247,14 +256,8 @@ class Energy(Module):
 class Method(Module):
     """What is trained.
 
-    Methods that can, also define
-        reconstruct(x: (B, C, H, W)) -> (B, C, H, W), what is left of an image in its representation;
-        decode(z: (B, D)) -> (B, C, H, W), the image of a latent;
-        cluster(x: (B, C, H, W)) -> (B, K), log-probabilities of the model's own clusters;
-        sample(n) -> (n, C, H, W), images drawn from the model;
-        log_density(x: (B, C, H, W)) -> (B,), log p(x), a bound on it, or either up to a constant;
-        diagnosis(excess: {term: distance from its known minimum}) -> str, what is wrong with a finished training;
-    and evaluators that need one of these look for it. They are called as `represent` is.
+    Methods that can do more define the functions of `sslx.core.capabilities`: `reconstruct`, `decode`, `sample`,
+    `log_density`, `cluster`, `diagnosis`. Evaluators and pictures use them as they use `represent`.
     """
 
     kind: ClassVar[str] = "method"
@@ -272,104 +275,52 @@ class Method(Module):
         """Called on every process before each epoch, with torch seeded for the epoch, alike on all processes."""
 
 
-# --- data -------------------------------------------------------------------------------------------------------------
+class Optimizer(Component):
+    """How weights follow their gradients: an optimizer of torch, and the learning rate of each step.
 
-
-_NUMBERS = 1 << 22  # of a batch of images that need no gradient
-
-
-def pixels(images: Tensor) -> Tensor:
-    """uint8 images as floats in [0, 1]; floats as they are."""
-    return images if images.is_floating_point() else images.to(torch.float32).div_(255)
-
-
-class Source(ABC):
-    """Images that are read when they are asked for, as all of them would not fit into memory."""
-
-    image_shape: tuple[int, int, int]  # (C, H, W)
-
-    @abstractmethod
-    def read(self, index: Tensor) -> Tensor:
-        """(k,) positions -> their images, (k, C, H, W) uint8. The same ones every time."""
-
-    @property
-    @abstractmethod
-    def identity(self) -> str:
-        """A text that is another one as soon as the images are others."""
-
-
-@attrs.frozen(eq=False)
-class Lazy:
-    """Some images of a source, in the place of a tensor of them: `lazy[index]` reads (k, C, H, W) uint8."""
-
-    source: Source
-    index: Tensor  # (n,) positions in the source
-
-    @property
-    def shape(self) -> torch.Size:
-        return torch.Size((len(self.index), *self.source.image_shape))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.uint8
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, index: Tensor) -> Tensor:
-        return self.source.read(self.index[index])
-
-    def take(self, index: Tensor) -> Lazy:
-        return Lazy(self.source, self.index[index])
-
-
-@attrs.frozen(eq=False)
-class Split:
-    """The training or the test half of a dataset.
-
-    `images` is (n, C, H, W) uint8, or float32 where there are no 256 levels, as of points in the plane, or Lazy;
-    `labels` (n,) int64 or None; `factors` known causes of variation by name, each (n,); `sizes` (n, 2) the heights and
-    widths that images of several sizes had before all were made (H, W), in which crops are drawn; `fresh` a function of
-    (seed, epoch) that makes the images of an epoch, where they are generated; `skipped` the files that were left out,
-    with the reasons; `paths` the n files that the images are from, where each has one. Every `arity` consecutive images
-    belong together, such as the three digits of a sum: they come in one batch, side by side.
+    Torch's optimizer reads its rate from `group["lr"]`, a tensor of one number that changes from step to step.
     """
 
-    images: Tensor | Lazy
-    labels: Tensor | None = None
-    factors: Mapping[str, Tensor] = attrs.field(factory=dict)
-    sizes: Tensor | None = None
-    fresh: Callable[[int, int], Tensor] | None = None
-    skipped: Sequence[str] = ()
-    paths: Sequence[Path] | None = None
-    arity: int = 1
+    kind: ClassVar[str] = "optimizer"
+    must_define: ClassVar[tuple[str, ...]] = ("build",)
 
-    def __len__(self) -> int:
-        return len(self.images)
+    lr: float = option(default=1e-3, gt=0, help="Learning rate after warm-up.")
+    weight_decay: float = option(default=0.0, ge=0, help="Weight of the L2 penalty; AdamW decouples it from the rate.")
+    decay_vectors: bool = option(
+        default=False, help="Whether biases and normalization weights, which have one dimension, are decayed as well."
+    )
+    schedule: Literal["constant", "cosine"] = option(default="constant", help="Learning rate after warm-up.")
+    warmup_epochs: float = option(default=0.0, ge=0, help="Epochs over which the learning rate rises linearly.")
 
-    def batches(self, device: torch.device, size: int = 1024) -> Iterator[Tensor]:
-        """All images in order, `size` at a time or fewer if they are large, as floats on the device."""
-        size = max(1, min(size, _NUMBERS // self.images.shape[1:].numel()))
-        for index in torch.arange(len(self)).split(size):
-            yield pixels(self.images[index].to(device))
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Torch's optimizer of these parameter groups, which are as `torch.optim` takes them."""
+        raise NotImplementedError
 
-    def take(self, index: Tensor) -> Split:
-        """Those at (k,) positions, or where an (n,) mask is true. What belongs together must stay so."""
-        images, fresh, paths = self.images, self.fresh, self.paths
-        return attrs.evolve(
-            self,
-            images=images.take(index) if isinstance(images, Lazy) else images[index],
-            labels=None if self.labels is None else self.labels[index],
-            factors={name: values[index] for name, values in self.factors.items()},
-            sizes=None if self.sizes is None else self.sizes[index],
-            fresh=None if fresh is None else lambda seed, epoch: fresh(seed, epoch)[index],
-            paths=None if paths is None else [paths[i] for i in torch.arange(len(self))[index].tolist()],
-        )
+    def groups(self, module: nn.Module) -> list[dict[str, Any]]:
+        """The trained weights of a module, those that are decayed and those that are not."""
+        weights = [weight for weight in module.parameters() if weight.requires_grad]
+        decayed = [weight for weight in weights if self.decay_vectors or weight.ndim > 1]
+        others = [weight for weight in weights if not self.decay_vectors and weight.ndim <= 1]
+        groups = [(decayed, self.weight_decay), (others, 0.0)]
+        return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
 
-    def shuffled(self, use: Use, *parts: int) -> Tensor:
-        """A `permutation` of the positions of all images, (n,), in which those that belong together stay so."""
-        first = permutation(len(self) // self.arity, use, *parts) * self.arity
-        return (first[:, None] + torch.arange(self.arity)).flatten()
+    def rate(self, step: int, total: int, per_epoch: int) -> float:
+        """The learning rate of a step, a pure function of its number: linear warm-up, then constant or cosine to 0.
+
+        Args:
+            total: steps of the whole training.
+            per_epoch: steps of an epoch.
+        """
+        warmup = round(self.warmup_epochs * per_epoch)
+        if step < warmup:
+            return self.lr * (step + 1) / warmup
+        if self.schedule == "constant":
+            return self.lr
+        progress = (step - warmup) / max(1, total - warmup)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
 
 
 class Dataset(Component):
@@ -384,6 +335,19 @@ class Dataset(Component):
         Raises DataError, saying where it looked and what to do.
         """
         raise NotImplementedError
+
+    def halves(self, folder: Path, offline: bool) -> tuple[Split, Split]:
+        """`load`, with what it returns checked. Raises DataError."""
+        name, halves = label(self), self.load(folder, offline)
+        if not (isinstance(halves, tuple) and len(halves) == 2 and all(isinstance(half, Split) for half in halves)):
+            raise DataError(f"dataset {name}: load must return a training and a test Split")
+        train, test = halves
+        for half, which in ((train, "training"), (test, "test")):
+            if problem := half.problem():
+                raise DataError(f"dataset {name}: {which} split: {problem}")
+        if train.images.shape[1:] != test.images.shape[1:]:
+            raise DataError(f"dataset {name}: training and test images differ in shape")
+        return train, test
 
     def recommended(self) -> Mapping[str, Any]:
         """Settings of a run on it that a user's override: `defaults`, unless they depend on its options."""
@@ -491,3 +455,11 @@ class Tracker(Component):
 
     kind: ClassVar[str] = "tracker"
     must_define: ClassVar[tuple[str, ...]] = ()
+
+
+#: The interface of each kind that has one; a command is a click.Command.
+INTERFACES: dict[str, type[Component]] = {
+    cls.kind: cls
+    for cls in list(globals().values())
+    if isinstance(cls, type) and issubclass(cls, Component) and vars(cls).get("kind")
+}

@@ -1,4 +1,4 @@
-"""Several processes on one machine: the same command again, under torchrun."""
+"""Several processes on one machine: which one this is, and the same command again under torchrun."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ import time
 
 from sslx.core import signals
 from sslx.core.errors import Interrupted
+
+
+def is_main() -> bool:
+    """Whether this is the one process that writes and prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def is_launched() -> bool:
+    """Whether a launcher such as torchrun started this process."""
+    return "RANK" in os.environ
 
 
 def relaunch(processes: int) -> int:

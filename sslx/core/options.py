@@ -8,50 +8,18 @@ and the complete `config.toml` of a run.
 from __future__ import annotations
 
 import inspect
-import math
-import types
+import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Union
+from typing import Any, ClassVar, NamedTuple
 
 import attrs
-import cattrs
 from typing_extensions import dataclass_transform
 
-from sslx.core.errors import ConfigError, PluginError, nearest
-from sslx.core.toml import TOMLDecodeError, loads
-
-_LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
-    "gt": (">", lambda value, limit: value > limit),
-    "ge": (">=", lambda value, limit: value >= limit),
-    "lt": ("<", lambda value, limit: value < limit),
-    "le": ("<=", lambda value, limit: value <= limit),
-}
-
-
-class Text(str):
-    """A value typed on the command line: what it means depends on the type of the option that gets it."""
-
-
-class Resolved(NamedTuple):
-    """What a reference such as `shared-mean`, `timm:resnet18` or `./file.py:Class` stands for."""
-
-    cls: type
-    use: str  # the reference without its argument, as it is written to a config
-    argument: str | None = None  # "resnet18" of "timm:resnet18": the value of the component's required option
-
-
-def _unset(kind: str, reference: str, owner: str) -> Resolved:
-    raise PluginError(f"no registry is loaded to look up the {kind} {reference!r}; import sslx.api first")
-
-
-#: Turns (kind, reference, owner) into a class. The plugin registry puts itself here; the core knows no component by
-#: name. `owner` is the package that made the reference a default: of several providers it means its own.
-resolver: Callable[[str, str, str], Resolved] = _unset
-
-#: By kind: the component around one of it, whose options may be meant where it has none of a name.
-around: dict[str, type[Component]] = {}
+from sslx.core.catalogue import Resolved, catalogue
+from sslx.core.errors import ConfigError, PluginError, Problems, nearest
+from sslx.core.values import Text, describe, read
 
 
 def option(
@@ -68,25 +36,24 @@ def option(
     Limits hold for a number, or for each number of a tuple. Mutable defaults are not possible: use tuples.
     """
     limits = {name: limit for name, limit in dict(gt=gt, ge=ge, lt=lt, le=le).items() if limit is not None}
-    return attrs.field(default=default, converter=_CONVERTER, metadata={"help": help, "limits": limits})
+    return attrs.field(default=default, metadata={"help": help, "limits": limits})
 
 
-def slot(*, default: str | Mapping[str, Any] | None, help: str = "", **options: Any) -> Any:
+def slot(*, default: str | type | Mapping[str, Any] | None, help: str = "", **options: Any) -> Any:
     """Declare a part of a component, filled by another component of the annotated interface.
 
-    The default is given by keyword, as in `option`, or type checkers would call the field required.
+    The default is given by keyword, as in `option`, because type checkers would call the field required otherwise.
 
     Args:
-        default: name of the component used unless another is chosen. An optional part (`Prior | None`) may have none.
+        default: the component used unless another one is chosen: its name, or its class if it is defined in the same
+            package or file. None for an optional part (`Prior | None`) that is absent by default.
         options: defaults that this slot prefers for whichever component fills it, where that component has the option.
     """
-    return attrs.field(
-        default=default, converter=_CONVERTER, metadata={"help": help, "slot": dict(options), "default": default}
-    )
+    return attrs.field(default=default, metadata={"help": help, "slot": dict(options)})
 
 
 def _in_place(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """An option declared again by a subclass stays where it was: parts are built in this order."""
+    """Keep the position of an option that a subclass declares again: parts are built in this order."""
     inherited = [field.name for field in getattr(cls.__base__, "__attrs_attrs__", ())]
     return sorted(fields, key=lambda f: inherited.index(f.name) if f.name in inherited else len(inherited))
 
@@ -96,19 +63,21 @@ class Component:
     """Anything with options. Subclasses list their options as annotated fields made by `option` or `slot`."""
 
     kind: ClassVar[str] = ""
-    #: Methods that an interface leaves to those who implement it; "features or forward" is one of both.
+    #: Methods that an interface leaves to its implementations; "features or forward" means at least one of the two.
     must_define: ClassVar[tuple[str, ...]] = ()
-    #: Run settings that this component recommends, such as {"train": {"lr": 1e-3}}; a user's settings override them.
+    #: Run settings that this component recommends, such as {"train": {"epochs": 5}}; a user's settings override them.
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls, **changed: Any) -> None:
         """`class Mine(Base, crop=(0.4, 1.0), prior="mixture")` has the options of Base with other defaults.
 
-        For a slot, `{"use": NAME, option: value}` also says what the slot prefers for whatever fills it.
+        For a slot, `{"use": NAME, option: value}` also sets what the slot prefers for the component that fills it.
         """
         super().__init_subclass__()
         fields: dict[str, Any] = {field.name: field for field in getattr(cls, "__attrs_attrs__", ())}
         for name, value in changed.items():
+            if name not in fields:
+                raise ConfigError(f"class {cls.__name__}: there is no option {name!r} to change{nearest(name, fields)}")
             old = fields[name].metadata
             if "slot" in old:
                 part = dict(value) if isinstance(value, Mapping) else {"use": value}
@@ -123,6 +92,7 @@ class Component:
         # NO_OP, or attrs would replace nn.Module.__setattr__ and parameters would silently not register.
         attrs.define(
             cls,
+            init=False,
             slots=False,
             kw_only=True,
             eq=False,
@@ -131,6 +101,12 @@ class Component:
             on_setattr=attrs.setters.NO_OP,
             field_transformer=_in_place,
         )
+        signature = inspect.signature(cls.__attrs_init__)  # type: ignore[attr-defined]
+        cls.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])  # type: ignore
+
+    def __init__(self, /, **given: Any) -> None:
+        arguments = _arguments(type(self), given, type(self).__name__, type(self).__name__)
+        self.__attrs_init__(**arguments)  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         fields = (f"{name}={getattr(self, name)!r}" for name in options_of(type(self)))
@@ -146,11 +122,18 @@ class Option(NamedTuple):
     help: str
     limits: Mapping[str, float]
     slot: Mapping[str, Any] | None  # the slot's preferred options, None for a plain option
-    owner: str  # the package that declares it, whose parts the default of a slot means
+    owner: str  # the package that declares it, whose components the default of a slot means
 
     @property
     def expected(self) -> str:
+        """The values that it takes, in words."""
+        if interface := interface_of(self.type):
+            return (interface.kind or "options") + (" or none" if self.optional else "")
         return describe(self.type, self.limits)
+
+    @property
+    def optional(self) -> bool:
+        return type(None) in typing.get_args(self.type)
 
 
 def options_of(cls: type) -> dict[str, Option]:
@@ -162,6 +145,8 @@ def options_of(cls: type) -> dict[str, Option]:
 
 
 def _read_options(cls: type) -> dict[str, Option]:
+    if not attrs.has(cls):  # an interface such as Component itself, of which nothing can be made
+        return {}
     hints = typing.get_type_hints(cls)
     found = {}
     for field in attrs.fields(cls):
@@ -181,240 +166,169 @@ def _read_options(cls: type) -> dict[str, Option]:
 
 
 def interface_of(hint: Any) -> type[Component] | None:
-    """`Prior` for `Prior` and for `Prior | None`; None for a type that is no component."""
+    """`Prior` for `Prior`, `Prior | None` and `dict[str, Prior]`; None for a type that is not a component."""
     for member in typing.get_args(hint) or (hint,):
         if isinstance(member, type) and issubclass(member, Component):
             return member
     return None
 
 
-# --- values -----------------------------------------------------------------------------------------------------------
-
-_values = cattrs.Converter()
-
-
-def _origin(hint: Any) -> Any:
-    return typing.get_origin(hint)
-
-
-def _strict(cls: type, *accepted: type) -> None:
-    def structure(value: Any, _: Any) -> Any:
-        if isinstance(value, bool) is not (cls is bool) or not isinstance(value, accepted):
-            raise ValueError(value)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(value)  # no option means anything by inf or nan
-        return cls(value)
-
-    _values.register_structure_hook(cls, structure)
-
-
-def _sequence(value: Any, hint: Any) -> Any:
-    if not isinstance(value, list | tuple):
-        raise ValueError(value)  # a string is not a sequence of its letters
-    members = typing.get_args(hint)
-    if members[-1] is Ellipsis:
-        return tuple(_values.structure(item, members[0]) for item in value)
-    if len(members) != len(value):
-        raise ValueError(value)
-    return tuple(_values.structure(item, member) for item, member in zip(value, members, strict=True))
-
-
-def _union(value: Any, hint: Any) -> Any:
-    for member in typing.get_args(hint):
-        if member is type(None):
-            if value is None or value == "none":  # TOML has no null
-                return None
-            continue
-        try:
-            return _values.structure(value, member)
-        except Exception:  # not this member: try the next
-            continue
-    raise ValueError(value)
-
-
-_strict(bool, bool)
-_strict(int, int)
-_strict(float, int, float)
-_strict(str, str)
-_strict(Path, str, Path)
-_values.register_structure_hook_func(lambda hint: _origin(hint) is tuple, _sequence)
-_values.register_structure_hook_func(lambda hint: _origin(hint) in (Union, types.UnionType), _union)
-
-
-def _readings(value: Any) -> Iterator[Any]:
-    """The things a value can mean, most likely first."""
-    if not isinstance(value, Text):
-        yield value
-        return
-    for text in (value, f"[{value}]"):
-        try:
-            yield loads(f"value = {text}")["value"]
-        except TOMLDecodeError:
-            pass
-    yield str(value)
-    yield [part.strip() for part in value.split(",")]
-
-
-def describe(hint: Any, limits: Mapping[str, float] | None = None) -> str:
-    """A type in words, for messages: `a number > 0`."""
-    words = {bool: "true or false", int: "an integer", float: "a number", str: "text", Path: "a path"}
-    words[type(None)] = "none"
-    origin = _origin(hint)
-    members = typing.get_args(hint)
-    if interface := interface_of(hint):
-        text = f"{interface.kind or 'options'}" + (" or none" if type(None) in members else "")
-    elif origin is Literal:
-        text = "one of " + ", ".join(str(member) for member in members)
-    elif origin is tuple and members[-1] is Ellipsis:
-        return f"a list, each item {describe(members[0], limits)}"
-    elif origin is tuple:
-        return f"a list of {len(members)}, each item {describe(members[0], limits)}"
-    elif origin in (Union, types.UnionType):
-        return " or ".join(describe(m, limits if m in (int, float) else None) for m in members)
-    else:
-        text = words.get(hint, getattr(hint, "__name__", str(hint)))
-    for name, limit in (limits or {}).items():
-        text += f" {_LIMITS[name][0]} {limit:g}"
-    return text
-
-
-def _within(value: Any, limits: Mapping[str, float]) -> bool:
-    if isinstance(value, tuple):
-        return all(_within(item, limits) for item in value)
-    if not limits or value is None or not isinstance(value, int | float):
-        return True
-    return all(_LIMITS[name][1](value, limit) for name, limit in limits.items())  # false for nan, as it should be
-
-
-def coerce(option: Option, value: Any, where: str, problems: list[str]) -> Any:
-    """`value` as the option's type, or a line in `problems`. Never raises for a user's mistake."""
-    if option.slot is not None or interface_of(option.type):
-        return _coerce_part(option, value, where, problems)
-    for reading in _readings(value):
-        try:
-            result = _values.structure(reading, option.type)
-        except Exception:  # cattrs raises many kinds; the message is ours in any case
-            continue
-        if _within(result, option.limits):
-            return result
-    problems.append(f"{where}: expected {option.expected}, got {value if isinstance(value, Text) else repr(value)}")
-    return None
-
-
-# --- parts ------------------------------------------------------------------------------------------------------------
-
-
-def _coerce_part(option: Option, value: Any, where: str, problems: list[str]) -> Any:
-    interface = interface_of(option.type)
-    assert interface is not None, f"{where}: a slot must be annotated with a component interface"
-    optional = type(None) in typing.get_args(option.type)
-    if isinstance(value, interface) or (optional and value is None):
-        return value
-    if optional and (value.get("use") if isinstance(value, Mapping) else value) == "none":
-        wrong = sorted(value.keys() - {"use"}) if isinstance(value, Mapping) else []
-        problems.extend(f"{where}.{name}: {where} is none, which has no options" for name in wrong)
-        return None
-    if typing.get_origin(option.type) is dict:  # named parts: {"knn": {...}, "linear": {}}
-        if isinstance(value, str):
-            value = [name.strip() for name in value.split(",") if name.strip()]
-        if not isinstance(value, Mapping):
-            value = {name: {} for name in value}
-        named: dict[str, Any] = {}
-        for name, part in value.items():
-            if not isinstance(part, interface):
-                owner = option.owner if name in (option.default or ()) else ""
-                part = make(interface, {"use": name, **part}, f"{where}.{name}", problems, owner=owner)
-                name = vars(part)["_use"] if part is not None else name  # of a file, its path from anywhere
-            named[name] = part
-        return named
-    if isinstance(value, str):
-        value = {"use": str(value)}
-    if not isinstance(value, Mapping):
-        problems.append(f"{where}: expected the name of a {interface.kind} or a table of its options, got {value!r}")
-        return None
-    default = option.default if isinstance(option.default, str) else None
-    data = {"use": default, **value}
-    owner = option.owner if data["use"] == default else ""
-    return make(interface, data, where, problems, option.slot or {}, owner)
+# --- building ---------------------------------------------------------------------------------------------------------
 
 
 def make(
     interface: type[Component],
-    data: Mapping[str, Any],
-    where: str,
-    problems: list[str],
+    data: Any,
+    where: str = "",
+    *,
     preferred: Mapping[str, Any] = {},
     owner: str = "",
+    around: type[Component] | None = None,
 ) -> Any:
-    """Build a component from `{"use": NAME, option: value, ...}`, adding a line to `problems` for each mistake.
+    """The component that `data` describes. Raises ConfigError with one line for each mistake.
 
     Args:
-        interface: what it must be an instance of; one without a kind is built as it is and takes no `use`.
+        interface: what it must be an instance of. One without a kind is built as it is and has no `use`.
+        data: a component, a class, a name, or a table `{"use": NAME or class, option: value, ...}`.
         where: dotted path of the component, for messages.
-        owner: the package that chose the component by default, if it was not the user.
-        preferred: options the slot prefers, used where the component has them and `data` does not say otherwise.
+        preferred: options used where the component has them and `data` does not set them.
+        owner: the package that chose the component by default, if the user did not.
+        around: the enclosing component, whose option names are suggested when this one has no such option.
     """
-    data = dict(data)
-    use, cls = data.pop("use", None), interface
-    before = len(problems)
+    if isinstance(data, interface):
+        return data
+    if isinstance(data, str | type) and interface.kind:
+        data = {"use": data}
+    if not isinstance(data, Mapping):
+        name = f"the name of {_article(interface.kind)} or " if interface.kind else ""
+        raise ConfigError(f"{where}: expected {name}a table of options, got {_shown(data)}".lstrip(": "))
+    options = dict(data)
+    found = Resolved(interface, "")
     if interface.kind:
-        if use is None:
-            problems.append(f"{where}: expected the name of a {interface.kind}")
-            return None
-        if not isinstance(use, str):
-            problems.append(f"{where}: expected the name of a {interface.kind}, got {use!r}")
-            return None
-        try:
-            cls, use, argument = resolver(interface.kind, use, owner)
-        except (PluginError, ConfigError) as error:
-            problems.append(f"{where}: {error}")
-            return None
-        if not (isinstance(cls, type) and issubclass(cls, interface)):
-            problems.append(f"{where}: {use} is no {interface.__name__}")
-            return None
-        root: Any = next(c for c in cls.__mro__ if "must_define" in vars(c))
-        if missing := [
-            names
-            for names in root.must_define
-            if all(getattr(cls, name) is getattr(root, name) for name in names.split(" or "))
-        ]:
-            problems.append(f"{where}: {use} must define {' and '.join(missing)}, as sslx.api.{root.__name__} says")
-            return None
-        if argument is not None:
-            required = [name for name, field in options_of(cls).items() if field.default is attrs.NOTHING]
-            if len(required) != 1:
-                problems.append(f"{where}: {use} takes no argument after a colon, got {argument!r}")
-                return None
-            data.setdefault(required[0], Text(argument))
-    known = options_of(cls)
-    for name in sorted(data.keys() - known.keys()):
-        dotted = f"{where}.{name}".lstrip(".")
-        problems.append(f"{dotted}: {use or cls.__name__} has no option {name!r}{_advice(name, known, interface.kind)}")
-    values = {name: value for name, value in preferred.items() if name in known} | data
-    arguments = {}
-    for name, field in known.items():
-        dotted = f"{where}.{name}".lstrip(".")
-        if name in values:
-            arguments[name] = coerce(field, values[name], dotted, problems)
-        elif field.slot is not None and field.default is not None:
-            arguments[name] = coerce(field, field.default, dotted, problems)
-        elif field.default is attrs.NOTHING:
-            problems.append(f"{dotted}: {use or cls.__name__} needs this option: {field.expected}, {field.help}")
-    if len(problems) > before:
-        return None
+        found = _resolve(interface, options.pop("use", None), where, owner)
+    cls, use, argument = found
+    if argument is not None:
+        required = [name for name, field in options_of(cls).items() if field.default is attrs.NOTHING]
+        if len(required) != 1:
+            raise ConfigError(f"{where}: {use} takes no argument after a colon, got {argument!r}")
+        options.setdefault(required[0], Text(argument))
+    options = {name: value for name, value in preferred.items() if name in options_of(cls)} | options
+    arguments = _arguments(cls, options, where, use or cls.__name__, around)
+    component: Any = cls.__new__(cls)  # type: ignore[call-overload]
     try:
-        component = cls(**arguments)
+        component.__attrs_init__(**arguments)
     except ConfigError as error:  # a check across several options, in __attrs_post_init__
-        problems.extend(f"{where}: {problem}".lstrip(": ") for problem in error.problems)
-        return None
-    if use is not None:
+        raise ConfigError([f"{where}: {problem}".lstrip(": ") for problem in error.problems]) from error
+    if use:
         component.__dict__["_use"] = use
     return component
 
 
-def _advice(name: str, known: Mapping[str, Option], kind: str) -> str:
-    """The nearest option, or the group that has one of this name; also of what is around a component of this kind."""
-    everywhere = {**known, **(options_of(around[kind]) if kind in around else {})}
+def _resolve(interface: type[Component], use: Any, where: str, owner: str) -> Resolved:
+    """The class that fills a place of this interface. Raises ConfigError if it cannot."""
+    if isinstance(use, type):
+        found = Resolved(use, catalogue().reference(use))
+    elif isinstance(use, str):
+        try:
+            found = catalogue().resolve(interface.kind, str(use), owner)
+        except (PluginError, ConfigError) as error:
+            raise ConfigError(f"{where}: {error}") from error
+    else:
+        got = "" if use is None else f", got {_shown(use)}"
+        raise ConfigError(f"{where}: expected the name of {_article(interface.kind)}{got}")
+    cls = found.cls
+    if not (isinstance(cls, type) and issubclass(cls, interface)):
+        raise ConfigError(f"{where}: {found.use} is not {_article(interface.__name__)}")
+    root: Any = next(c for c in cls.__mro__ if "must_define" in vars(c))
+    alternatives = [names.split(" or ") for names in root.must_define]
+    missing = [names for names in alternatives if all(getattr(cls, name) is getattr(root, name) for name in names)]
+    if missing:
+        names = " and ".join(" or ".join(each) for each in missing)
+        raise ConfigError(f"{where}: {found.use} must define {names}, as sslx.api.{root.__name__} says")
+    return found
+
+
+def _arguments(
+    cls: type[Component], given: Mapping[str, Any], where: str, name: str, around: type[Component] | None = None
+) -> dict[str, Any]:
+    """A checked value for each option. Raises ConfigError with one line for each mistake."""
+    known, problems, arguments = options_of(cls), Problems(), {}
+    for unknown in sorted(map(str, given.keys() - known.keys())):
+        advice = _advice(unknown, known, around)
+        problems.append(f"{where}.{unknown}".lstrip(".") + f": {name} has no option {unknown!r}{advice}")
+    for option in known.values():
+        dotted = f"{where}.{option.name}".lstrip(".")
+        value = given.get(option.name, option.default)
+        with problems.collecting():
+            if value is attrs.NOTHING:
+                raise ConfigError(f"{dotted}: {name} needs this option: {option.expected}, {option.help}")
+            arguments[option.name] = _value(option, value, dotted, cls if where == "" else None)
+    problems.check()
+    return arguments
+
+
+def _value(option: Option, value: Any, where: str, around: type[Component] | None) -> Any:
+    interface = interface_of(option.type)
+    if interface is None:
+        try:
+            return read(value, option.type, option.limits)
+        except ValueError:
+            raise ConfigError(f"{where}: expected {option.expected}, got {_shown(value)}") from None
+    if typing.get_origin(option.type) is dict:
+        return _named(option, interface, value, where)
+    if option.optional:
+        if value is None or value == "none":
+            return None
+        if isinstance(value, Mapping) and value.get("use") == "none":
+            others = sorted(value.keys() - {"use"})
+            Problems(f"{where}.{name}: {where} is none, which has no options" for name in others).check()
+            return None
+    if value is None and not interface.kind:
+        value = {}  # a group of options that is always there
+    if isinstance(value, str | type) and interface.kind:
+        value = {"use": value}
+    default = option.default if isinstance(option.default, str | type) else None
+    if isinstance(value, Mapping):
+        value = {**({"use": default} if interface.kind else {}), **value}
+    owner = option.owner if isinstance(value, Mapping) and value.get("use") == default else ""
+    return make(interface, value, where, preferred=option.slot or {}, owner=owner, around=around)
+
+
+def _named(option: Option, interface: type[Component], value: Any, where: str) -> dict[str, Any]:
+    """Parts by name: `{"knn": {...}, "linear": {}}`, or a list of names, classes and components."""
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",") if name.strip()]
+    if isinstance(value, interface | type):
+        value = [value]
+    if not isinstance(value, Mapping | list | tuple):
+        raise ConfigError(f"{where}: expected names of {interface.kind}s or a table of them, got {_shown(value)}")
+    problems, parts = Problems(), dict[str, Any]()
+    for name, part in value.items() if isinstance(value, Mapping) else [("", part) for part in value]:
+        if isinstance(part, str) and not name:
+            name, part = str(part), {}
+        default = isinstance(option.default, Mapping) and name in option.default
+        with problems.collecting():
+            table = {"use": name, **part} if isinstance(part, Mapping) else part
+            made = make(interface, table, f"{where}.{name}".rstrip("."), owner=option.owner if default else "")
+            name = label(made) if not name or ":" in name else name  # no path of a file is in a table
+            if name in parts:
+                raise ConfigError(f"{where}: there are two called {name!r}; give them names of your own, in a table")
+            parts[name] = made
+    problems.check()
+    return parts
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, Text) else repr(value)
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def _advice(name: str, known: Mapping[str, Option], around: type[Component] | None) -> str:
+    """The nearest option, or the group that has one of this name; also among the options of what is around."""
+    everywhere = {**known, **(options_of(around) if around else {})}
     for group, option in everywhere.items():
         interface = interface_of(option.type)
         if interface is not None and not interface.kind and name in options_of(interface):
@@ -422,38 +336,36 @@ def _advice(name: str, known: Mapping[str, Option], kind: str) -> str:
     return nearest(name, known, everywhere)
 
 
-def _convert(value: Any, instance: Any, field: attrs.Attribute[Any]) -> Any:
-    """The attrs converter of every option: the same check for Python callers as for files and command lines."""
-    cls, problems = type(instance), list[str]()
-    option = options_of(cls)[field.name]
-    interface = interface_of(option.type)
-    if value is None and interface is not None and not interface.kind:
-        value = {}  # a group of options that is always there
-    value = coerce(option, value, f"{cls.__name__}.{field.name}", problems)
-    if problems:
-        raise ConfigError(problems)
-    return value
+# --- what a component is called and holds -----------------------------------------------------------------------------
 
 
-_CONVERTER: Any = attrs.Converter(_convert, takes_self=True, takes_field=True)
+def reference(component: Component) -> str:
+    """The reference by which a component was chosen, or that of its class."""
+    return str(vars(component).get("_use") or catalogue().reference(type(component)))
+
+
+def label(component: Component) -> str:
+    """Its short name, for tables and folders."""
+    return short(reference(component))
+
+
+def short(reference: str) -> str:
+    """`MyMethod` for `/somewhere/file.py:MyMethod`, `mixture` for `mixture`."""
+    return re.split("[/:.]", reference)[-1]
 
 
 def to_dict(component: Component) -> dict[str, Any]:
     """The component as plain values, from which `make` builds an equal one. None is written as "none"."""
-    result: dict[str, Any] = {}
-    if component.kind:
-        cls = type(component)
-        result["use"] = component.__dict__.get("_use", f"{cls.__module__}:{cls.__qualname__}")
-    for name in options_of(type(component)):
-        result[name] = _plain(getattr(component, name))
-    return result
+    use = {"use": reference(component)} if component.kind else {}
+    return {**use, **{name: _plain(getattr(component, name)) for name in options_of(type(component))}}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Component):
         return to_dict(value)
-    if isinstance(value, Mapping):
-        return {key: {k: v for k, v in _plain(item).items() if k != "use"} for key, item in value.items()}
+    if isinstance(value, Mapping):  # a part has a `use` where its name says something else
+        parts = {name: _plain(part) for name, part in value.items()}
+        return {name: {k: v for k, v in part.items() if (k, v) != ("use", name)} for name, part in parts.items()}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if value is None:

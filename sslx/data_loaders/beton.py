@@ -18,9 +18,8 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from sslx.api import ConfigError, DataError, Dataset, Lazy, Source, Split, option
-from sslx.data_loaders.files import decoders
-from sslx.data_loaders.folder import Folder
+from sslx.api import ConfigError, DataError, Lazy, Source, Split
+from sslx.data_loaders.decoders import decoders
 
 Storage = Literal["raw", "jpeg"]
 
@@ -189,23 +188,3 @@ class Beton(Source):
         labels = label if len(label) and bool((label >= 0).all()) else None
         arity = int(self.columns["arity"][index[:1]].sum()) or 1  # of an empty half, too
         return Split(Lazy(self, index), labels, sizes=sizes if mixed else None, arity=arity)
-
-
-class Converted(Dataset):
-    """A set that `sslx data convert` wrote to one file: `beton:x.beton`. Read as it is needed, by any loader.
-
-    It has the images, their labels, the sizes they had and which belong together; other factors of variation stay
-    behind. Views are those of a folder, whatever set was converted, unless you say otherwise.
-    """
-
-    defaults = Folder.defaults
-
-    path: Path = option(help="the .beton file")
-
-    def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
-        require()
-        path = self.path.expanduser().resolve()
-        if not path.is_file():
-            raise ConfigError(f"dataset.path: {path} is no file")
-        file = Beton(path)
-        return file.split(0), file.split(1)

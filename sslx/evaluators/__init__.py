@@ -16,7 +16,7 @@ def sslx_components() -> Iterator[Record]:
     yield evaluator("gmm", f"{here}.clustering:Mixture", summary="a Gaussian mixture's clusters against the classes")
     yield evaluator("cluster", f"{here}.clustering:Cluster", summary="the method's own clusters against the classes")
     yield evaluator("ood", f"{here}.ood:OOD", summary="are images of another dataset told apart by the density?")
-    yield evaluator("samples", f"{here}.samples:Samples", summary="distance of drawn images from real ones")
+    yield evaluator("samples", f"{here}.samples:SampleDistance", summary="distance of drawn images from real ones")
     yield evaluator("style", f"{here}.style:Style", summary="known factors of the images from frozen features")
     yield evaluator("reconstruction", f"{here}.reconstruction:Reconstruction", summary="error of decoded test images")
     yield evaluator("geometry", f"{here}.geometry:Geometry", summary="rank, alignment, uniformity, dead dimensions")

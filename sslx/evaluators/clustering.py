@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from sslx.api import DataError, Evaluation, Evaluator, Result, Use, option, permutation, seed_of
+from sslx.api import Clusters, DataError, Evaluation, Evaluator, Result, Use, can, option, permutation, seed_of
 from sslx.evaluators.common import finite, labels, standardised, without_classes, without_labels
 
 _BATCH = 64  # of SimVAE's and GEDI's tables
@@ -121,15 +120,18 @@ class Cluster(Evaluator):
     best = 1.0
 
     def skip(self, evaluation: Evaluation) -> str:
-        if not hasattr(evaluation.method, "cluster"):
+        if not can(evaluation.method, Clusters):
             return "the method has no clusters of its own"
         return without_labels(evaluation)
 
     @torch.no_grad()
     def evaluate(self, evaluation: Evaluation) -> Result:
         _, test = labels(evaluation)
-        predict: Any = evaluation.method.cluster
-        log_p = torch.cat([predict(x).float().cpu() for x in evaluation.data[1].batches(evaluation.device)])  # (n, K)
+        method = evaluation.method
+        assert can(method, Clusters), "skip() asks for it"
+        log_p = torch.cat(
+            [method.cluster(x).float().cpu() for x in evaluation.data[1].batches(evaluation.device)]
+        )  # (n, K)
         if log_p.isnan().any():
             raise DataError(f"the clusters of test image {int(log_p.isnan().any(dim=1).nonzero()[0])} are not a number")
         clusters = log_p.argmax(dim=1)

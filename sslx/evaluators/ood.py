@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslx.api import DataError, Dataset, Evaluation, Evaluator, Result, Split, Use, option, permutation, pixels, slot
+from sslx.api import (
+    Clusters,
+    DataError,
+    Dataset,
+    Evaluation,
+    Evaluator,
+    HasDensity,
+    Method,
+    Result,
+    Split,
+    Use,
+    can,
+    option,
+    permutation,
+    pixels,
+    slot,
+)
 
 _CHUNK = 256
 Score = Callable[[Tensor], Tensor]  # (B, C, H, W) -> (B,), higher for images that the model knows
@@ -33,7 +48,7 @@ class OOD(Evaluator):
     def skip(self, evaluation: Evaluation) -> str:
         if not scores(evaluation.method):
             return "the method has neither a density nor clusters"
-        return "" if self.against is not None else "no other dataset is named; `--set ood.against=NAME` does"
+        return "" if self.against is not None else "name a second dataset with `--set evaluators.ood.against=NAME`"
 
     def evaluate(self, evaluation: Evaluation) -> Result:
         from sklearn.metrics import roc_auc_score
@@ -62,13 +77,13 @@ class OOD(Evaluator):
         return pixels(test.images[index])
 
 
-def scores(method: Any) -> Mapping[str, Score]:
+def scores(method: Method) -> Mapping[str, Score]:
     """What says of an image whether the method knows it."""
     found: dict[str, Score] = {}
-    if hasattr(method, "log_density"):
+    if can(method, HasDensity):
         found["ood"] = lambda x: -steepness(method.log_density, x)
         found["ood-density"] = lambda x: method.log_density(x).detach()
-    if hasattr(method, "cluster"):
+    if can(method, Clusters):
         found["ood-confidence"] = lambda x: method.cluster(x).detach().amax(dim=1)
     return found
 

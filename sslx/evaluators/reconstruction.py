@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslx.api import Context, Decoder, Evaluation, Evaluator, Result, option, pixels, slot
+from sslx.api import Context, Decoder, Evaluation, Evaluator, Reconstructs, Result, can, option, pixels, slot
 from sslx.evaluators.common import finite, fit, outputs, standardised
 
 # From test images and the position of the first of them to what is decoded; by which decoder; more of its protocol.
@@ -37,7 +37,7 @@ class Reconstruction(Evaluator):
     lr: float = option(default=1e-3, gt=0, help="learning rate of the decoder")
 
     def evaluate(self, evaluation: Evaluation) -> Result:
-        own = self.own and hasattr(evaluation.method, "reconstruct")
+        own = self.own and can(evaluation.method, Reconstructs)
         decode, how, facts = _own(evaluation) if own else self._trained(evaluation)
         (train, test), device = evaluation.data, evaluation.device
         mean = torch.stack([x.double().sum(dim=0) for x in train.batches(device)]).sum(dim=0).float() / len(train)
@@ -69,11 +69,12 @@ class Reconstruction(Evaluator):
 
 
 def _own(evaluation: Evaluation) -> Decoding:
-    reconstruct: Any = evaluation.method.reconstruct
+    method = evaluation.method
+    assert can(method, Reconstructs), "who calls this asks for it"
 
     @torch.no_grad()
     def decode(x: Tensor, start: int) -> Tensor:
-        return reconstruct(x).float()
+        return method.reconstruct(x).float()
 
     return decode, "the method's own decoder", {}
 

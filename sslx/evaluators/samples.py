@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from sslx.api import DataError, Evaluation, Evaluator, Result, Use, option, permutation, pixels
+from sslx.api import DataError, Evaluation, Evaluator, Result, Samples, Use, can, option, permutation, pixels
 
 
-class Samples(Evaluator):
+class SampleDistance(Evaluator):
     """Energy distance between images that the method draws and test images, as vectors of pixels.
 
         2 E‖x - y‖ - E‖x - x'‖ - E‖y - y'‖, over pairs of two (Székely & Rizzo 2013)
@@ -23,7 +21,7 @@ class Samples(Evaluator):
     images: int = option(default=1000, gt=1, help="most images that are drawn")
 
     def skip(self, evaluation: Evaluation) -> str:
-        return "" if hasattr(evaluation.method, "sample") else "the method draws no images"
+        return "" if can(evaluation.method, Samples) else "the method draws no images"
 
     def evaluate(self, evaluation: Evaluation) -> Result:
         train, test = evaluation.data
@@ -31,9 +29,9 @@ class Samples(Evaluator):
         x, y = (
             pixels(half.images[permutation(len(half), Use.EVALUATION, evaluation.seed)[:n]]) for half in (train, test)
         )
-        draw: Any = evaluation.method.sample
+        assert can(evaluation.method, Samples), "skip() asks for it"
         with torch.no_grad():
-            drawn = draw(n).float().cpu()
+            drawn = evaluation.method.sample(n).float().cpu()
         if not drawn.isfinite().all():
             raise DataError("a drawn image is not finite: the sampler has diverged")
         return Result(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from sslx.plugins.records import Record
-    from sslx.session import Run
+    from sslx.core.training.run import Run
+    from sslx.plugins.record import Record
 
 #: Entry-point group. The number is the version of this API: plugins of another one are reported, not imported.
 API = 1

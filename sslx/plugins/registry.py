@@ -9,7 +9,6 @@ import functools
 import hashlib
 import importlib
 import importlib.util
-import json
 import os
 import sys
 import traceback
@@ -17,18 +16,19 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
-from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distributions
-from importlib.metadata import distribution as metadata
+from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pluggy
 
-from sslx.core import options
+from sslx.core.catalogue import Resolved
 from sslx.core.errors import PluginError, nearest
 from sslx.plugins import hookspecs
-from sslx.plugins.records import KINDS, Record
+from sslx.plugins.record import KINDS, Record
+
+_FILE = "sslx_file_"  # how the modules of single files are called
 
 
 @attrs.define
@@ -136,16 +136,26 @@ class Registry:
             hint = "; no plugin is installed, not even sslx's own: run `pip install .`"
         raise PluginError(f"there is no {kind} {name!r}{nearest(short, providers)}{hint}")
 
-    def resolve(self, kind: str, reference: str, owner: str = "") -> options.Resolved:
+    def resolve(self, kind: str, reference: str, owner: str = "") -> Resolved:
         """The class for `name`, `name:argument`, `./argument.ending`, `distribution/name`, `./file.py:Class` or
-        `package.module:Class`.
+        `package.module:Class`. Raises PluginError.
         """
+        try:
+            return self._resolve(kind, reference, owner)
+        except RecursionError as error:
+            raise PluginError(f"{reference}: endless recursion while it was imported") from error
+
+    def _resolve(self, kind: str, reference: str, owner: str) -> Resolved:
         name, _, argument = reference.partition(":")
         if name.endswith(".py") and argument:
             path = Path(name).expanduser().resolve()  # absolute, so that the run's config works from anywhere
-            return options.Resolved(_attribute(_load_file(path), argument, reference), f"{path}:{argument}")
-        if argument and "." in name and "/" not in name:
-            return options.Resolved(_attribute(_import(name, reference), argument, reference), reference)
+            return Resolved(_attribute(_load_file(path), argument, reference), f"{path}:{argument}")
+        if name == "__main__" or "<locals>" in argument:
+            cls = argument.rpartition(".")[2]
+            advice = f"give it as an object, such as sslx.resume(RUN, objects=[{cls}])"
+            raise PluginError(f"{reference} was defined in a script, a notebook or a function: {advice}")
+        if argument and "/" not in name and ("." in name or name in sys.modules):
+            return Resolved(_attribute(_import(name, reference), argument, reference), reference)
         if name.endswith(".py"):
             raise PluginError(f"{reference}: say which class, as {reference}:MyMethod")
         for reader, (first, *_) in self.providers(kind).items():
@@ -155,7 +165,18 @@ class Registry:
         provider = self.find(kind, name, owner)
         module, _, attribute = provider.record.target.partition(":")
         owner = f"{provider.plugin.distribution} {provider.plugin.version}: {kind} {name!r}"
-        return options.Resolved(_attribute(_import(module, owner), attribute, owner), name, argument or None)
+        return Resolved(_attribute(_import(module, owner), attribute, owner), name, argument or None)
+
+    def reference(self, cls: type) -> str:
+        """The reference that leads to a class: its registered name, `FILE.py:Class` or `module:Class`."""
+        target = f"{cls.__module__}:{cls.__qualname__}"
+        for plugin in self.plugins:
+            for record in plugin.records:
+                if record.target == target:
+                    alone = len(self.providers(record.kind)[record.name]) == 1
+                    return record.name if alone else f"{plugin.distribution}/{record.name}"
+        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        return f"{file}:{cls.__qualname__}" if cls.__module__.startswith(_FILE) else target
 
     def call(self, hook: str, **arguments: Any) -> None:
         """Call a lifecycle hook on every plugin. One that fails is named once and muted for the rest of the process."""
@@ -263,7 +284,7 @@ def _load_file(path: Path) -> types.ModuleType:
     """Import a single file, under a name of its own so that classes in it can be pickled and found again."""
     if not path.is_file():
         raise PluginError(f"{path}: no such file")
-    name = f"sslx_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    name = f"{_FILE}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -294,42 +315,3 @@ def installed() -> list[tuple[EntryPoint, Distribution]]:
 def registry() -> Registry:
     """The registry of this environment."""
     return Registry(installed())
-
-
-def resolve(kind: str, reference: str, owner: str = "") -> options.Resolved:
-    """`Registry.resolve` of this environment's registry."""
-    try:
-        return registry().resolve(kind, reference, owner)
-    except RecursionError as error:
-        raise PluginError(f"{reference}: endless recursion while it was imported") from error
-
-
-options.resolver = resolve
-
-
-def provenance(kind: str, use: str) -> dict[str, Any]:
-    """Where a component that a run uses comes from: distribution, version and commit, and a hash of its file."""
-    name, _, attribute = use.partition(":")
-    facts: dict[str, Any] = {"kind": kind, "name": use}
-    if name.endswith(".py"):
-        facts["file"] = name
-    elif attribute and "." in name:
-        facts["target"] = use
-    else:
-        provider = registry().find(kind, name, "sslx")
-        plugin = provider.plugin
-        facts |= {"name": name, "distribution": plugin.distribution, "version": plugin.version}
-        facts |= {**_origin(plugin.distribution), "target": provider.record.target}
-    file = getattr(sys.modules[resolve(kind, use, "sslx").cls.__module__], "__file__", None)
-    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
-    return {**facts, "sha256": digest, "api": hookspecs.API}
-
-
-def _origin(distribution: str) -> dict[str, Any]:
-    """The commit that a distribution was installed from, and whether it is editable, as far as the installer knows."""
-    try:
-        facts = json.loads(metadata(distribution).read_text("direct_url.json") or "{}")
-    except PackageNotFoundError:  # of a plugin that was added by hand
-        return {}
-    commit, editable = facts.get("vcs_info", {}).get("commit_id"), facts.get("dir_info", {}).get("editable")
-    return {**({"commit": commit} if commit else {}), **({"editable": True} if editable else {})}

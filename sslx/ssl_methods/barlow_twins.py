@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sslx.api import Objective, Term, Terms, option
-from sslx.ssl_methods.joint_embedding import JointEmbedding
+from sslx.api import JointEmbedding, Objective, Term, Terms, option
 
 
 class BarlowTwinsLoss(Objective):

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from sslx.api import Context, Objective, Term, Terms, option
-from sslx.ssl_methods.joint_embedding import JointEmbedding
-from sslx.ssl_methods.objectives import over_pairs
+from sslx.api import Context, JointEmbedding, Objective, Term, Terms, option
+from sslx.ssl_methods.parts.objectives import over_pairs
 
 
 class CorInfoMaxLoss(Objective):

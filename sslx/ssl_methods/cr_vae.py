@@ -7,8 +7,7 @@ from typing import Literal
 import attrs
 from torch.distributions import Normal, kl_divergence
 
-from sslx.api import ConfigError, Context, Term, Terms, Views, option
-from sslx.ssl_methods.vae import VAE
+from sslx.api import VAE, ConfigError, Context, Term, Terms, Views, option
 
 
 class CRVAE(VAE):

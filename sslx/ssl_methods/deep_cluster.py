@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from sslx.api import Context, option
-from sslx.ssl_methods.bank import PseudoLabels
+from sslx.api import Context, PseudoLabels, option
 
 
 class DeepCluster(PseudoLabels):

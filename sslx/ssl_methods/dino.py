@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sslx.api import Context, Terms, option
-from sslx.ssl_methods.objectives import over_pairs
-from sslx.ssl_methods.prototypes import Assignment, Prototypical
+from sslx.api import Assignment, Context, Prototypical, Terms, option
+from sslx.ssl_methods.parts.objectives import over_pairs
 
 
 class DINOLoss(Assignment):

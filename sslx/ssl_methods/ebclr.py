@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sslx.ssl_methods.joint_embedding import JointEmbedding
-from sslx.ssl_methods.objectives import InfoNCE
+from sslx.api import JointEmbedding
+from sslx.ssl_methods.parts.objectives import InfoNCE
 
 
 class DistanceNCE(InfoNCE):

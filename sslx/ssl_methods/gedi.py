@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from sslx.api import ConfigError, Constraint, Context, Term, Terms, Views, gather, option, slot
-from sslx.ssl_methods.joint_embedding import Projected, head
-from sslx.ssl_methods.objectives import over_pairs
+from sslx.api import ConfigError, Constraint, Context, Projected, Term, Terms, Views, gather, head, option, slot
+from sslx.ssl_methods.parts.objectives import over_pairs
 
 # Distances from the minima that count as failure: benchmarks/gedi.py prints what they tell apart. Successes are above
 # 0, as noisy views of a point disagree now and then.
@@ -98,64 +95,3 @@ class GEDI(
         if excess["invariance"] >= _INVARIANCE:
             return "label inconsistency: views of an image are in different clusters"
         return "none of the three failure modes"
-
-
-class NoGen(GEDI, energy=None):
-    """GEDI without L_GEN: clustering alone."""
-
-
-class AsPrinted(GEDI):
-    """What the paper compares GEDI with has no penalty on f, which GEDI has on points here.
-
-    With it logits share the curves by themselves, and little is left for the missing term to do.
-    """
-
-    defaults: ClassVar[Mapping[str, Any]] = {"method": {"energy": {"magnitude": 0.0}}}
-
-
-class NoInv(AsPrinted, invariance_weight=0.0):
-    """GEDI without L_INV, which is still recorded, nor a penalty on f."""
-
-
-class NoPrior(AsPrinted, prior_weight=0.0):
-    """GEDI without L_PRIOR, which is still recorded, nor a penalty on f."""
-
-
-class JEM(AsPrinted, invariance_weight=0.0, prior_weight=0.0):
-    """L_GEN alone: the energy model of Grathwohl et al. 2020 without labels."""
-
-
-class TwoStage(GEDI):
-    """L_GEN alone for the first steps, then L_INV and L_PRIOR alone.
-
-    Our reading: the paper names a comparison of two stages and refers to another one, which we have not read.
-    """
-
-    generative_steps: int = option(default=1000, ge=0, help="of the first stage")
-
-    steps: Tensor
-
-    def build(self, ctx: Context) -> Context:
-        self.register_buffer("steps", torch.tensor(0))
-        return super().build(ctx)
-
-    def forward(self, views: Views) -> Terms:
-        first = bool(self.steps < self.generative_steps)
-        terms = super().forward(views)
-        counts = {name: (name in ("generative", "magnitude")) == first for name in terms}
-        return Terms({name: term._replace(weight=term.weight * counts[name]) for name, term in terms.items()})
-
-    def after_step(self, step: int) -> None:
-        super().after_step(step)
-        self.steps += 1
-
-
-class NeSy(
-    GEDI, encoder={"use": "cnn", "dim": 64}, projector=(), energy=None, constraint="addition", balance_weight=0.0
-):  # fmt: skip
-    """A constraint alone: L_NESY, best satisfied by a trivial answer if the rule has one, as 0 + 0 = 0.
-
-    With `balance_weight=400` it is GEDI with a constraint and without L_GEN.
-    """
-
-    defaults: ClassVar[Mapping[str, Any]] = {"views": {"count": 1}}

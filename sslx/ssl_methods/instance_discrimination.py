@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from sslx.api import Terms, option
-from sslx.ssl_methods.bank import Bank, cross_entropy_of_known
+from sslx.api import Bank, Terms, cross_entropy_of_known, option
 
 
 class InstanceDiscrimination(Bank):

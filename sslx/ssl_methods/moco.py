@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from sslx.api import Context, Objective, Terms, option
-from sslx.ssl_methods.joint_embedding import JointEmbedding
-from sslx.ssl_methods.objectives import over_pairs
+from sslx.api import Context, JointEmbedding, Objective, Terms, option
+from sslx.ssl_methods.parts.objectives import over_pairs
 
 
 class QueueNCE(Objective):
@@ -51,9 +50,3 @@ class MoCo(
     The paper has m = 0.999 throughout, for millions of steps. Both views are queries and keys, as in MoCo v3; keys are
     not shuffled between processes, which matters for encoders with batch normalisation alone.
     """
-
-
-class MoCoV2(
-    MoCo, projector=(128, 128), norm="none", objective={"use": "queue-nce", "temperature": 0.2}
-):  # fmt: skip
-    """MoCo with a projection head of two layers and τ = 0.2 (Chen et al. 2020); its blur is an option of the views."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sslx.api import Terms, option
-from sslx.ssl_methods.objectives import over_pairs
-from sslx.ssl_methods.prototypes import Assignment, Prototypical
+from sslx.api import Assignment, Prototypical, Terms, option
+from sslx.ssl_methods.parts.objectives import over_pairs
 
 
 class ProtoCPCLoss(Assignment):

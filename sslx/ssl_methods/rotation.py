@@ -6,8 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from sslx.api import ConfigError, Context, Terms, Views
-from sslx.ssl_methods.joint_embedding import Projected
+from sslx.api import ConfigError, Context, Projected, Terms, Views
 
 
 class Rotation(Projected):

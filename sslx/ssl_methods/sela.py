@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sslx.api import Context, option
-from sslx.ssl_methods.bank import PseudoLabels
-from sslx.ssl_methods.prototypes import sinkhorn
+from sslx.api import Context, PseudoLabels, option
+from sslx.ssl_methods.parts.sinkhorn import sinkhorn
 
 
 class SeLA(PseudoLabels):

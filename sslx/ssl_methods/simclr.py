@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sslx.ssl_methods.joint_embedding import JointEmbedding
+from sslx.api import JointEmbedding
 
 
 class SimCLR(JointEmbedding, objective="info-nce"):

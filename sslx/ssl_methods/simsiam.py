@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from sslx.api import Context
-from sslx.ssl_methods.joint_embedding import JointEmbedding
+from sslx.api import Context, JointEmbedding
 
 
 class SimSiam(JointEmbedding, predictor=(128, 128), target="stopped", objective="cosine"):

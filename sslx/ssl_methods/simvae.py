@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from sslx.api import Prior, slot
-from sslx.ssl_methods.vae import VAE
+from sslx.api import VAE, Prior, slot
 
 
 class SimVAE(VAE):

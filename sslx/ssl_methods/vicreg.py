@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sslx.api import Objective, Term, Terms, option
-from sslx.ssl_methods.joint_embedding import JointEmbedding
-from sslx.ssl_methods.objectives import over_pairs
+from sslx.api import JointEmbedding, Objective, Term, Terms, option
+from sslx.ssl_methods.parts.objectives import over_pairs
 
 
 class VICRegLoss(Objective):

@@ -55,7 +55,7 @@ def checks(
         PluginError: nothing is called so.
         ConfigError: options or expected failures are given for what is not there.
     """
-    from sslx.testing import components, distributions
+    from sslx.testing import components, packages as distributions
 
     plugins, providers = _found(name)
     subjects: list[tuple[str, Any, tuple[Callable[[Any], None], ...]]] = []

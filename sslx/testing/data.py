@@ -9,16 +9,16 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
-from sslx import session
+from sslx.core.data import Split, pixels
 from sslx.core.errors import DataError
-from sslx.core.interfaces import Split, pixels
+from sslx.core.training.run import default_data_dir
 from sslx.testing.components import N, Subject
 
 
 def _halves(subject: Subject) -> tuple[Split, Split]:
-    folder = session.default_data_dir()
+    folder = default_data_dir()
     try:
-        return session.checked(subject.make().load(folder, True), subject.provider.record.name)
+        return subject.make().halves(folder, True)
     except DataError as error:
         if str(folder) not in str(error):  # it says where it looked, if nothing is there
             raise

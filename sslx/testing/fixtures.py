@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,8 @@ def sslx_cli(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., Done]:
     """`sslx_cli("run", "-p", "foo", ...)` in this process, in tmp_path: (exit code, output, errors)."""
-    from sslx.cli import main
+    (command,) = entry_points(group="console_scripts", name="sslx")
+    main = command.load()
     from sslx.core import signals
 
     monkeypatch.chdir(tmp_path)

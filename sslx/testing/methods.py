@@ -12,14 +12,15 @@ from unittest import SkipTest
 import numpy
 import torch
 
-from sslx import session
-from sslx.core import checkpoint
+from sslx.core.capabilities import Clusters, HasDensity, Reconstructs, Samples, can
 from sslx.core.config import configure
-from sslx.core.engine import Engine
-from sslx.core.interfaces import Split
-from sslx.core.records import RunFolder
-from sslx.core.runtime import Runtime
+from sslx.core.data import Split
+from sslx.core.processes import Runtime
 from sslx.core.terms import Terms
+from sslx.core.training import checkpoint
+from sslx.core.training.engine import Engine
+from sslx.core.training.run import build
+from sslx.core.training.run_folder import RunFolder
 from sslx.core.views import Views
 from sslx.testing.components import J, Subject, reached, same, state_of
 
@@ -118,7 +119,7 @@ def resumed_equals_uninterrupted(subject: Subject) -> None:
     def engine(folder: Path) -> Engine:
         chosen = {"use": subject.reference, **subject.options}
         config = configure({"method": chosen, "train": training, "views": {"count": J, "local": "none"}})
-        method = session.build(config, subject.image_shape, len(images), subject.arity)
+        method = build(config, subject.image_shape, len(images), subject.arity)
         folder.mkdir()
         runtime = Runtime(torch.device("cpu"))
         return Engine(
@@ -209,13 +210,17 @@ def represents_each_image_by_itself(subject: Subject) -> None:
 def capabilities_return_what_they_promise(subject: Subject) -> None:
     """The functions that evaluators and pictures look for, where the method has them."""
     method, x = subject.build().eval(), subject.views().flat
-    shapes = {"reconstruct": x.shape, "log_density": (len(x),), "sample": (5, *subject.image_shape)}
+    found: dict[str, tuple[Any, tuple[int, ...]]] = {}
     with torch.no_grad():
-        for name, shape in shapes.items():
-            if hasattr(method, name):
-                y = getattr(method, name)(5 if name == "sample" else x)
-                assert y.shape == shape and y.isfinite().all(), f"{name}: expected {tuple(shape)}, got {tuple(y.shape)}"
-        if hasattr(method, "cluster"):
+        if can(method, Reconstructs):
+            found["reconstruct"] = (method.reconstruct(x), x.shape)
+        if can(method, HasDensity):
+            found["log_density"] = (method.log_density(x), x.shape[:1])
+        if can(method, Samples):
+            found["sample"] = (method.sample(5), (5, *subject.image_shape))
+        for name, (y, shape) in found.items():
+            assert y.shape == shape and y.isfinite().all(), f"{name}: expected {tuple(shape)}, got {tuple(y.shape)}"
+        if can(method, Clusters):
             log_p = method.cluster(x)
             assert log_p.ndim == 2 and len(log_p) == len(x), f"cluster: expected (B, K), got {tuple(log_p.shape)}"
             torch.testing.assert_close(log_p.exp().sum(dim=1), torch.ones(len(x)))

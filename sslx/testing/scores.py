@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sslx.core.config import configure
-from sslx.core.evaluation import evaluate
-from sslx.core.interfaces import Method, Split
+from sslx.core.data import Split
+from sslx.core.interfaces import Method
+from sslx.core.training.evaluation import evaluate
 from sslx.testing.components import Subject, same, state_of
 
 _CLASSES, _SIZE = 4, 8

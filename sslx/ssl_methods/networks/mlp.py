@@ -7,12 +7,7 @@ import math
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from sslx.api import Context, Decoder, Encoder, option
-
-
-def activation(slope: float) -> nn.Module:
-    """A ReLU, or with a slope below zero a leaky one."""
-    return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+from sslx.api import Context, Decoder, Encoder, activation, option
 
 
 def mlp(widths: tuple[int, ...], slope: float = 0.0) -> nn.Sequential:

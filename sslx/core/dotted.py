@@ -1,0 +1,75 @@
+"""Dotted keys: `prior.variance = 0.1` is `{"prior": {"variance": 0.1}}`, and the other way round.
+
+In a table, a component is its name or a table of its options with the name under `use`; both are the same choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sslx.core.errors import ConfigError
+from sslx.core.values import Text
+
+
+def parse(setting: str) -> tuple[str, Text]:
+    """`KEY=VALUE` as a key and a value. Raises ConfigError."""
+    key, equals, value = setting.partition("=")
+    key = key.strip()
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set {setting}: expected KEY=VALUE, such as prior.variance=0.1")
+    return key, Text(value)
+
+
+def nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted keys as tables in tables. The order in which an option and its component come is irrelevant."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        for name in reversed(key.split(".")):
+            value = {name: value}
+        result = overlay(result, value)
+    return result
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Tables in tables as values by dotted keys: `{"prior": {"use": "mixture"}}` is `{"prior": "mixture"}`."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        key = prefix if name == "use" and prefix else f"{prefix}.{name}".lstrip(".")
+        found |= flatten(value, key) if isinstance(value, Mapping) else {key: value}
+    return found
+
+
+def overlay(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Both in one table, `new` above `old`. Options that were set before their component was chosen stay."""
+    result = dict(old)
+    for name, value in new.items():
+        before, after = _tables(result.get(name), value)
+        both = isinstance(before, Mapping) and isinstance(after, Mapping)
+        result[name] = overlay(before, after) if both else value
+    return result
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Later layers win. The choice of another component drops the options that were meant for the one before."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            before, after = _tables(result.get(name), value)
+            if isinstance(before, Mapping) and isinstance(after, Mapping):
+                same = "use" not in after or after["use"] == before.get("use")
+                value = merge(before, after) if same else dict(after)
+            result[name] = value
+    return result
+
+
+def _tables(before: Any, after: Any) -> tuple[Any, Any]:
+    """A name beside a table as the table of that name. Raises ConfigError for options beside an object."""
+    if isinstance(before, Mapping) and isinstance(after, str | type):
+        after = {"use": after}
+    if isinstance(after, Mapping) and isinstance(before, str | type):
+        before = {"use": before}
+    if isinstance(after, Mapping) and before is not None and not isinstance(before, Mapping):
+        options = ", ".join(after)
+        raise ConfigError(f"{options}: cannot be set beside {before!r}, which was given whole; set it there")
+    return before, after

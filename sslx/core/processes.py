@@ -1,0 +1,157 @@
+"""Where a run happens: the device, the precision, and the processes that share the work. Methods know none of this.
+
+Plain `torch.distributed`: `torchrun` (or any scheduler that sets its environment variables) starts the processes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NoReturn
+
+import attrs
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from sslx.core.errors import ConfigError
+from sslx.core.views import Views
+
+
+class _Gather(torch.autograd.Function):
+    """All-gather along the first dimension, with the gradient of every process's loss.
+
+    The backward pass sums what all processes want from this slice. Averaged by DDP this is exactly the gradient of
+    one process that holds the whole batch; a gather that is detached, or that patches in its own slice, is not.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.clone(memory_format=torch.contiguous_format)  # autograd may hold it elsewhere
+        dist.all_reduce(grad)
+        return grad.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather(x: Tensor) -> Tensor:
+    """(n, ...) of this process -> (n · processes, ...) of all, in order of rank, with gradient."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return x
+    gathered: Tensor = _Gather.apply(x)
+    return gathered
+
+
+class _Step(nn.Module):
+    """What DDP wraps: the method under another name, so that its own attributes stay reachable."""
+
+    def __init__(self, method: nn.Module) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, views: Views) -> Any:
+        return self.method(views)
+
+
+@attrs.frozen
+class Runtime:
+    """One process of a run."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+    precision: str = "fp32"
+
+    @classmethod
+    def start(cls, device: str = "auto", precision: str = "fp32") -> Runtime:
+        """Join the process group, if there is one. Raises ConfigError for a device that is not there."""
+        rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            target = torch.device(device)
+            if target.type == "cuda" and target.index is None:
+                target = torch.device("cuda", local)
+            torch.empty(1, device=target)
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigError(f"device: {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        if target.type == "cuda":
+            torch.cuda.set_device(target)
+        if "RANK" in os.environ and not dist.is_initialized():
+            dist.init_process_group("nccl" if target.type == "cuda" else "gloo", rank=rank, world_size=world)
+        return cls(target, rank, world, precision)
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the one process that writes and prints."""
+        return self.rank == 0
+
+    def wrap(self, method: nn.Module) -> nn.Module:
+        """The module to call for a training step. The method itself stays usable for everything else."""
+        if self.world == 1:
+            return method
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(_Step(method), device_ids=ids)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def agree(self, *flags: float) -> list[float]:
+        """The largest value of each flag over all processes: what one of them knows, all of them do."""
+        if self.world == 1:
+            return list(flags)
+        tensor = torch.tensor(flags, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return [float(value) for value in tensor.tolist()]
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Average over all processes, for the record."""
+        if self.world > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+            values /= self.world
+        return values
+
+    def share(self, value: Any) -> Any:
+        """The main process's value, on all processes."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def collect(self, value: Any) -> list[Any]:
+        """Every process's value, on all processes, in order of rank."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+    @staticmethod
+    def stop() -> None:
+        """Leave the process group."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    @classmethod
+    def leave(cls, code: int) -> NoReturn:
+        """End one of several processes. All files are written by now; what Python would still do at exit is to run
+        the destructors of gloo's threads, which now and then abort a run that has succeeded.
+        """
+        cls.stop()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -1,0 +1,299 @@
+"""The training loop.
+
+A step is a pure function of (weights, seed, step, rank): data order and views come from (seed, epoch, index), and
+torch's generators are seeded before each epoch and each step. So a checkpoint holds tensors and a step number, and a
+resumed run continues bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from sslx.core import signals
+from sslx.core.config import RunConfig, Training
+from sslx.core.data import Split
+from sslx.core.errors import CheckpointError, ConfigError, Interrupted, NonFiniteError, PluginError
+from sslx.core.interfaces import Method
+from sslx.core.processes import Runtime
+from sslx.core.randomness import Use, seed_of, seed_torch
+from sslx.core.terms import Terms
+from sslx.core.training import checkpoint
+from sslx.core.training.diagnosis import excess, reserved
+from sslx.core.training.progress import Progress
+from sslx.core.training.run_folder import RunFolder
+from sslx.core.views import Views
+
+
+def _look_at(views: Views) -> None:
+    if views.count > 1 and bool((views.x == views.x[:, :1]).all()):
+        advice = "`--set views.crop=0.4,1` is one way to make them differ"
+        print(f"all {views.count} views of an image are equal, as nothing changes them: {advice}", file=sys.stderr)
+
+
+def check(training: Training, split: Split, world: int) -> None:
+    """Raises ConfigError if so many images and processes cannot be trained with."""
+    size, samples = training.batch_size, len(split)
+    if size > samples and training.epochs:
+        raise ConfigError(f"train.batch_size: expected at most {samples}, the images there are, got {size}")
+    if size % world:
+        raise ConfigError(f"train.batch_size: expected a multiple of {world}, the number of processes, got {size}")
+    if size // world % split.arity:
+        raise ConfigError(
+            f"train.batch_size: expected a multiple of {split.arity * world}, as {split.arity} images belong together"
+            f" in each process, got {size}"
+        )
+
+
+class Engine:
+    """Trains a built method on a split. `notify(hook, **arguments)` is told of metrics, epochs and checkpoints."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        method: Method,
+        split: Split,
+        runtime: Runtime,
+        folder: RunFolder,
+        notify: Callable[..., None],
+        progress: bool = True,
+    ) -> None:
+        self.config, self.method, self.runtime, self.folder, self.notify = config, method, runtime, folder, notify
+        self.training = config.train
+        self.progress = progress and runtime.main
+        self.per_epoch = len(split) // self.training.batch_size  # an incomplete last batch is left out
+        self.parameters = [weight for weight in method.parameters() if weight.requires_grad]
+        self.total = self.training.epochs * self.per_epoch if self.parameters else 0
+        self.step = 0
+        self.cpu_seconds = 0.0
+        self.seconds = 0.0
+        self.complete = self.total == 0
+        self.split = split
+        config.loader.open(split, runtime.device)
+        self.method.train()
+        if self.training.compile:
+            self.method.compile()  # in place, which keeps the names of the weights
+        self.module = runtime.wrap(method) if self.parameters else method
+        self.optimizer: torch.optim.Optimizer | None = None
+        # A tensor, which a captured step can read. In float64 the CPU's steps are those of a Python number.
+        wide = torch.float64 if runtime.device.type == "cpu" else torch.float32
+        self.rate = torch.zeros((), dtype=wide, device=runtime.device)
+        if self.parameters:
+            self.optimizer = self.training.optimizer.build(self.training.optimizer.groups(method))
+            self._hand_over_rate()
+
+    def fit(self) -> None:
+        """Train to the end. Raises Interrupted after a stop signal, and NonFiniteError before a non-finite update."""
+        if self.complete and self.step == 0:
+            self.save()  # nothing to train: what there is, is the result
+        clock, cpu = time.monotonic() - self.seconds, time.process_time() - self.cpu_seconds
+        saved = time.monotonic()
+        with Progress(self.total, self.step, self.training.epochs, enabled=self.progress) as progress:
+            while not self.complete:
+                epoch, done = divmod(self.step, self.per_epoch)
+                if done == 0:
+                    seed_torch(seed_of(Use.EPOCH, self.config.seed, epoch))  # on all processes alike
+                    self.method.before_epoch(epoch)
+                for views in self.batches(epoch, done):
+                    if self.step == 0 and self.runtime.main:
+                        _look_at(views)
+                    terms, norm = self.update(views, epoch)
+                    self.step += 1
+                    self.seconds, self.cpu_seconds = time.monotonic() - clock, time.process_time() - cpu
+                    budget = self.training.cpu_seconds or math.inf
+                    minutes = (time.monotonic() - saved) / 60
+                    stop, over, due = self.runtime.agree(
+                        bool(signals.received()),
+                        self.cpu_seconds >= budget,
+                        minutes >= self.training.checkpoint_minutes,
+                    )
+                    self.complete = self.step >= self.total or bool(over)
+                    self.record(terms, norm, epoch, views, progress)
+                    every = self.training.checkpoint_steps
+                    if self.complete or stop or due or (every and self.step % every == 0):
+                        self.save()
+                        saved = time.monotonic()
+                    if stop and not self.complete:
+                        raise Interrupted(f"stopped by {signals.received() or 'another process'} at step {self.step}")
+                    if self.complete:
+                        break
+                if self.step % self.per_epoch == 0:
+                    self.notify("sslx_epoch_end", epoch=epoch)
+
+    def batches(self, epoch: int, done: int) -> Iterator[Views]:
+        """This process's share of the epoch's batches, from batch `done` on."""
+        order = self.split.shuffled(Use.ORDER, self.config.seed, epoch)
+        size, rank, world = self.training.batch_size, self.runtime.rank, self.runtime.world
+        share = size // world
+        starts = range(done * size + rank * share, self.per_epoch * size, size)
+        indices = [order[start : start + share] for start in starts]
+        split, seed = self.split, self.config.seed
+        if split.fresh is not None:
+            self.config.loader.open(attrs.evolve(split, images=split.fresh(seed, epoch)), self.runtime.device)
+        for index, images in zip(indices, self.config.loader.batches(indices), strict=True):
+            sizes = None if split.sizes is None else split.sizes[index]
+            yield self.config.views(images, index, seed=seed, epoch=epoch, sizes=sizes)
+
+    def loss(self, views: Views) -> Terms:
+        """Forward pass of the current step, with torch's generators seeded for it."""
+        seed_torch(seed_of(Use.STEP, self.config.seed, self.step, self.runtime.rank))
+        with self.runtime.autocast():
+            terms = self.module(views)
+        name = type(self.method).__name__
+        if not isinstance(terms, Terms):
+            raise PluginError(f"{name}.forward must return Terms, it returned {type(terms).__name__}")
+        for label, term in terms.items():
+            if reserved(label):
+                raise PluginError(f"{name}.forward: a term cannot be called {label!r}, which every record has already")
+            if not isinstance(term.value, Tensor) or term.value.ndim:
+                got = tuple(term.value.shape) if isinstance(term.value, Tensor) else type(term.value).__name__
+                raise PluginError(f"{name}.forward: term {label!r} must be a tensor of one number, shape (), got {got}")
+        if not terms.total.requires_grad:
+            raise PluginError(f"{name}.forward: no term has a gradient that reaches a parameter")
+        return terms
+
+    def update(self, views: Views, epoch: int) -> tuple[Terms, float]:
+        """One step. Nothing is changed if the loss or the gradient is not finite, on any process."""
+        assert self.optimizer is not None
+        self.rate.fill_(self.training.optimizer.rate(self.step, self.total, self.per_epoch))
+        terms = self.loss(views)
+        loss = terms.total
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = self.clip()
+        bad, *_ = self.runtime.agree(not (math.isfinite(loss.item()) and math.isfinite(norm)))
+        if bad:
+            self.crash(views, terms, norm, epoch)
+        self.optimizer.step()
+        self.method.after_step(self.step)
+        return terms, norm
+
+    def clip(self) -> float:
+        """Norm of the gradient, before it is clipped."""
+        if self.training.clip_norm is not None:
+            return float(torch.nn.utils.clip_grad_norm_(self.parameters, self.training.clip_norm))
+        return float(torch.nn.utils.get_total_norm([w.grad for w in self.parameters if w.grad is not None]))
+
+    def record(self, terms: Terms, norm: float, epoch: int, views: Views, progress: Progress) -> None:
+        every = self.training.log_every
+        if self.step % every and not self.complete:
+            progress.advance(self.step, len(views.flat) * self.runtime.world)
+            return
+        values = self.runtime.mean(torch.stack([term.value.detach().float() for term in terms.values()])).tolist()
+        metrics = dict(zip(terms, values, strict=True))
+        loss = sum(term.weight * metrics[name] for name, term in terms.items())
+        progress.advance(self.step, len(views.flat) * self.runtime.world, {"loss": loss, **metrics})
+        if self.runtime.main:
+            lr = self.training.optimizer.rate(self.step - 1, self.total, self.per_epoch)
+            terms_ = {"loss": loss, **metrics, **excess(terms, metrics)}
+            record = {"step": self.step, "epoch": epoch, **terms_, "gradient_norm": norm, "lr": lr}
+            self.folder.log(record)
+            self.notify("sslx_metrics", step=self.step, metrics=record)
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "method": self.method.state_dict(),
+            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
+            "step": self.step,
+            "complete": self.complete,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+        }
+
+    def save(self) -> Path:
+        """Commit a checkpoint of the current step."""
+        if not all(bool(weight.isfinite().all()) for weight in self.parameters):
+            raise NonFiniteError(f"weights are not finite after step {self.step}; the last checkpoint still is")
+        self.folder.sync()
+        local, keep = self.method.local_state(), self.training.checkpoint_keep
+        path = checkpoint.save(self.folder.checkpoints, self.step, self.state(), local, self.runtime, keep)
+        if self.runtime.main:
+            self.notify("sslx_checkpoint", path=path)
+        return path
+
+    def restore(self, path: Path) -> None:
+        """Continue from a verified checkpoint. Raises CheckpointError if it belongs to other circumstances."""
+        world = checkpoint.verify(path)["world"]
+        if world != self.runtime.world:
+            raise CheckpointError(
+                f"{path} was written by {world} processes, this run has {self.runtime.world}; "
+                f"resume it with --devices {world}"
+            )
+        shared, local = checkpoint.load(path, self.runtime.rank)
+        self.method.load_state_dict(shared["method"])
+        self.method.load_local_state(local)
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(shared["optimizer"])
+            self._hand_over_rate()
+        self.step, self.complete = shared["step"], shared["complete"]
+        self.seconds, self.cpu_seconds = shared["seconds"], shared["cpu_seconds"]
+
+    def _hand_over_rate(self) -> None:
+        assert self.optimizer is not None
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+
+    def crash(self, views: Views, terms: Terms, norm: float, epoch: int) -> None:
+        """Leave what is needed to replay this step, and stop."""
+        path = checkpoint.save(
+            self.folder.crash, self.step, self.state(), self.method.local_state(), self.runtime, keep=2
+        )
+        mine = {
+            "rank": self.runtime.rank,
+            "samples": views.index.tolist(),
+            "terms": {name: repr(term.value.item()) for name, term in terms.items()},
+            "reasons": [term.reason for term in terms.values() if term.reason],
+            "gradient_norm": repr(norm),
+            "not_finite": sorted(
+                name for name, w in self.method.named_parameters() if w.grad is not None and not _finite(w.grad)
+            ),
+        }
+        processes = self.runtime.collect(mine)
+        bad = [f"{n} = {v}" for p in processes for n, v in p["terms"].items() if v in ("nan", "inf", "-inf")]
+        known = dict.fromkeys(reason for p in processes for reason in p["reasons"])
+        cause = "; ".join(known) or "; ".join(bad) or f"gradient norm = {norm}"
+        if self.runtime.main:
+            facts = {"step": self.step, "epoch": epoch, "seed": self.config.seed, "processes": processes}
+            self.folder.write("crash/crash.json", facts)
+        raise NonFiniteError(
+            f"step {self.step + 1}: {cause}; nothing was updated. `sslx replay {self.folder.path}` repeats the step; "
+            f"state in {path}"
+        )
+
+
+def _finite(x: Tensor) -> bool:
+    return bool(x.isfinite().all())
+
+
+def replay(engine: Engine) -> Mapping[str, Any]:
+    """Repeat the step at which a run crashed, with anomaly detection. Returns its terms and gradient norm.
+
+    Raises ConfigError if the run did not crash.
+    """
+    path, _ = checkpoint.newest(engine.folder.crash)
+    if path is None:
+        raise ConfigError(f"{engine.folder.path}: nothing to replay, the run did not crash")
+    engine.restore(path)
+    epoch, done = divmod(engine.step, engine.per_epoch)
+    views, where = next(engine.batches(epoch, done)), ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that this is slow
+        with torch.autograd.detect_anomaly(check_nan=True):
+            terms = engine.loss(views)
+            try:
+                terms.total.backward()
+            except RuntimeError as error:
+                where = str(error).splitlines()[0]
+    values = {name: term.value.item() for name, term in terms.items()}
+    return {"step": engine.step + 1, "terms": values, "gradient_norm": engine.clip(), "anomaly": where}

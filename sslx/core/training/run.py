@@ -1,0 +1,173 @@
+"""A run that exists: its folder, its config, and how it was carried out."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from sslx.core.catalogue import catalogue
+from sslx.core.config import RunConfig, configure, current
+from sslx.core.errors import CheckpointError, ConfigError
+from sslx.core.interfaces import Context, Method
+from sslx.core.options import Component, short, to_dict
+from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
+from sslx.core.training import checkpoint
+from sslx.core.training.run_folder import RunFolder
+
+
+def default_data_dir() -> Path:
+    """$SSLX_DATA, or a folder in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("SSLX_DATA") or cache / "sslx")
+
+
+def _from_anywhere(trackers: Iterable[Any]) -> tuple[Any, ...]:
+    """Each `./file.py:Class` with its whole path, so that `resume` finds it from any folder."""
+
+    def absolute(name: str) -> str:
+        path, _, cls = name.rpartition(":")
+        return f"{Path(path).expanduser().resolve()}:{cls}" if path.endswith(".py") else name
+
+    return tuple(absolute(each) if isinstance(each, str) else each for each in trackers)
+
+
+@attrs.frozen
+class Launch:
+    """How a run is carried out. Nothing here changes what it computes, so it is not part of the config."""
+
+    device: str = "auto"
+    devices: int = 1
+    data_dir: Path = attrs.field(factory=default_data_dir)
+    offline: bool = False
+    progress: bool = True
+    trackers: tuple[Any, ...] = attrs.field(default=(), converter=_from_anywhere)
+
+    def record(self) -> dict[str, Any]:
+        """As run.json keeps it. Trackers that were given as objects are not repeated."""
+        names = [each for each in self.trackers if isinstance(each, str)]
+        return {**attrs.asdict(self, recurse=False), "data_dir": str(self.data_dir.resolve()), "trackers": names}
+
+    @classmethod
+    def recorded(cls, facts: Mapping[str, Any]) -> Launch:
+        """What `record` returned."""
+        return cls(**{**facts, "data_dir": Path(facts.get("data_dir", default_data_dir()))})
+
+
+class Run:
+    """A run and its folder. To look at its results executes no code that its config names."""
+
+    def __init__(self, folder: RunFolder, config: RunConfig | None = None, objects: Sequence[Any] = ()) -> None:
+        self.folder = folder
+        self.objects = tuple(objects)  # classes and components that its config cannot name
+        if config is not None:
+            self.__dict__["config"] = config
+
+    def __repr__(self) -> str:
+        scores = [
+            f"{name} {next(iter(result['scores'].values())):.4f}"
+            for name, result in self.results.get("trained", {}).items()
+            if result.get("scores")
+        ]
+        state = "finished" if self.folder.finished else "not finished"
+        return f"<Run {self.path}: {self.name} on {self.dataset}, {', '.join([state, *scores])}>"
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """Its config with all components. Raises ConfigError if it does not fit what is installed."""
+        return self.configured()
+
+    def configured(self, *layers: Mapping[str, Any], evaluators: Mapping[str, Any] | None = None) -> RunConfig:
+        """Its config with further layers above it, as `configure` takes them."""
+        try:
+            return configure(_given(self.folder.config(), self.objects), *layers, evaluators=evaluators)
+        except ConfigError as error:
+            used = (self.folder.read("run.json") or {}).get("components", [])
+            others = {f"{c['distribution']} {c['version']}" for c in used if c.get("distribution", "sslx") != "sslx"}
+            made = [f"{self.path} was made with {', '.join(sorted(others))}"] if others else []
+            raise ConfigError([*error.problems, *made]) from error
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Its config as plain values."""
+        return to_dict(self.config) if "config" in self.__dict__ else {**current(self.folder.config())}
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def name(self) -> str:
+        """The short name of its method."""
+        return short(self.settings["method"]["use"])
+
+    @property
+    def dataset(self) -> str:
+        """The short name of its dataset."""
+        return short(self.settings["dataset"]["use"])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images that it is trained on."""
+        C, H, W = self.folder.read("run.json")["data"]["image_shape"]
+        return C, H, W
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """`{"trained": {evaluator: {...}}, "untrained": {...}}`; empty while the run is not finished."""
+        return self.folder.read("results.json") or {}
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Times, and what the losses say: `score`, without labels, the smaller the better, and `diagnosis`."""
+        return self.folder.read("training.json") or {}
+
+    @property
+    def launch(self) -> Launch:
+        """How the run was carried out when it was started."""
+        return Launch.recorded((self.folder.read("run.json") or {}).get("launch", {}))
+
+    def method(self) -> Method:
+        """The trained method, on the CPU, in evaluation mode. Raises CheckpointError if there is none yet."""
+        path, _ = checkpoint.newest(self.folder.checkpoints)
+        data = self.folder.read("run.json")["data"]
+        method = build(self.config, **data)
+        if path is None:
+            raise CheckpointError(f"{self.path}: no checkpoint yet")
+        shared, local = checkpoint.load(path)
+        method.load_state_dict(shared["method"])
+        method.load_local_state(local)
+        return method.eval()
+
+
+def _given(value: Any, objects: Sequence[Any]) -> Any:
+    """A recorded config with the classes and components that were given in the place of their references.
+
+    Raises ConfigError if a component has other options than the recorded one.
+    """
+    found = {catalogue().reference(each if isinstance(each, type) else type(each)): each for each in objects}
+    if not isinstance(value, Mapping) or not found:
+        return value
+    part = found.get(value.get("use", ""))
+    if isinstance(part, Component):
+        if to_dict(part) != value:
+            raise ConfigError(f"objects: {part!r} is not what the run was made with, {dict(value)}")
+        return part
+    inner = {name: _given(item, objects) for name, item in value.items()}
+    return inner if part is None else {**inner, "use": part}
+
+
+def build(config: RunConfig, image_shape: Sequence[int], samples: int, arity: int = 1) -> Method:
+    """The method with its networks, whose initial weights are a function of the seed alone."""
+    C, H, W = image_shape
+    method = copy.deepcopy(config.method)  # the config's own is never built, so that it can be built again
+    steps = config.train.epochs * (samples // config.train.batch_size)
+    with borrowed():
+        seed_torch(seed_of(Use.WEIGHTS, config.seed))
+        method.build(Context((C, H, W), samples, config.views.count, steps, arity))
+    return method

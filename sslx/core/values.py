@@ -1,0 +1,115 @@
+"""Plain values: read as the type of an option, and types in words."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Union
+
+from sslx.core.toml import TOMLDecodeError, loads
+
+_LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "gt": (">", lambda value, limit: value > limit),
+    "ge": (">=", lambda value, limit: value >= limit),
+    "lt": ("<", lambda value, limit: value < limit),
+    "le": ("<=", lambda value, limit: value <= limit),
+}
+_ACCEPTED = {bool: (bool,), int: (int,), float: (int, float), str: (str,), Path: (str, Path)}
+_WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text", Path: "a path", type(None): "none"}
+
+
+class Text(str):
+    """A value typed on the command line. Its meaning depends on the type of the option that receives it."""
+
+
+def read(value: Any, hint: Any, limits: Mapping[str, float] = {}) -> Any:
+    """`value` as the type `hint`, within the limits. Raises ValueError."""
+    for reading in _readings(value):
+        try:
+            result = _read(reading, hint)
+        except (ValueError, OverflowError):
+            continue
+        if _within(result, limits):
+            return result
+    raise ValueError(value)
+
+
+def describe(hint: Any, limits: Mapping[str, float] = {}) -> str:
+    """A type in words, for messages: `a number > 0`."""
+    origin, members = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and members[-1] is Ellipsis:
+        return f"a list, each item {describe(members[0], limits)}"
+    if origin is tuple:
+        return f"a list of {len(members)}, each item {describe(members[0], limits)}"
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(m, limits if m in (int, float) else {}) for m in members)
+    if origin is Literal:
+        text = "one of " + ", ".join(str(member) for member in members)
+    else:
+        text = _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
+    return " ".join([text, *(f"{_LIMITS[name][0]} {limit:g}" for name, limit in limits.items())])
+
+
+def _readings(value: Any) -> Iterator[Any]:
+    """The things that a value can mean, most likely first."""
+    if not isinstance(value, Text):
+        yield value
+        return
+    for text in (value, f"[{value}]"):
+        try:
+            table = loads(f"value = {text}")
+        except (TOMLDecodeError, ValueError, RecursionError):
+            continue
+        if len(table) == 1:  # a line break in the text would begin another key
+            yield table["value"]
+    yield str(value)
+    yield [part.strip() for part in value.split(",")]
+
+
+def _read(value: Any, hint: Any) -> Any:
+    origin, members = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in members or type(value) is not type(members[members.index(value)]):
+            raise ValueError(value)
+        return value
+    if origin in (Union, types.UnionType):
+        return _any_of(value, members)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(value)  # a string is not a sequence of its letters
+        if members[-1] is Ellipsis:
+            members = (members[0],) * len(value)
+        if len(members) != len(value):
+            raise ValueError(value)
+        return tuple(_read(item, member) for item, member in zip(value, members, strict=True))
+    if hint not in _ACCEPTED:
+        raise TypeError(f"an option cannot be of type {hint}")
+    if isinstance(value, bool) is not (hint is bool) or not isinstance(value, _ACCEPTED[hint]):
+        raise ValueError(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(value)  # inf and nan have no meaning for any option
+    return hint(value)
+
+
+def _any_of(value: Any, members: tuple[Any, ...]) -> Any:
+    for member in members:
+        if member is type(None):
+            if value is None or value == "none":  # TOML has no null
+                return None
+            continue
+        try:
+            return _read(value, member)
+        except ValueError:
+            continue
+    raise ValueError(value)
+
+
+def _within(value: Any, limits: Mapping[str, float]) -> bool:
+    if isinstance(value, tuple):
+        return all(_within(item, limits) for item in value)
+    if not limits or value is None or not isinstance(value, int | float):
+        return True
+    return all(_LIMITS[name][1](value, limit) for name, limit in limits.items())

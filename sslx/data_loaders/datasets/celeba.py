@@ -1,0 +1,76 @@
+"""CelebA, in torchvision's layout on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from sslx.api import DataError, Dataset, Split, option
+from sslx.data_loaders.datasets.downloads import agreeing, obtain, reading
+from sslx.data_loaders.datasets.files import MEMORY, find
+
+_WIDTH = 178  # of the aligned images, 218x178
+_HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Bald")
+_TRAIN, _TEST = 0, 2  # in list_eval_partition.txt; 1 is for validation and not used
+
+
+class CelebA(Dataset):
+    """Aligned faces of celebrities (Liu et al. 2015): 162 770 to train on, 19 962 to test on.
+
+    The 40 attributes are factors of 0 and 1, under the names in the file. The central square of an image is resized.
+    """
+
+    defaults = {
+        "train": {"epochs": 20},
+        "views": {"crop": (0.6, 1.0), "hflip": 0.5, "brightness": 0.8, "contrast": 0.8, "saturation": 0.8},
+    }
+
+    size: int = option(default=64, gt=0, help="height and width of the images")
+    label: Literal["gender", "hair"] = option(
+        default="gender",
+        help="what the labels are; hair: black, blond, brown, grey or bald, only images of which one of these is said",
+    )
+
+    bad_images: Literal["fail", "skip"] = option(default="fail", help="as of the dataset folder")
+    memory: float = option(default=4.0, ge=0, help=MEMORY)
+
+    def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
+        from torchvision.datasets import CelebA as source  # slow to import
+
+        base = folder / source.base_folder
+        files = [base / name for name in ("img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt")]
+        obtain("CelebA", base, files, lambda: source(folder, download=True), offline)
+        _, attribute_file, partition_file = files
+        with reading(attribute_file):
+            _, header, *rows = attribute_file.read_text().splitlines()
+            names = header.split()
+            values = np.array([row.split()[1:] for row in rows]).astype(np.int64).reshape(-1, len(names))
+            attributes = torch.from_numpy(values) > 0  # the file has 1 and -1
+            images = [row.split()[0] for row in rows]
+            gender, hair = names.index("Male"), [names.index(name) for name in _HAIR]
+        with reading(partition_file):
+            pairs = [line.split() for line in partition_file.read_text().splitlines()]
+            partition = torch.tensor([int(part) for _, part in pairs])
+        agreeing(base / "list_*.txt", len(images), len(partition))
+        if images != [name for name, _ in pairs]:
+            raise DataError(f"{base / 'list_*.txt'} contradict each other: they list different images")
+        labels = attributes[:, gender].long()
+        listed = torch.ones(len(images), dtype=torch.bool)
+        if self.label == "hair":
+            labels = attributes[:, hair].long().argmax(dim=1)
+            listed = attributes[:, hair].sum(dim=1) == 1
+
+        def half(part: int) -> Split:
+            index = ((partition == part) & listed).nonzero().squeeze(1)
+            where = base / "img_align_celeba"
+            paths = [where / images[i] for i in index.tolist()]
+            report = folder / "bad-images" / f"celeba.{part}.txt"
+            faces = find(paths, where, self.size, False, self.bad_images, report, self.memory, square=_WIDTH)
+            index = index[faces.kept]
+            factors = dict(zip(names, attributes[index].long().unbind(dim=1), strict=True))
+            return Split(faces.images, labels[index], factors, skipped=faces.skipped)
+
+        return half(_TRAIN), half(_TEST)

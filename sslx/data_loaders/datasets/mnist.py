@@ -1,0 +1,42 @@
+"""MNIST and Fashion-MNIST."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sslx.api import Dataset, Split
+from sslx.data_loaders.datasets.downloads import agreeing, obtain, reading
+
+
+class MNIST(Dataset):
+    """70 000 handwritten digits of 28x28 pixels (LeCun, Cortes & Burges), in torchvision's layout on disk."""
+
+    defaults = {"train": {"epochs": 20}, "views": {"crop": (0.4, 1.0)}}
+
+    source: ClassVar[str] = "MNIST"  # torchvision's name for the set and its folder
+
+    def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
+        from torchvision import datasets  # slow to import
+
+        source = getattr(datasets, self.source)
+        raw = Path(folder, self.source, "raw")
+        files = [raw / Path(name).stem for name, _ in source.resources]
+        obtain(self.source, raw, files, lambda: source(folder, download=True), offline)
+        return self._read(source, folder, train=True), self._read(source, folder, train=False)
+
+    def _read(self, source: Callable[..., Any], folder: Path, train: bool) -> Split:
+        files = Path(folder, self.source, "raw", "train-*" if train else "t10k-*")
+        with reading(files):
+            half = source(folder, train=train)
+        agreeing(files, len(half.data), len(half.targets))
+        return Split(half.data[:, None], half.targets)
+
+
+class FashionMNIST(MNIST):
+    """70 000 pictures of clothes of 28x28 pixels (Xiao, Rasul & Vollgraf 2017), in torchvision's layout on disk."""
+
+    defaults = {"train": {"epochs": 20}, "views": {"crop": (0.4, 1.0), "hflip": 0.5}}
+
+    source: ClassVar[str] = "FashionMNIST"

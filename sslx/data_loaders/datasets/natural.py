@@ -1,0 +1,152 @@
+"""Small natural images: CIFAR-10, CIFAR-100, SVHN and STL-10, in torchvision's layout on disk."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslx.api import DataError, Dataset, Split, option
+from sslx.data_loaders.datasets.downloads import agreeing, obtain, reading
+
+_COLOUR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "jitter": 0.8, "grey": 0.2}
+
+#: All that a pickled array is made of. `_reconstruct` moved when numpy 2 did.
+_ARRAY_PARTS = {
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads dictionaries, lists and arrays, and refuses everything else: a pickle can call any function it names."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ARRAY_PARTS:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image needs")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+class CIFAR10(Dataset):
+    """60 000 photographs of 32x32 pixels in 10 classes (Krizhevsky 2009)."""
+
+    defaults = {"train": {"epochs": 50}, "views": {"crop": (0.2, 1.0), "hflip": 0.5, **_COLOUR}}
+
+    source: ClassVar[str] = "CIFAR10"  # torchvision's name
+    batches: ClassVar[tuple[Sequence[str], Sequence[str]]] = ([f"data_batch_{i}" for i in range(1, 6)], ["test_batch"])
+    label: ClassVar[str] = "labels"
+    coarse: ClassVar[str] = ""  # a second, coarser label, if there is one
+
+    def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
+        from torchvision import datasets  # slow to import
+        from torchvision.datasets.utils import download_and_extract_archive
+
+        source = getattr(datasets, self.source)
+        base = folder / source.base_folder
+
+        def download() -> None:  # not by the class itself, which would execute the pickles
+            download_and_extract_archive(source.url, folder, filename=source.filename, md5=source.tgz_md5)
+
+        train, test = ([base / name for name in names] for names in self.batches)
+        obtain(self.source, base, [*train, *test], download, offline)
+        return self._read(train), self._read(test)
+
+    def _read(self, files: Sequence[Path]) -> Split:
+        parts = [self._batch(file) for file in files]
+        images, labels, coarse = (torch.cat(column) for column in zip(*parts, strict=True))
+        return Split(images, labels, {"coarse": coarse} if self.coarse else {})
+
+    def _batch(self, file: Path) -> tuple[Tensor, Tensor, Tensor]:
+        try:
+            with reading(file), open(file, "rb") as stream:
+                content = _ArrayUnpickler(stream, encoding="latin1").load()
+                images = torch.from_numpy(np.array(content["data"], dtype=np.uint8)).reshape(-1, 3, 32, 32)
+                labels = torch.tensor(content[self.label], dtype=torch.int64)
+                coarse = torch.tensor(content[self.coarse], dtype=torch.int64) if self.coarse else labels
+        except DataError as error:
+            if isinstance(error.__cause__, pickle.UnpicklingError):
+                raise DataError(f"{error} ({error.__cause__})") from error.__cause__
+            raise
+        agreeing(file, len(images), len(labels))
+        agreeing(file, len(images), len(coarse))
+        return images, labels, coarse
+
+
+class CIFAR100(CIFAR10):
+    """60 000 photographs of 32x32 pixels in 100 classes, with their 20 superclasses as the factor `coarse`."""
+
+    defaults = CIFAR10.defaults
+
+    source: ClassVar[str] = "CIFAR100"
+    batches: ClassVar[tuple[Sequence[str], Sequence[str]]] = (["train"], ["test"])
+    label: ClassVar[str] = "fine_labels"
+    coarse: ClassVar[str] = "coarse_labels"
+
+
+class SVHN(Dataset):
+    """99 289 house numbers of 32x32 pixels, cropped to a digit (Netzer et al. 2011), without the `extra` part."""
+
+    defaults = {"train": {"epochs": 20}, "views": {"crop": (0.4, 1.0), **_COLOUR}}  # a mirrored digit is none
+
+    def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
+        from torchvision.datasets import SVHN as source  # slow to import
+
+        def download() -> None:
+            for half in ("train", "test"):
+                source(folder, half, download=True)
+
+        files = [folder / f"{half}_32x32.mat" for half in ("train", "test")]
+        obtain("SVHN", folder, files, download, offline)
+        train, test = map(self._read, files)
+        return train, test
+
+    def _read(self, file: Path) -> Split:
+        from scipy.io import loadmat  # slow to import
+
+        with reading(file):
+            content = loadmat(file)
+            images = torch.from_numpy(content["X"].transpose(3, 2, 0, 1).copy())  # from (H, W, C, n)
+            labels = torch.from_numpy(content["y"].astype(np.int64).squeeze(1)) % 10  # the file calls a zero 10
+        agreeing(file, len(images), len(labels))
+        return Split(images, labels)
+
+
+class STL10(Dataset):
+    """Photographs of 96x96 pixels (Coates, Ng & Lee 2011): 5000 + 8000 in 10 classes, and 100 000 without labels.
+
+    With `part=unlabelled` the training set is the 100 000. It has no labels, so what needs labels to be trained, as a
+    linear probe does, is skipped in its evaluation.
+    """
+
+    defaults = {"train": {"epochs": 50}, "views": {"crop": (0.2, 1.0), "hflip": 0.5, **_COLOUR}}
+
+    part: Literal["labelled", "unlabelled"] = option(default="labelled", help="what to train on")
+
+    def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
+        from torchvision.datasets import STL10 as source  # slow to import
+
+        base = folder / source.base_folder
+        names = ["train_X", "train_y", "test_X", "test_y", "unlabeled_X"]
+        obtain("STL10", base, [base / f"{name}.bin" for name in names], lambda: source(folder, download=True), offline)
+        train = self._read(base, "train") if self.part == "labelled" else Split(self._images(base / "unlabeled_X.bin"))
+        return train, self._read(base, "test")
+
+    def _images(self, file: Path) -> Tensor:
+        with reading(file):
+            columns = np.fromfile(file, dtype=np.uint8).reshape(-1, 3, 96, 96)
+            return torch.from_numpy(columns).transpose(2, 3).contiguous()  # the file goes down each column first
+
+    def _read(self, base: Path, half: str) -> Split:
+        images, file = self._images(base / f"{half}_X.bin"), base / f"{half}_y.bin"
+        with reading(file):
+            labels = torch.from_numpy(np.fromfile(file, dtype=np.uint8).astype(np.int64)) - 1  # from 1 to 10
+        agreeing(base / f"{half}_*.bin", len(images), len(labels))
+        return Split(images, labels)

@@ -1,0 +1,81 @@
+"""Two interleaving moons and two circles: points in the plane, to see what a method does."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import attrs
+import torch
+from torch import Tensor
+
+from sslx.api import Dataset, Split, Use, key, option, uniform
+from sslx.data_loaders.views.noise import normal
+
+_POINTS = 3  # the second part of the keys, beside those of `addition` and `styled`
+
+
+class Points(Dataset):
+    """Points of the plane as images of two channels and one pixel, (n, 2, 1, 1), float: there are no 256 levels.
+
+    A point is at a random place of one of two curves, its label, plus normal noise. The same points in every run,
+    unless they are to be fresh: then point i of an epoch is a function of (seed, epoch, i), on the same curve always.
+    Those that a representation is evaluated on are fixed.
+    """
+
+    defaults = {
+        "train": {"epochs": 120, "batch_size": 400},
+        "views": {"use": "noise"},
+        "method": {
+            "encoder": {"use": "mlp", "hidden": [100, 100], "dim": 16},
+            "decoder": {"use": "mlp", "likelihood": {"mean": "linear"}},  # the points are not in [0, 1]
+            "energy": {"use": "sgld", "steps": 1, "step_size": 5e-4, "noise": 0.03, "magnitude": 0.01},
+            "clusters": 2,
+            "prototypes": 2,
+            "prior_weight": 10.0,
+        },
+    }
+
+    samples: int = option(default=10_000, gt=0, help="points to train on; a fifth as many are for testing")
+    noise: float = option(default=0.05, ge=0, help="standard deviation of what is added to a point")
+    fresh: bool = option(default=False, help="train on new points in each epoch, so on none twice, as GEDI does")
+
+    def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
+        train, test = self._split(0, self.samples), self._split(1, max(2, self.samples // 5))
+        if self.fresh:
+            train = attrs.evolve(train, fresh=lambda seed, epoch: self._draw(self.samples, 0, seed, epoch))
+        return train, test
+
+    def _split(self, half: int, n: int) -> Split:
+        return Split(self._draw(n, half), torch.arange(n) % 2)
+
+    def _draw(self, n: int, *what: int) -> Tensor:
+        draws = uniform(key(Use.DATA, _POINTS, *what, torch.arange(n)), 5).double()
+        points = self.curve(torch.arange(n) % 2, draws[:, 0]) + self.noise * normal(draws[:, 1:])
+        return points.float()[:, :, None, None]
+
+    def curve(self, label: Tensor, place: Tensor) -> Tensor:
+        """(n,) curves 0 and 1, and places along them from 0 to 1 -> (n, 2) points."""
+        raise NotImplementedError
+
+
+class Moons(Points):
+    """Two half circles that interleave, as scikit-learn's `make_moons` places them. Label: the moon."""
+
+    defaults = {**Points.defaults, "views": {"use": "noise", "scale": 0.08}}
+
+    def curve(self, label: Tensor, place: Tensor) -> Tensor:
+        x, y = (math.pi * place).cos(), (math.pi * place).sin()
+        return torch.stack([torch.where(label == 0, x, 1 - x), torch.where(label == 0, y, 0.5 - y)], dim=1)
+
+
+class Circles(Points):
+    """Two circles, one within the other, as of scikit-learn's `make_circles`. Label: the circle."""
+
+    defaults = Points.defaults
+
+    factor: float = option(default=0.5, gt=0, lt=1, help="radius of the inner circle; that of the outer is 1")
+
+    def curve(self, label: Tensor, place: Tensor) -> Tensor:
+        radius = torch.where(label == 0, 1.0, self.factor)
+        return torch.stack([radius * (2 * math.pi * place).cos(), radius * (2 * math.pi * place).sin()], dim=1)

@@ -1,0 +1,42 @@
+"""Fashion-MNIST in a style that is known for each image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from sslx.api import Dataset, Split, Use, key, uniform
+from sslx.data_loaders.datasets.mnist import FashionMNIST
+from sslx.data_loaders.views.restyle import restyle
+
+_STYLES = 2  # the second part of the keys, beside those of `addition` and `points`
+
+
+class Styled(Dataset):
+    """Fashion-MNIST at 0.75 of its size, each image in a style that is known: what a representation keeps of it?
+
+    Factors: `rotation` in degrees, counterclockwise, uniform in [-45, 45]; `dx` and `dy` in pixels, to the right and
+    down, uniform in [-4, 4]; `brightness`, a factor uniform in [0.4, 1]. The same in every run, whatever its seed.
+    """
+
+    defaults = {"train": {"epochs": 20}, "views": {"use": "restyle"}}
+
+    def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
+        train, test = FashionMNIST().load(folder, offline)
+        return style(train, 0), style(test, 1)
+
+
+def style(split: Split, half: int) -> Split:
+    """The split in a style drawn for each image."""
+    draws = uniform(key(Use.DATA, _STYLES, half, torch.arange(len(split))), 4)
+    low, high = torch.tensor([-45, -4, -4, 0.4]), torch.tensor([45, 4, 4, 1.0])
+    rotation, dx, dy, brightness = (low + (high - low) * draws).unbind(dim=1)
+    images = torch.cat(
+        [
+            restyle(split.images[index], rotation[index], dx[index], dy[index], brightness[index])
+            for index in torch.arange(len(split)).split(4096)
+        ]
+    )
+    factors = {"rotation": rotation, "dx": dx, "dy": dy, "brightness": brightness}
+    return Split(images, split.labels, {**split.factors, **factors})

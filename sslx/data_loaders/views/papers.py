@@ -1,0 +1,65 @@
+"""The views of each paper: the standard ones with its numbers."""
+
+from __future__ import annotations
+
+from sslx.data_loaders.views.standard import Standard
+
+
+class SimVAEGrey(Standard, count=10, crop=(0.4, 1.0), ratio=(0.75, 1.3), vflip=0.5):
+    """SimVAE on MNIST and Fashion-MNIST, as its code has them: the flip is vertical, and there is no horizontal one."""
+
+
+class SimVAEColour(
+    Standard, count=10, crop=(0.6, 1.0), ratio=(0.75, 1.3), vflip=0.5, brightness=0.8, contrast=0.8, saturation=0.8,
+    hue=0.2, jitter=0.8,
+):  # fmt: skip
+    """SimVAE on CIFAR-10 and CelebA, with the probability of Table 2 (0.8; the code always jitters)."""
+
+
+class GEDI(
+    Standard, pad=4, hflip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter=0.1, grey=0.1, noise=0.03
+):
+    """GEDI on CIFAR. Its lineage jitters before it crops; here as everywhere the crop comes first."""
+
+
+class GEDIDigits(
+    Standard, pad=4, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter=0.1, grey=0.1, noise=0.03
+):
+    """GEDI on SVHN, where a mirrored digit is another; for MNIST set noise to 0.2."""
+
+
+class AASAE(
+    Standard, count=1, crop=(0.08, 1.0), hflip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter=0.8,
+    grey=0.2,
+):  # fmt: skip
+    """AASAE on CIFAR-10: half of SimCLR's colour strength and no blur."""
+
+
+class SimCLR(
+    Standard, crop=(0.08, 1.0), hflip=0.5, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, jitter=0.8, grey=0.2,
+    blur=0.5,
+):  # fmt: skip
+    """SimCLR on ImageNet, and AASAE on ImageNet and STL-10."""
+
+
+class SimCLRCifar(
+    Standard, crop=(0.08, 1.0), hflip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter=0.8, grey=0.2
+):
+    """SimCLR on CIFAR-10 (appendix B.9): half the colour strength and no blur."""
+
+
+class BYOL(
+    Standard, crop=(0.08, 1.0), hflip=0.5, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, jitter=0.8, grey=0.2,
+    blur=(1.0, 0.1), solarise=(0.0, 0.2),
+):  # fmt: skip
+    """BYOL on ImageNet (Table 6): the two branches are blurred and solarised with probabilities of their own."""
+
+
+class DINO(
+    BYOL, crop=(0.4, 1.0),
+    local={
+        "use": "standard", "count": 8, "size": 96, "crop": (0.05, 0.4), "hflip": 0.5, "brightness": 0.4,
+        "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grey": 0.2, "blur": 0.5,
+    },
+):  # fmt: skip
+    """DINO on ImageNet: BYOL's colours, two views of more than 0.4 of an image and eight of 96 pixels of less."""

@@ -1,0 +1,79 @@
+"""The wiring that joint-embedding methods share. They differ in their defaults and in their objective."""
+
+from __future__ import annotations
+
+import copy
+import math
+from itertools import chain
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sslx.core.public import ConfigError, Context, HasDensity, Objective, Terms, Views, can, gather, option, slot
+from sslx.families.heads import head
+from sslx.families.projected import Projected
+
+
+class JointEmbedding(Projected):
+    """Views are encoded and projected, and an objective compares the embeddings of all processes.
+
+        z = g(f(x)), online q = h(z), target k = z, sg(z) or g'(f'(x)), loss = objective(q, k)
+
+    h is the predictor (the identity unless there is one), sg stops the gradient, f' and g' are the teacher: a moving
+    average of f and g whose momentum goes from m₀ to m₁ along half a cosine, m = m₁ - (m₁ - m₀)(cos πs + 1)/2 at a
+    fraction s of all steps (BYOL, 3.3). Local crops are seen by the online branch alone.
+    """
+
+    predictor: tuple[int, ...] = option(default=(), gt=0, help="widths of h, the online branch's own head; []: none")
+    target: Literal["online", "stopped", "teacher"] = option(
+        default="online", help="what embeddings are compared with: each other, without gradient, a moving average's"
+    )
+    momentum: tuple[float, float] = option(
+        default=(0.99, 1.0), ge=0, le=1, help="m₀, m₁: of the teacher, at the start and at the end of training"
+    )
+    objective: Objective = slot(default="info-nce", help="what is minimised")
+
+    def build(self, ctx: Context) -> Context:
+        if ctx.views < 2:
+            raise ConfigError(f"views.count: {type(self).__name__} relates views, expected at least 2, got {ctx.views}")
+        self.steps = max(1, ctx.steps)
+        ctx = super().build(ctx)
+        if self.predictor and self.predictor[-1] != ctx.latent:
+            width = self.predictor[-1]
+            raise ConfigError(f"predictor: expected its last width to be the embedding's, {ctx.latent}, got {width}")
+        self.predict = head(self.predictor, ctx.latent, self.norm, self.slope)
+        if self.target == "teacher":
+            self.teacher = copy.deepcopy(nn.ModuleList([self.encoder, self.head])).requires_grad_(False)
+        return self.objective.build(ctx)
+
+    def relate(self, views: Views) -> Terms:
+        z = self.embeddings(views)  # (N, V, D)
+        q = self.predict(z.flatten(0, 1)).float().view_as(z)
+        if self.target == "teacher":
+            f, g = self.teacher
+            with torch.no_grad():
+                k = views.group(g(f(views.flat).mean).float())
+        else:
+            k = (z if self.target == "online" else z.detach())[:, : views.count]
+        online, target = gather(q), gather(k)
+        with torch.autocast(z.device.type, enabled=False):  # losses are computed in float32
+            return self.objective(online, target)
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> None:
+        super().after_step(step)
+        if self.target == "teacher":
+            first, last = self.momentum
+            m = last - (last - first) * (math.cos(math.pi * step / self.steps) + 1) / 2
+            online = chain(self.encoder.parameters(), self.head.parameters())
+            for old, new in zip(self.teacher.parameters(), online, strict=True):
+                old.lerp_(new, 1 - m)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> f(x), (B,). Only if the objective has one."""
+        assert can(self.objective, HasDensity), "`lacks` says so"
+        return self.objective.log_density(self.embed(x))
+
+    def lacks(self) -> set[type]:
+        return super().lacks() | (set() if can(self.objective, HasDensity) else {HasDensity})

@@ -1,0 +1,84 @@
+"""The wiring of methods with an encoder under a projection head, and perhaps an energy beside their loss."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sslx.core.public import (
+    ConfigError,
+    Context,
+    Encoder,
+    Energy,
+    HasDensity,
+    Method,
+    Samples,
+    Terms,
+    Views,
+    can,
+    option,
+    slot,
+)
+from sslx.families.heads import head
+
+
+class Projected(Method):
+    """An encoder f under a projection head g: z = g(f(x)), gathered from all processes when it is compared.
+
+    Two processes equal one with the joined batch, but for batch normalisation: its statistics are those of the images
+    of one process. `norm=none` and an encoder without it make them equal exactly.
+
+    Where embeddings are logits or have similarities there is a log p(x) = f(x) - log Z, the logsumexp of these, and an
+    `energy` can train it beside the method's own loss, on the first view of each image.
+    """
+
+    encoder: Encoder = slot(default="mlp", posterior="delta", help="f, whose mean is the representation")
+    projector: tuple[int, ...] = option(default=(128, 128), gt=0, help="widths of the projection head g; []: none")
+    norm: Literal["batch", "none"] = option(default="batch", help="normalisation between the layers of the heads")
+    slope: float = option(default=0.0, ge=0, lt=1, help="of the heads' activations below zero; 0: ReLU")
+    energy: Energy | None = slot(default=None, help="trains log p(x) as well, where the method has one")
+
+    def build(self, ctx: Context) -> Context:
+        if self.energy is not None:
+            if not can(self, HasDensity):
+                raise ConfigError(f"energy: {type(self).__name__} has neither logits nor similarities, expected none")
+            self.energy.build(ctx)
+        return self.build_head(self.encoder.build(ctx))
+
+    def build_head(self, ctx: Context) -> Context:
+        """Make g. Returns the context with the size of an embedding."""
+        self.head = head(self.projector, ctx.latent, self.norm, self.slope)
+        return ctx.but(latent=self.projector[-1] if self.projector else ctx.latent)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> z, (B, D)."""
+        return self.head(self.encoder(x).mean).float()
+
+    def embeddings(self, views: Views) -> Tensor:
+        """z of all views, (N, V, D): the J whole ones, then the local crops, if there are any."""
+        z = views.group(self.embed(views.flat))
+        if views.local is None:
+            return z
+        local = self.embed(views.local.flatten(0, 1)).unflatten(0, views.local.shape[:2])
+        return torch.cat([z, local], dim=1)
+
+    def forward(self, views: Views) -> Terms:
+        terms = self.relate(views)
+        return terms if self.energy is None else Terms({**terms, **self.energy(self, views.x[:, 0])})
+
+    def relate(self, views: Views) -> Terms:
+        """The loss of the method without an energy."""
+        raise NotImplementedError
+
+    def represent(self, x: Tensor) -> Tensor:
+        return self.encoder(x).mean
+
+    def sample(self, n: int) -> Tensor:
+        """n -> images drawn from p(x), (n, C, H, W). Only if there is an energy."""
+        assert self.energy is not None, "`lacks` says so"
+        return self.energy.sample(self, n)
+
+    def lacks(self) -> set[type]:
+        return {Samples} if self.energy is None else set()

@@ -1,0 +1,82 @@
+"""What a trained method makes of images, as a file."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sslx.core.dotted import merge
+from sslx.core.errors import ConfigError, DataError
+from sslx.core.interfaces import Dataset
+from sslx.core.options import make
+from sslx.core.processes import Runtime
+from sslx.core.training.evaluation import features
+from sslx.core.training.run import Launch, Run
+
+SUFFIXES = (".npz", ".parquet")
+
+
+def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch, file: Path) -> NDArray[np.float32]:
+    """Write `features` (n, D) of both halves of a dataset, with `split`, and `label` and `path` where there are any.
+
+    Args:
+        data: reference to a dataset; None is that of the run, with all of its images.
+        options: of the dataset. Its `size` and `grey` are those of the run unless they are given.
+
+    Raises ConfigError if the images are not as those of the run, DataError if the file cannot be written. A file that
+    exists is replaced.
+    """
+    if file.suffix not in SUFFIXES:
+        raise ConfigError(f"--to: expected a name that ends in {' or '.join(SUFFIXES)}, got {file}")
+    if file.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise ConfigError("--to: .parquet needs pyarrow: pip install 'sslx[export]'")
+    C, H, W = run.image_shape
+    chosen = run.settings["dataset"] if data is None else {"use": data}
+    alike = {"grey": C == 1, **({"size": H} if H == W else {})}
+    dataset = make(Dataset, merge(chosen, options), "dataset", preferred=alike)
+    halves = dataset.halves(launch.data_dir, launch.offline)
+    if (found := tuple(halves[0].images.shape[1:])) != (C, H, W):
+        raise ConfigError(f"--data: images are {found}, those of {run.path} {(C, H, W)}")
+    runtime = Runtime.start(launch.device)
+    method = run.method().to(runtime.device)
+    columns: dict[str, NDArray[Any]] = {
+        "features": np.concatenate([features(method, half, runtime.device).z.numpy() for half in halves]),
+        "split": np.repeat(["train", "test"], [len(half) for half in halves]),
+    }
+    if all(half.labels is not None for half in halves):
+        columns["label"] = np.concatenate([half.labels.numpy() for half in halves if half.labels is not None])
+    if all(half.paths is not None for half in halves):
+        columns["path"] = np.array([str(path) for half in halves for path in half.paths or ()])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}")
+    try:
+        _WRITERS[file.suffix](draft, columns)
+        draft.rename(file)
+    except OSError as error:
+        raise DataError(f"{file} cannot be written: {error.strerror or error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return columns["features"]
+
+
+def _npz(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    with open(path, "wb") as stream:
+        np.savez(stream, **columns)  # type: ignore[arg-type]
+
+
+def _parquet(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    z = columns["features"]
+    arrays: dict[str, Any] = {name: pyarrow.array(column) for name, column in columns.items() if column.ndim == 1}
+    arrays["features"] = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(z.ravel()), z.shape[1])
+    parquet.write_table(pyarrow.table(arrays), path)
+
+
+_WRITERS = {".npz": _npz, ".parquet": _parquet}

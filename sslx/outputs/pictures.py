@@ -1,0 +1,89 @@
+"""Pictures of what a generative method makes of test images, and of what it makes by itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.utils import save_image
+
+from sslx.core.capabilities import Clusters, HasDensity, Reconstructs, Samples, can
+from sslx.core.data import Split, pixels
+from sslx.core.interfaces import Method
+from sslx.core.randomness import Use, permutation, seed_of, seed_torch
+
+_ROWS = _COLUMNS = 8
+_POINTS, _GRID = 1000, 150  # of the plane
+_SIDE = 56  # small images are enlarged to about so many pixels
+
+
+@torch.no_grad()
+def pictures(method: Method, test: Split, device: torch.device, seed: int, folder: Path) -> None:
+    """Write `reconstructions.png`, rows of test images over rows of their reconstructions, and `samples.png`.
+
+    Each of them if the method has `reconstruct` or `sample`. Of points it is `plane.png`: the regions of the method's
+    clusters and its density, with samples. One that fails costs a line, not the run.
+    """
+    seed_torch(seed_of(Use.EVALUATION, seed))
+    if test.images.dtype.is_floating_point:
+        if tuple(test.images.shape[1:]) == (2, 1, 1):
+            _tried("plane.png", lambda: plane(method, test, device, folder / "plane.png"))
+        return
+
+    def reconstructions(method: Reconstructs) -> Tensor:
+        index = permutation(len(test), Use.EVALUATION, seed)[: _ROWS // 2 * _COLUMNS]
+        images = pixels(test.images[index]).to(device)
+        pairs = zip(images.split(_COLUMNS), method.reconstruct(images).split(_COLUMNS), strict=True)
+        return torch.cat([row for pair in pairs for row in pair])
+
+    if can(method, Reconstructs):
+        _tried("reconstructions.png", lambda: draw(reconstructions(method), folder / "reconstructions.png"))
+    if can(method, Samples):
+        _tried("samples.png", lambda: draw(method.sample(_ROWS * _COLUMNS), folder / "samples.png"))
+
+
+def _tried(name: str, make: Callable[[], None]) -> None:
+    try:
+        make()
+    except Exception as error:
+        print(f"{name}: not drawn, {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def plane(method: Method, test: Split, device: torch.device, path: Path) -> None:
+    """Write what a method makes of the plane: the likeliest cluster, and log p, each with points and samples."""
+    from matplotlib.figure import Figure  # slow to import
+
+    x = pixels(test.images[torch.arange(min(len(test), _POINTS))])[:, :, 0, 0]  # (n, 2)
+    low, high = x.amin(dim=0), x.amax(dim=0)
+    low, high = low - 0.2 * (high - low), high + 0.2 * (high - low)
+    across, up = (torch.linspace(float(a), float(b), _GRID) for a, b in zip(low, high, strict=True))
+    grid = torch.cartesian_prod(across, up)[:, :, None, None].to(device)
+    panels: list[tuple[str, Callable[[Tensor], Tensor]]] = []
+    if can(method, Clusters):
+        panels.append(("likeliest cluster", lambda points: method.cluster(points).argmax(dim=1)))
+    if can(method, HasDensity):
+        panels.append(("log p(x) + constant", method.log_density))
+    if not panels:
+        return
+    drawn = method.sample(_POINTS // 4).cpu()[:, :, 0, 0] if can(method, Samples) else x[:0]
+    figure = Figure(figsize=(5 * len(panels), 4.5), layout="constrained")
+    for (title, values), axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+        heights = values(grid).float().cpu().reshape(_GRID, _GRID).T.numpy()
+        mesh = axes.pcolormesh(across.numpy(), up.numpy(), heights, cmap="viridis", shading="nearest", rasterized=True)
+        figure.colorbar(mesh, ax=axes)
+        axes.scatter(*x.T.numpy(), s=2, c="white", label="test points")
+        if len(drawn):
+            axes.scatter(*drawn.T.numpy(), s=4, c="red", label="samples")
+        axes.set(title=title, xlim=(float(low[0]), float(high[0])), ylim=(float(low[1]), float(high[1])))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, facecolor="lightgrey")
+    figure.savefig(path)
+
+
+def draw(images: Tensor, path: Path) -> None:
+    """Write (n, C, H, W) floats in [0, 1] as one picture, in rows of eight with a line between them."""
+    images = images[:, : 3 if images.shape[1] >= 3 else 1].clamp(0, 1)
+    images = torch.nn.functional.interpolate(images, scale_factor=max(1, _SIDE // max(images.shape[2:])))
+    save_image(images, path, nrow=_COLUMNS, pad_value=0.5)

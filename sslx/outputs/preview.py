@@ -1,0 +1,47 @@
+"""A picture of images and their views: what a policy does, to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sslx.core.data import Split
+from sslx.core.errors import ConfigError
+from sslx.core.interfaces import ViewPolicy
+from sslx.core.randomness import Use, permutation
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
+
+
+def preview(split: Split, policy: ViewPolicy, out: Path, rows: int = 6, seed: int = 0) -> None:
+    """Write a picture with a row for each of some images: the image, its views, its further views if any.
+
+    Raises ConfigError if the images are no pictures, such as points in the plane.
+    """
+    if (C := split.images.shape[1]) not in (1, 3):
+        raise ConfigError(f"dataset: expected pictures, of 1 or 3 channels; these have {C}")
+    index = permutation(len(split), Use.SUBSET, seed)[:rows]
+    sizes = None if split.sizes is None else split.sizes[index]
+    views = policy(split.images[index], index, seed=seed, epoch=0, sizes=sizes)
+    columns = [views.original, *views.x.unbind(dim=1)]
+    columns += [] if views.local is None else views.local.unbind(dim=1)
+    figure, axes = plt.subplots(len(index), len(columns), figsize=(len(columns), len(index) + 0.3), squeeze=False)
+    for j, column in enumerate(columns):
+        axes[0, j].set_title("image" if j == 0 else f"view {j}", fontsize=8)
+        for n, image in enumerate(column):
+            axes[n, j].imshow(_pixels(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes[n, j].axis("off")
+    figure.tight_layout(pad=0.2)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=100)
+    plt.close(figure)
+
+
+def _pixels(image: Tensor) -> NDArray[Any]:
+    """(C, H, W) floats -> (H, W) or (H, W, 3) within [0, 1], which noise can leave."""
+    image = image.clamp(0, 1)
+    return (image[0] if len(image) == 1 else image.movedim(0, -1)).numpy()

@@ -1,0 +1,65 @@
+"""Records: what a plugin says of each component it provides, without importing it."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+
+import attrs
+
+KINDS: list[str] = []  # in the order in which they are listed
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def _matches(pattern: re.Pattern[str], example: str) -> Callable[..., None]:
+    def check(record: Record, field: attrs.Attribute[str], value: str) -> None:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise ValueError(f"{record.kind} record: {field.name} must look like {example!r}, got {value!r}")
+
+    return check
+
+
+@attrs.frozen
+class Record:
+    """One component of a plugin: where its code is, and what a list shows of it.
+
+    `target` is "module:Class". It is imported when the component is used, not before. `reads` is the ending of files
+    that are such components, as ".pl": then `./rules.pl` is the component with this file as its argument.
+    """
+
+    kind: str
+    name: str = attrs.field(validator=_matches(_NAME, "my-prior"))
+    target: str = attrs.field(validator=_matches(_TARGET, "my_package.module:Class"))
+    summary: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    paper: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    reads: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+
+
+def _kind(kind: str) -> Callable[..., Record]:
+    KINDS.append(kind)
+    record: Callable[..., Record] = functools.partial(Record, kind)
+    article = "an" if kind[0] in "aeiou" else "a"
+    record.__doc__ = (
+        f'A record of {article} {kind}: `{kind}("name", "module:Class", summary="...", paper="arXiv:...")`.'
+    )
+    return record
+
+
+method = _kind("method")
+encoder = _kind("encoder")
+posterior = _kind("posterior")
+decoder = _kind("decoder")
+likelihood = _kind("likelihood")
+prior = _kind("prior")
+objective = _kind("objective")
+energy = _kind("energy")
+constraint = _kind("constraint")
+dataset = _kind("dataset")
+loader = _kind("loader")
+views = _kind("views")
+optimizer = _kind("optimizer")
+evaluator = _kind("evaluator")
+tracker = _kind("tracker")
+command = _kind("command")

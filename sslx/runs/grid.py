@@ -1,0 +1,154 @@
+"""Many runs, one after another, in one folder; resumable as a whole.
+
+grid.json     the configs of all runs by the names of their folders, and how they are carried out
+failed.json   what became of the runs that failed, if any did
+NAME/         a run
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from sslx.core import signals
+from sslx.core.config import RunConfig, configure
+from sslx.core.errors import ConfigError, Interrupted, NonFiniteError, Problems
+from sslx.core.launch import is_main
+from sslx.core.options import to_dict
+from sslx.core.training.run import Launch, Run
+from sslx.core.training.run_folder import RunFolder
+from sslx.runs import session
+
+
+@attrs.frozen
+class Grid:
+    """Runs by name, in their order, and their folder."""
+
+    path: Path
+    configs: Mapping[str, Mapping[str, Any]]  # as plain values
+    launch: Launch
+    restarts: bool = False  # whether runs that differ in the seed alone are attempts, of which the best counts
+
+    @classmethod
+    def make(cls, path: Path | None, configs: Mapping[str, RunConfig], launch: Launch, restarts: bool = False) -> Grid:
+        """The grid of these runs, not written yet. Without a path it is below `runs`, where these runs always are.
+
+        Raises ConfigError if two runs are the same.
+        """
+        plain = {name: json.loads(json.dumps(to_dict(config))) for name, config in configs.items()}
+        texts = {name: json.dumps(config, sort_keys=True) for name, config in plain.items()}
+        if twice := [name for name, text in texts.items() if list(texts.values()).count(text) > 1]:
+            raise ConfigError(f"the same run more than once: {', '.join(twice)}")
+        key = hashlib.sha256("".join(sorted(texts.values())).encode()).hexdigest()[:8]
+        return cls(path or Path("runs") / f"grid-{key}", plain, launch, restarts)
+
+    def create(self) -> None:
+        """Write grid.json, unless an earlier command did. Raises ConfigError if there is something else."""
+        if is_grid(self.path):
+            if self.configs != _read(self.path)["runs"]:
+                raise ConfigError(f"out: {self.path} holds other runs; `sslx resume {self.path}` continues those")
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise ConfigError(f"out: {self.path} exists and is not empty")
+        else:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                facts = {"runs": self.configs, "launch": self.launch.record(), "restarts": self.restarts}
+                RunFolder(self.path).write("grid.json", facts)
+            except OSError as error:
+                raise ConfigError(f"out: {self.path} cannot be written ({error.strerror})") from error
+
+    @classmethod
+    def open(cls, path: Path) -> Grid:
+        """The grid that an earlier command made at `path`."""
+        facts = _read(path)
+        return cls(path, facts["runs"], Launch.recorded(facts["launch"]), facts["restarts"])
+
+    def finished(self) -> list[Run]:
+        runs = (Run(RunFolder(self.path / each)) for each in self.configs)
+        return [run for run in runs if run.folder.finished]
+
+    def ranking(self) -> list[list[Run]]:
+        """Finished runs that differ in the seed alone together, the one with the smallest label-free score first."""
+        groups: dict[str, list[Run]] = {}
+        for run in self.finished():
+            config = {name: value for name, value in run.settings.items() if name != "seed"}
+            groups.setdefault(json.dumps(config), []).append(run)
+        return [sorted(runs, key=lambda run: run.training.get("score", math.inf)) for runs in groups.values()]
+
+    def carry_out(self) -> list[str]:
+        """Do what is not done yet. Returns a line for each run that failed; it is tried again the next time.
+
+        Raises Interrupted after a stop signal.
+        """
+        problems = Problems()
+        for config in self.configs.values():  # all are checked before one of them trains
+            with problems.collecting():
+                configure(config)
+        problems.check()
+        main, alone = is_main(), os.environ.get("WORLD_SIZE", "1") == "1"
+        folder = RunFolder(self.path)
+        if main:
+            folder.lock()
+        failed: dict[str, dict[str, str]] = {}
+        try:
+            for number, (each, config) in enumerate(self.configs.items(), 1):
+                path = self.path / each
+                if (path / "results.json").exists():
+                    continue
+                try:
+                    if signals.received():
+                        raise Interrupted(f"stopped by {signals.received()}")
+                    if main:
+                        print(f"run {number} of {len(self.configs)}: {each}", file=sys.stderr)
+                    if (path / "config.toml").exists():
+                        session.resume(path, self.launch)
+                    else:
+                        session.start(configure(config), self.launch, path)
+                except Interrupted as stop:
+                    done = f"{len(self.finished())} of {len(self.configs)} runs are finished"
+                    reason = str(stop).partition(";")[0]
+                    raise Interrupted(f"{each}: {reason}; {done}; `sslx resume {self.path}` continues") from stop
+                except Exception as error:
+                    if not alone and not isinstance(error, NonFiniteError):
+                        raise  # the other processes do not know of it
+                    failed[each] = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+                    if main:
+                        print(f"{each} failed: {error}", file=sys.stderr)
+                if main and (failed or (self.path / "failed.json").exists()):
+                    folder.write("failed.json", failed)
+        finally:
+            if main:
+                folder.unlock()
+        return [
+            f"{each} failed: {facts['error']}; details in {self.path / 'failed.json'}" for each, facts in failed.items()
+        ]
+
+
+def is_grid(path: Path) -> bool:
+    return (path / "grid.json").is_file()
+
+
+def opened(paths: Sequence[Path | str]) -> list[Run]:
+    """Runs, and of grids those that are finished. Raises ConfigError."""
+    runs = []
+    for path in map(Path, paths):
+        if not is_grid(path):
+            runs.append(session.open_run(path))
+        elif finished := Grid.open(path).finished():
+            runs += finished
+        else:
+            raise ConfigError(f"{path}: none of its runs is finished; `sslx resume {path}` continues them")
+    return runs
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(RunFolder(path).read("grid.json"))

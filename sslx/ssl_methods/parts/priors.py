@@ -1,0 +1,101 @@
+"""Priors: how the latents z¹…zᴶ of J related views are distributed. Densities of (N, J, D) are (N,)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sslx.api import Context, Prior, option
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+class StandardNormal(Prior):
+    """p(z) = Πⱼ N(zʲ; 0, I): views are unrelated, as in a VAE."""
+
+    origin: Tensor
+
+    def build(self, ctx: Context) -> Context:
+        self.register_buffer("origin", torch.zeros(ctx.latent), persistent=False)
+        return ctx
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return -0.5 * (z.square() + _LOG_2PI).sum(dim=(1, 2))
+
+    def sample(self, n: int, views: int = 1) -> Tensor:
+        return torch.randn_like(self.origin.expand(n, views, -1))
+
+
+class SharedMean(Prior):
+    """p(z|y) ∝ exp(-Σⱼ ‖zʲ - z̄‖² / 2σ²): the views' common mean has a flat density (SimVAE, Eq. 6). Improper."""
+
+    variance: float = option(default=0.15, gt=0, help="σ² = Var(z|y); 0.15 in SimVAE")
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        spread = (z - z.mean(dim=1, keepdim=True)).square().sum(dim=(1, 2))
+        return -spread / (2 * self.variance)
+
+
+class GaussianMean(Prior):
+    """p(z|y) = ∫ N(ψ; 0, γ²I) Πⱼ N(zʲ; ψ, σ²I) dψ, the exact marginal (SimVAE, A.4 without its misprints).
+
+    -log p = Σⱼ‖zʲ - z̄‖²/2σ² + ‖z̄‖²/2(γ² + σ²/J) + D/2 [(J-1) log σ² + log(σ² + Jγ²) + J log 2π]
+
+    SimVAE's code has z̄ in the place of the mean instead of integrating it out: then the divisor of ‖z̄‖² is 2γ².
+    """
+
+    variance: float = option(default=0.15, gt=0, help="σ² = Var(z|y)")
+    scale: float = option(default=1.0, gt=0, help="γ, standard deviation of the means")
+    mean: Literal["integrated", "plugged-in"] = option(default="integrated", help="plugged-in: z̄, as SimVAE's code")
+    origin: Tensor
+
+    def build(self, ctx: Context) -> Context:
+        self.register_buffer("origin", torch.zeros(ctx.latent), persistent=False)
+        return ctx
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        _, J, D = z.shape
+        mean = z.mean(dim=1)  # (N, D)
+        spread = (z - mean[:, None]).square().sum(dim=(1, 2)) / self.variance
+        uncertainty = self.variance / J if self.mean == "integrated" else 0.0
+        offset = mean.square().sum(dim=1) / (self.scale**2 + uncertainty)
+        volume = (J - 1) * math.log(self.variance) + math.log(self.variance + J * self.scale**2) + J * _LOG_2PI
+        return -0.5 * (spread + offset + D * volume)
+
+    def sample(self, n: int, views: int = 1) -> Tensor:
+        mean = self.scale * torch.randn_like(self.origin.expand(n, 1, -1))
+        return mean + self.variance**0.5 * torch.randn_like(mean.expand(-1, views, -1))
+
+
+class Mixture(Prior):
+    """p(z) = Σ_y π_y Πⱼ N(zʲ; μ_y, σ²I): a set of views comes from one of K clusters (SimVAE, discrete y)."""
+
+    components: int = option(default=10, gt=0, help="K, clusters")
+    variance: float = option(default=0.15, gt=0, help="σ² of each cluster")
+    weights: Literal["learned", "uniform"] = option(default="learned", help="π; its cluster means are always learned")
+
+    def build(self, ctx: Context) -> Context:
+        self.means = nn.Parameter(torch.randn(self.components, ctx.latent))
+        self.logits = nn.Parameter(torch.zeros(self.components), requires_grad=self.weights == "learned")
+        return ctx
+
+    def joint(self, z: Tensor) -> Tensor:
+        """log p(y, z) for every cluster y, (N, K)."""
+        distance = (z[:, :, None] - self.means).square().sum(dim=(1, 3))  # (N, K), over views and dimensions
+        volume = z[0].numel() * (math.log(self.variance) + _LOG_2PI)
+        return self.logits.log_softmax(dim=0) - 0.5 * (distance / self.variance + volume)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return self.joint(z).logsumexp(dim=1)
+
+    def cluster(self, z: Tensor) -> Tensor:
+        """log p(y|z¹…zᴶ) of each set, (N, J, D) -> (N, K)."""
+        return self.joint(z).log_softmax(dim=1)
+
+    def sample(self, n: int, views: int = 1) -> Tensor:
+        y = torch.multinomial(self.logits.softmax(dim=0), n, replacement=True)
+        mean = self.means[y, None]  # (n, 1, D)
+        return mean + self.variance**0.5 * torch.randn_like(mean.expand(-1, views, -1))

@@ -1,0 +1,61 @@
+"""Every command and every example of the README works, in the order in which a reader meets them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[2] / "README.md"
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README.read_text(), flags=re.MULTILINE | re.DOTALL)
+COMMANDS = [line.split("#")[0].strip() for kind, text in BLOCKS if not kind for line in text.splitlines()]
+
+
+def test_commands_and_files_of_the_readme_work(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    for kind, text in BLOCKS:
+        if kind in ("python", "toml") and (name := re.match(r"# (\w+\.(?:py|toml))\b", text)):
+            (tmp_path / name[1]).write_text(text)
+    lines = [line for line in COMMANDS if line.startswith("sslx ")]
+    assert len(lines) >= 10
+    for line in lines:
+        words = shlex.split(line)[1:]
+        if "fashion-mnist" in words:
+            if not os.environ.get("SSLX_DATA"):
+                continue  # would be downloaded
+            words[words.index("20000")] = "200"
+        if words[0] == "run" and "--config" not in words:
+            words += ["--epochs", "1"]
+        code, output, errors = command(*words)
+        assert code == 0, f"{line}\n{errors}"
+        assert output
+    assert (tmp_path / "first" / "metrics.jsonl").read_text() == (tmp_path / "second" / "metrics.jsonl").read_text()
+
+
+def test_the_first_command_installs_and_runs_and_the_second_tests() -> None:
+    assert "pip install . && sslx run --plugin simvae" in COMMANDS
+    assert 'pip install ".[test]" && pytest' in COMMANDS
+    script = README.parent / ".ci" / "run"
+    if script.exists():  # not in an installed copy
+        assert 'pip install --quiet ".[test]"' in script.read_text() and "\npytest\n" in script.read_text()
+
+
+def test_python_of_the_readme_works(tmp_path: Path) -> None:
+    (example,) = (text for kind, text in BLOCKS if kind == "python" and "sslx.run(" in text)
+    done = subprocess.run(
+        [sys.executable, "-c", example.replace('"epochs": 5', '"epochs": 1')],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "digits-simvae-1" in done.stdout and "'knn': " in done.stdout

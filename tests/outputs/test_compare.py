@@ -1,0 +1,218 @@
+"""The table of several runs: rows, numbers, notes, and the formats in which it is written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from sslx.core.config import configure
+from sslx.core.dotted import merge
+from sslx.core.errors import ConfigError
+from sslx.core.options import to_dict
+from sslx.core.training.run import Run
+from sslx.core.training.run_folder import RunFolder
+from sslx.outputs.formats import comma_separated, latex, markdown, text
+from sslx.outputs.tables import tables
+from sslx.runs.session import open_run
+
+Command = Callable[..., tuple[int, str, str]]
+Make = Callable[..., Run]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """A finished run of an evaluator `top`, with scores that we choose, in tmp_path / name."""
+
+    def make(
+        name: str, method: Any, score: float, floor: float = 0.1, samples: int = 100, k: int = 15, **config: Any
+    ) -> Run:
+        def results(value: float) -> dict[str, Any]:
+            result = {"scores": {"knn": value, "knn-2": value / 2}, "protocol": {}, "summary": f"k up to {k}"}
+            return {"knn": {"options": {"use": "knn", "neighbours": k}, **result}, "style": {"skipped": "no factors"}}
+
+        resolved = configure(merge({"method": method}, config))
+        facts = {"data": {"samples": samples, "image_shape": [1, 8, 8]}}
+        folder = RunFolder.create(tmp_path / name, name, to_dict(resolved), facts)
+        folder.write("results.json", {"trained": results(score), "untrained": results(floor)})
+        folder.write("training.json", {"seconds": 9.0, "cpu_seconds": 10 * score})
+        return open_run(folder.path)
+
+    return make
+
+
+def names(runs: list[Run]) -> list[str]:
+    return [row.name for table in tables(runs) for row in table.rows]
+
+
+def test_runs_that_differ_only_in_the_seed_are_one_row_of_mean_and_standard_error(make: Make) -> None:
+    values = [0.5, 0.6, 0.85]
+    runs = [make(f"a{seed}", "vae", value, floor=value / 5, seed=seed) for seed, value in enumerate(values)]
+    (table,) = tables([*runs, make("b", "simvae", 0.9)])
+    vae, simvae, floor, _ = table.rows
+    assert (vae.name, vae.n, simvae.name, simvae.n) == ("vae", 3, "simvae", 1)
+    deviation = math.sqrt(sum((v - sum(values) / 3) ** 2 for v in values) / 2)
+    assert vae.cells["knn"].mean == pytest.approx(sum(values) / 3)
+    assert vae.cells["knn"].error == pytest.approx(deviation / math.sqrt(3))
+    assert floor.name == "random (vae's encoder, untrained)" and floor.n == 3
+    assert floor.cells["knn"].mean == pytest.approx(sum(values) / 15)
+    assert vae.cells["cpu-s"].mean == pytest.approx(10 * statistics.mean(values))
+    shown = text([table])
+    assert re.search(r"vae +3 +0\.6500 ± 0\.1041 +0\.3250 ± 0\.0520", shown)
+    assert re.search(r"simvae +1 +0\.9000 +0\.4500 +9\.0\n", shown)
+
+
+def test_rows_come_as_given(make: Make) -> None:
+    runs = [make(name, name, 0.5) for name in ("vae", "random", "simvae")]
+    assert names(runs)[:3] == ["vae", "random", "simvae"]
+    assert names(runs[::-1])[:3] == ["simvae", "random", "vae"]
+
+
+def test_a_sweep_is_told_apart_by_the_options_that_differ_and_by_no_others(make: Make) -> None:
+    runs = [
+        make(f"{v}-{s}", {"use": "simvae", "prior": {"variance": v}}, v, seed=s) for v in (0.1, 0.2) for s in (0, 1)
+    ]
+    other = make("vae", {"use": "vae", "encoder": {"dim": 3}}, 0.3)
+    assert names([*runs, other])[:3] == ["simvae (prior.variance=0.1)", "simvae (prior.variance=0.2)", "vae"]
+    mixture = make("m", {"use": "simvae", "prior": "mixture"}, 0.3, train={"lr": 0.5})
+    assert names([*runs[:2], mixture])[:2] == [
+        "simvae (prior=shared-mean, prior.variance=0.1, train.lr=0.001)",
+        "simvae (prior=mixture, prior.variance=0.15, train.lr=0.5)",
+    ]
+
+
+def test_the_same_run_repeated_is_no_other_seed(make: Make) -> None:
+    assert names([make("a", "vae", 0.5), make("b", "vae", 0.5)]) == [
+        "vae (a)",
+        "vae (b)",
+        "random (the encoder, untrained)",
+    ]
+
+
+def test_datasets_are_not_mixed(make: Make) -> None:
+    runs = [make("a", "vae", 0.5), make("b", "vae", 0.6, dataset="moons"), make("c", "simvae", 0.7)]
+    moons = make("d", "vae", 0.8, dataset={"use": "moons", "noise": 0.2})
+    found = tables([*runs, moons])
+    assert [table.dataset for table in found] == ["digits", "moons (noise=0.05)", "moons (noise=0.2)"]
+    assert [row.name for row in found[0].rows[:2]] == ["vae", "simvae"]
+    assert [row.cells["knn"].mean for table in found[1:] for row in table.rows] == [0.6, 0.1, 0.8, 0.1]
+
+
+def test_other_protocols_are_noted(make: Make) -> None:
+    same = [make("a", "vae", 0.5), make("b", "simvae", 0.6)]
+    assert not [note for note in tables(same)[0].notes if note.startswith("note")]
+    (table,) = tables([*same, make("c", "simclr", 0.7, samples=50, k=3)])
+    assert "note: the protocol differs in training images: 100 of vae, simvae; 50 of simclr" in table.notes
+    assert "note: the protocol differs in knn.neighbours: 15 of vae, simvae; 3 of simclr" in table.notes
+    assert "knn of simclr, random: k up to 3" in table.notes
+    assert "style: skipped, no factors" in table.notes
+
+
+def test_columns_are_chosen_by_name_by_pattern_and_by_evaluator(make: Make) -> None:
+    run = make("a", "vae", 0.5)
+    results = run.results
+    results["trained"]["geometry"] = {**results["trained"]["knn"], "scores": {"rankme": 3.0, "dead": 0.0}}
+    run.folder.write("results.json", results)
+
+    def columns(*wanted: str) -> list[str]:
+        return list(tables([run], wanted)[0].columns)
+
+    assert columns() == ["knn", "knn-2", "geometry.rankme", "geometry.dead", "cpu-s"]
+    assert columns("geometry.dead", "knn") == ["geometry.dead", "knn"]
+    assert columns("knn*", "geometry", "knn") == ["knn", "knn-2", "geometry.rankme"]
+    assert all("style" not in note for note in tables([run], ["knn"])[0].notes)
+    with pytest.raises(ConfigError, match=r"--scores knm: no run has such a score \(did you mean 'knn'\?\)"):
+        columns("knm")
+
+
+def test_a_score_that_some_runs_lack_says_how_many_have_it(make: Make) -> None:
+    runs = [make(f"a{seed}", "vae", 0.5, seed=seed) for seed in (0, 1, 2)]
+    results = runs[1].results
+    results["trained"]["knn"] = {"options": {"use": "knn"}, "failed": "RuntimeError: broken"}
+    runs[1].folder.write("results.json", results)
+    assert "0.5000 ± 0.0000 (n=2)" in text(tables(runs))
+    other = make("b", "simvae", 0.6)
+    other.folder.write("results.json", {"trained": {}, "untrained": {}})
+    assert re.search(r"simvae +1 +- +-", text(tables([*runs, other])))
+
+
+def test_scores_that_are_not_a_number_are_shown_as_such(make: Make) -> None:
+    runs = [make("a", "vae", math.nan, seed=0), make("b", "vae", 0.5, seed=1)]
+    assert re.search(r"vae +2 +nan", text(tables(runs)))
+
+
+def test_a_table_that_is_too_wide_is_turned_and_broken(make: Make) -> None:
+    found = tables([make(name, name, 0.5) for name in ("vae", "simvae", "simclr", "random")])
+    whole = text(found).splitlines()
+    assert whole[1].split() == ["method", "knn", "knn-2", "cpu-s"]
+    turned = text(found, 50).splitlines()
+    assert max(map(len, turned[1:6])) <= 50 and turned[1].split()[:4] == ["method", "vae", "simvae", "simclr"]
+    narrow = text(found, 24)
+    assert sum(line.startswith("method") for line in narrow.splitlines()) > 1
+    for run in ("vae", "simvae", "simclr"):
+        assert run in narrow
+    assert narrow.count("0.5000") == "".join(whole).count("0.5000")
+
+
+def special(make: Make) -> Any:
+    (table,) = tables([make("a", "vae", 0.5)])
+    row = attrs.evolve(table.rows[0], name=r"a_b & c|d % $e #f {g} ~h ^i \j <k>")
+    return attrs.evolve(table, rows=[row], notes=["R² of a_b"])
+
+
+def test_markdown_is_a_table_whatever_the_names(make: Make) -> None:
+    lines = markdown([special(make)]).splitlines()
+    assert lines[2] == "| method | knn | knn-2 | cpu-s |" and lines[3] == "|---|---:|---:|---:|"
+    cells = re.split(r"(?<!\\)\|", lines[4])
+    assert len(cells) == 6 and cells[2:5] == [" 0.5000 ", " 0.2500 ", " 5.0 "]
+    assert re.sub(r"\\(.)", r"\1", cells[1]).strip() == r"a_b & c|d % $e #f {g} ~h ^i \j <k>"
+    assert lines[6] == r"- R² of a\_b"
+
+
+def test_latex_escapes_what_is_special(make: Make) -> None:
+    output = latex([special(make)])
+    name = r"a\_b \& c|d \% \$e \#f \{g\} \textasciitilde{}h \textasciicircum{}i \textbackslash{}j \textless{}k\textgreater{}"
+    assert f"{name} & 0.5000 & 0.2500 & 5.0 \\\\\n" in output
+    assert r"\begin{tabular}{lrrr}" in output and r"R\textsuperscript{2} of a\_b" in output
+    runs = [make(f"s{seed}", "vae", seed / 4, seed=seed) for seed in (1, 2)]
+    assert r"vae & 2 & 0.3750 $\pm$ 0.1250 &" in latex(tables(runs))
+    assert output.count("{") == output.count("}")
+
+
+def test_csv_has_everything_at_full_precision(make: Make) -> None:
+    runs = [make(f"a{seed}", "vae", (seed + 1) / 3, seed=seed) for seed in (0, 1)]
+    runs.append(make("moons", "vae", 0.25, dataset="moons"))
+    rows = list(csv.DictReader(io.StringIO(comma_separated(tables(runs)))))
+    assert [(row["dataset"], row["method"], row["n"]) for row in rows[::2]] == [
+        ("digits", "vae", "2"),
+        ("moons", "vae", "1"),
+    ]
+    assert float(rows[0]["knn"]) == statistics.mean([1 / 3, 2 / 3])
+    assert float(rows[0]["knn se"]) == statistics.stdev([1 / 3, 2 / 3]) / math.sqrt(2)
+    assert rows[2]["knn se"] == "" and rows[1]["cpu-s"] == ""
+
+
+def test_the_command_writes_every_format(make: Make, command: Command, tmp_path: Path) -> None:
+    make("a", "vae", 0.5)
+    make("b", "vae", 0.7, seed=1)
+    shown = {}
+    for style in ("text", "markdown", "csv", "latex"):
+        code, shown[style], errors = command("compare", "a", "b", "--format", style, "--scores", "knn")
+        assert code == 0, errors
+        assert command("compare", "a", "b", "--format", style, "--scores", "knn", "--to", f"{style}.txt")[:2] == (0, "")
+        assert (tmp_path / f"{style}.txt").read_text() == shown[style]
+        assert "0.6" in shown[style] and "knn-2" not in shown[style]
+    assert len(set(shown.values())) == 4
+    assert "knn: k up to 15" in command("compare", "a", "b", "--format", "csv")[2]
+    assert command("compare", "a", "--to", "missing/x.md")[0] == 2
+    assert command("compare", "a", "--format", "html")[0] == 2
+    code, _, errors = command("compare", "a", "--scores", "nothing")
+    assert code == 2 and "--scores nothing: no run has such a score" in errors

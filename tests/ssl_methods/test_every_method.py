@@ -1,0 +1,137 @@
+"""What holds for every method that is installed, whatever it computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ENCODER, SMALL, together
+
+from sslx.api import Context, Views
+from sslx.core.config import configure
+from sslx.plugins.registry import registry
+from sslx.testing.components import arity_of
+from sslx.testing.methods import train
+
+N, J, SHAPE = 8, 2, (3, 8, 8)
+METHODS = list(registry().providers("method"))
+TRAINED = [name for name in METHODS if name != "random"]
+
+
+def build(name: str, **options: Any) -> Any:
+    torch.manual_seed(0)
+    method = configure({"method": {"use": name, **SMALL.get(name, ENCODER), **options}}).method
+    method.build(Context(SHAPE, samples=N, views=J, steps=200, arity=arity_of(method)))
+    return method
+
+
+def batch() -> Views:
+    """Images of their own colours, whose views differ by noise."""
+    generator = torch.Generator().manual_seed(1)
+    original = torch.rand(N, *SHAPE, generator=generator)
+    x = original[:, None] + 0.1 * torch.rand(N, J, *SHAPE, generator=generator)
+    return Views(x / 1.1, original, torch.arange(N))
+
+
+#: Methods whose loss moves with its target, or has a high floor. Of these the images of the batch must separate.
+MOVING = (
+    "cor-info-max",
+    "instance-discrimination",
+    "moco",
+    "moco-v2",
+    "dino",
+    "proto-cpc",
+    "deep-cluster",
+    "sela",
+    "swav",
+)
+
+
+def separation(method: Any) -> float:
+    """Squared distance between images over that between views of an image, of embeddings of unit length."""
+    views = batch()
+    with torch.no_grad():
+        z = torch.nn.functional.normalize(views.group(method.eval().embed(views.flat)), dim=2)
+    within = (z - z.mean(dim=1, keepdim=True)).square().sum(dim=2).mean()
+    between = (z.mean(dim=1) - z.mean(dim=(0, 1))).square().sum(dim=1).mean()
+    return float(between / within)
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_training_separates_the_images_of_a_batch(name: str) -> None:
+    """The others are held to a falling loss, by the checks of sslx.testing."""
+    method = build(name)
+    before = separation(method)
+    train(method, batch(), 200)
+    assert separation(method) > 5 * before
+
+
+SCRIPT = """
+import sys
+import torch
+from conftest import ENCODER, SMALL
+from sslx.api import Context, Views
+from sslx.core.config import configure
+from sslx.core.options import options_of
+from sslx.core.processes import Runtime
+from sslx.testing.components import arity_of, state_of
+from test_every_method import N, SHAPE, TRAINED, batch
+
+runtime = Runtime.start("cpu")
+whole, n, found = batch(), N // runtime.world, {}
+mine = slice(runtime.rank * n, (runtime.rank + 1) * n)
+views = Views(whole.x[mine], whole.original[mine], whole.index[mine])
+for name in TRAINED:
+    method = configure({"method": {"use": name, **SMALL.get(name, ENCODER)}}).method
+    if "norm" in options_of(type(method)):
+        method.norm = "none"
+    torch.manual_seed(0)
+    method.build(Context(SHAPE, samples=N, steps=10, arity=arity_of(method)))
+    losses = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            losses.append(method(whole).total.item())
+    if losses[0] != losses[1]:
+        continue  # its randomness differs between processes, as it should
+    method.zero_grad()
+    wrapped, optimizer, steps = runtime.wrap(method), torch.optim.SGD(method.parameters(), lr=1e-2), []
+    for step in range(4):
+        if step % 2 == 0:
+            torch.manual_seed(step)
+            method.before_epoch(step // 2)
+        optimizer.zero_grad()
+        loss = wrapped(views).total
+        loss.backward()
+        grads = {key: w.grad.clone() for key, w in method.named_parameters() if w.grad is not None}
+        optimizer.step()
+        method.after_step(step)
+        steps.append({"loss": runtime.mean(loss.detach()), "grads": grads})
+    found[name] = {"steps": steps, "state": {key: value.clone() for key, value in state_of(method).items()}}
+torch.save(found, f"{runtime.world}-{runtime.rank}.pt")
+runtime.leave(0)
+"""
+
+
+def test_two_processes_equal_one_with_the_joined_batch(tmp_path: Path) -> None:
+    """Loss, gradient and all state, over four steps of every method whose loss is not random."""
+    together(tmp_path, SCRIPT, 1, 2)
+    one, first, second = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1-0", "2-0", "2-1"))
+    assert {"simclr", "moco", "byol", "dino", "swav", "deep-cluster", "sela", "vicreg", "rotation"} <= set(one)
+    for name, alone in one.items():
+        for a, b in zip(alone["steps"], first[name]["steps"], strict=True):
+            assert b["loss"].item() == pytest.approx(a["loss"].item(), rel=1e-4, abs=1e-6), name
+            assert_near(b["grads"], a["grads"], name)
+        assert_near(first[name]["state"], alone["state"], name)
+        torch.testing.assert_close(second[name]["state"], first[name]["state"], rtol=0, atol=0)
+
+
+def assert_near(got: dict[str, Any], expected: dict[str, Any], name: str) -> None:
+    """Each tensor to 1e-3 of its norm, or 1e-5 of the norm of all: some gradients are zero but for rounding."""
+    assert got.keys() == expected.keys()
+    total = torch.stack([tensor.double().norm() for tensor in expected.values()]).norm()
+    for key, tensor in expected.items():
+        distance = (got[key].double() - tensor.double()).norm()
+        assert distance <= max(1e-3 * tensor.double().norm(), 1e-5 * total), f"{name}: {key}"
