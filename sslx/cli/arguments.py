@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sslx.core.catalogue import catalogue
 from sslx.core.dotted import merge, nest, parse
 from sslx.core.errors import ConfigError
 from sslx.core.training.run import Launch
@@ -18,6 +19,9 @@ NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 NEW_FOLDER = click.Path(path_type=Path, file_okay=False)
 OF_THE_DATASET = "An option of the dataset; dataset.KEY=VALUE is the same. Repeatable."
 
+trust_option = click.option(
+    "--trust-code", is_flag=True, help="Execute files of code that the run names, such as a method in a file."
+)
 data_options = (
     click.option("--offline", is_flag=True, help="Never download anything."),
     click.option("--data-dir", type=PATH, help="Folder of the datasets.  [$SSLX_DATA, or a folder in your cache]"),
@@ -45,13 +49,14 @@ def launched(flags: dict[str, Any], base: Launch | None = None) -> Launch:
     """How the command is to be carried out; what its flags do not say is taken from `base`."""
     base = base or Launch()
     given = {name: flags.pop(name, None) for name in ("device", "devices", "data_dir", "offline", "track")}
-    folder = given["data_dir"] or base.data_dir
+    folder, trackers = given["data_dir"] or base.data_dir, words(given["track"] or "")
+    catalogue().vouch(trackers)
     return Launch(
         device=given["device"] or base.device,
         devices=given["devices"] or base.devices,
         data_dir=folder.expanduser().resolve(),
         offline=given["offline"] or base.offline,
-        trackers=tuple(words(given["track"] or "")) or base.trackers,
+        trackers=tuple(trackers) or base.trackers,
     )
 
 

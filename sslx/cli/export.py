@@ -17,9 +17,11 @@ from sslx.cli.arguments import (
     machine_options,
     options,
     sections,
+    trust_option,
     untaken,
     words,
 )
+from sslx.core.catalogue import catalogue
 from sslx.core.errors import ConfigError, nearest
 from sslx.core.training import checkpoint
 from sslx.core.training.run import Run
@@ -34,7 +36,8 @@ from sslx.runs.session import open_run
 @click.option(
     "--format", "formats", default="safetensors", help=f"Of {', '.join(FORMATS)}, with commas.  [safetensors]"
 )
-def export_command(path: Path, folder: Path, formats: str) -> None:
+@trust_option
+def export_command(path: Path, folder: Path, formats: str, trust_code: bool) -> None:
     """Write the trained network for other software, and check that it computes the same.
 
     \b
@@ -46,7 +49,7 @@ def export_command(path: Path, folder: Path, formats: str) -> None:
     chosen = words(formats)
     if unknown := [name for name in chosen if name not in FORMATS]:
         raise ConfigError(f"--format: there is no {unknown[0]!r}{nearest(unknown[0], FORMATS)}")
-    run = _opened(path)
+    run = _opened(path, trust_code)
     for line in export(run.method(), run.image_shape, folder, chosen):
         click.echo(line)
 
@@ -58,21 +61,26 @@ def export_command(path: Path, folder: Path, formats: str) -> None:
     "--to", "file", type=NEW_FILE, required=True, callback=untaken, help="The file to write, .npz or .parquet."
 )
 @click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help=OF_THE_DATASET)
+@trust_option
 @options(machine_options)
-def embed_command(path: Path, data: str | None, file: Path, settings: Sequence[str], **flags: Any) -> None:
+def embed_command(
+    path: Path, data: str | None, file: Path, settings: Sequence[str], trust_code: bool, **flags: Any
+) -> None:
     """Write the representations of images, with their labels and the paths of their files.
 
     Images are resized and made grey as those of the run were, where the dataset has an option for it.
     """
-    run = _opened(path)
+    run = _opened(path, trust_code)
     launch = launched(flags, run.launch)
+    if data is not None:
+        catalogue().vouch([data])
     embedded = embed(run, data, sections(settings, "dataset")["dataset"], launch, file)
     click.echo(f"{file}: {len(embedded)} images, {embedded.shape[1]} dimensions")
 
 
-def _opened(path: Path) -> Run:
+def _opened(path: Path, trust_code: bool) -> Run:
     """A run, and a word to whoever takes it for finished while it is not."""
-    run = open_run(path)
+    run = open_run(path, trust_code=trust_code)
     newest, _ = checkpoint.newest(run.folder.checkpoints)
     if newest is not None and not run.folder.finished:
         click.echo(f"{path}: not finished, at step {int(newest.name.removeprefix('step-'))}", err=True)

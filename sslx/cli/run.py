@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 
-from sslx.cli.arguments import PATH, launch_options, launched, options, words
+from sslx.cli.arguments import PATH, launch_options, launched, options, trust_option, words
+from sslx.core.catalogue import catalogue
 from sslx.core.config import RunConfig, evaluator_table
 from sslx.core.dotted import merge, nest, parse
 from sslx.core.errors import ConfigError, SslxError
@@ -66,6 +68,7 @@ _FLAGS = {
 @click.option("--config", type=PATH, help="A config.toml to start from, or the folder of a run.")
 @click.option("--sweep", type=PATH, help="Many runs: a config with lists of values in [grid], or tables in [[runs]].")
 @click.option("--out", "-o", type=PATH, help="Folder of the run.  [runs/DATASET-METHOD-N]")
+@trust_option
 @options(launch_options)
 def run_command(
     plugin: str | None,
@@ -76,6 +79,7 @@ def run_command(
     sweep: Path | None,
     out: Path | None,
     restarts: int | None,
+    trust_code: bool,
     **flags: Any,
 ) -> None:
     """Train methods and evaluate their representations.
@@ -90,20 +94,24 @@ def run_command(
     if sweep is not None and config is not None:
         raise ConfigError("--sweep: has a config in it, expected no --config beside it")
     base, choices = read_sweep(sweep) if sweep else (read(config) if config else {}, [{}])
-    configs = plan(
-        {_FLAGS[flag]: Text(value) for flag, value in flags.items() if value} | dict(map(parse, settings)),
-        methods=words(plugin or ""),
-        seeds=[Text(each) for each in words(seed or "")],
-        restarts=restarts,
-        evaluators=None if evaluators is None else words(evaluators),
-        base=base,
-        choices=choices,
-    )
+    here = {_FLAGS[flag]: Text(value) for flag, value in flags.items() if value} | dict(map(parse, settings))
+    methods, names = words(plugin or ""), None if evaluators is None else words(evaluators)
+    catalogue().vouch([*methods, *here.values(), *(names or [])])
+    with catalogue().on_record(trust_code):  # what is named in the file of a config or of a sweep
+        configs = plan(
+            here,
+            methods=methods,
+            seeds=[Text(each) for each in words(seed or "")],
+            restarts=restarts,
+            evaluators=names,
+            base=base,
+            choices=choices,
+        )
     first, *more = configs.values()
     if config is not None and (record := config.parent / "run.json").is_file() and is_main():  # a run is repeated
         for line in provenance.differences(json.loads(record.read_text()), first):
             click.echo(f"{record.parent}: {line}", err=True)
-    grid = Grid.make(out, configs, launch, restarts is not None) if more or sweep is not None else None
+    grid = Grid.make(out, configs, launch, restarts is not None, trust_code) if more or sweep is not None else None
     if not is_launched() and launch.devices > 1:
         sys.exit(relaunch(launch.devices))
     if grid is not None:
@@ -114,15 +122,16 @@ def run_command(
 
 @click.command("resume")
 @click.argument("path", metavar="RUN", type=PATH)
+@trust_option
 @options(launch_options)
-def resume_command(path: Path, **flags: Any) -> None:
+def resume_command(path: Path, trust_code: bool, **flags: Any) -> None:
     """Resume an interrupted run, or the runs of a grid. The result is the same as without the interruption.
 
     A finished run is left as it is.
     """
     if is_grid(path):
-        found = Grid.open(path)
-        grid = Grid(path, found.configs, launched(flags, found.launch), found.restarts)
+        grid = Grid.open(path, trust_code)
+        grid = attrs.evolve(grid, launch=launched(flags, grid.launch))
         if grid.launch.devices > 1 and not is_launched():
             sys.exit(relaunch(grid.launch.devices))
         _carry_out(grid)
@@ -134,7 +143,7 @@ def resume_command(path: Path, **flags: Any) -> None:
     elif launch.devices > 1 and not is_launched():
         sys.exit(relaunch(launch.devices))
     else:
-        run = session.resume(path, launch)
+        run = session.resume(path, launch, trust_code=trust_code)
     _print([run])
 
 
@@ -143,14 +152,15 @@ def resume_command(path: Path, **flags: Any) -> None:
 @click.option("--evaluators", "-e", required=True, help="Names with commas, or all.")
 @click.option("--set", "-s", "settings", multiple=True, metavar="EVALUATOR.KEY=VALUE", help="An evaluator's option; "
               "evaluators.EVALUATOR.KEY=VALUE is the same. Repeatable.")  # fmt: skip
+@trust_option
 @options(launch_options)
-def eval_command(path: Path, evaluators: str, settings: Sequence[str], **flags: Any) -> None:
+def eval_command(path: Path, evaluators: str, settings: Sequence[str], trust_code: bool, **flags: Any) -> None:
     """Evaluate a finished run, or those of a grid, with other evaluators."""
     chosen = evaluator_table(session.evaluator_names(words(evaluators)))
     given = nest({key.removeprefix("evaluators."): value for key, value in map(parse, settings)})
     if others := sorted(given.keys() - chosen.keys()):
         raise ConfigError(f"--set {others[0]}: expected one of the evaluators that are named, {', '.join(chosen)}")
-    runs = opened([path])
+    runs = opened([path], trust_code)
     launch = launched(flags, runs[0].launch)
     _print([session.evaluate(run, merge(chosen, given), launch) for run in runs])
 
@@ -188,9 +198,10 @@ def compare_command(paths: Sequence[Path], scores: str | None, style: str, to: P
 
 @click.command("replay")
 @click.argument("path", metavar="RUN", type=PATH)
-def replay_command(path: Path) -> None:
+@trust_option
+def replay_command(path: Path, trust_code: bool) -> None:
     """Repeat the step at which a run crashed, and say where the first NaN arose."""
-    facts = session.replay_run(path)
+    facts = session.replay_run(path, trust_code)
     for name, value in facts.items():
         click.echo(f"{name}: {value}")
 

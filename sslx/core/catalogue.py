@@ -6,8 +6,9 @@ the catalogue comes from: it is the registry of the installed plugins.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
 
 from sslx.core.errors import PluginError
 
@@ -33,6 +34,16 @@ class Catalogue(Protocol):
 
     def reference(self, cls: type) -> str:
         """The reference that stands for a class: its registered name, `FILE.py:Class` or `module:Class`."""
+
+    def vouch(self, texts: Iterable[Any]) -> None:
+        """Take these as words of the user: code that they name may be executed, wherever else it is named."""
+
+    def on_record(self, trust: bool) -> AbstractContextManager[None]:
+        """References inside come from the files of a run: only what is installed or vouched for is executed.
+
+        Args:
+            trust: whether the user trusts all code that the files name.
+        """
 
 
 _source: Callable[[], Catalogue] | None = None

@@ -71,8 +71,14 @@ def layer(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def unlayer(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config by the keys that `layer` takes."""
-    flat = flatten(config)
-    return {key if key == "method" else key.removeprefix("method."): value for key, value in flat.items()}
+
+    def short(key: str) -> str:
+        first, _, last = key.rpartition(".")
+        if first == "train.optimizer" and last in _movable():
+            return f"train.{last}"
+        return key.removeprefix("method.")
+
+    return {short(key): value for key, value in flatten(config).items()}
 
 
 def evaluator_table(names: Iterable[Any]) -> dict[str, Any]:
@@ -87,17 +93,18 @@ def evaluator_table(names: Iterable[Any]) -> dict[str, Any]:
     return table
 
 
-def configure(*layers: Mapping[str, Any], evaluators: Mapping[str, Any] | None = None) -> RunConfig:
+def configure(*layers: Mapping[str, Any], evaluators: Mapping[str, Any] | Iterable[Any] | None = None) -> RunConfig:
     """The config from the user's layers, later ones winning, over what dataset and method recommend.
 
     Raises ConfigError with one line for each mistake in all of it.
 
     Args:
-        evaluators: those to use, as `evaluator_table` has them, with the options that the layers give them; by default
-            all that the layers name.
+        evaluators: those to use, names or a table, with the options that the layers give them; by default all that the
+            layers name.
     """
     user = merge(*map(current, layers))
     if evaluators is not None:
+        evaluators = evaluators if isinstance(evaluators, Mapping) else evaluator_table(evaluators)
         given = user.get("evaluators", {})
         user["evaluators"] = merge(evaluators, {name: given[name] for name in evaluators if name in given})
     choice, cls = _method(user)
@@ -119,7 +126,7 @@ def current(layer: Mapping[str, Any], optimizer: Mapping[str, Any] = {}) -> Mapp
         names = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
         layer = {**layer, "evaluators": evaluator_table(names)}
     train = layer.get("train")
-    moved = train.keys() & {*options_of(Optimizer), *_MOVED} if isinstance(train, Mapping) else set()
+    moved = train.keys() & _movable() if isinstance(train, Mapping) else set()
     if not isinstance(train, Mapping) or not moved:
         return layer
     chosen = train.get("optimizer", optimizer)
@@ -134,6 +141,11 @@ def current(layer: Mapping[str, Any], optimizer: Mapping[str, Any] = {}) -> Mapp
 
 
 _MOVED = {"momentum", "betas", "eps"}
+
+
+def _movable() -> set[str]:
+    """Options of an optimizer that may be written beside those of training."""
+    return {*options_of(Optimizer), *_MOVED}
 
 
 def _chosen(part: str, user: Mapping[str, Any]) -> tuple[Any, str]:

@@ -331,8 +331,11 @@ def _advice(name: str, known: Mapping[str, Option], around: type[Component] | No
     everywhere = {**known, **(options_of(around) if around else {})}
     for group, option in everywhere.items():
         interface = interface_of(option.type)
-        if interface is not None and not interface.kind and name in options_of(interface):
-            return f" (did you mean '{group}.{name}'?)"
+        if interface is not None and not interface.kind:
+            inner = options_of(interface)
+            parts = [part for each in inner.values() if (part := interface_of(each.type)) is not None]
+            if name in inner or any(name in options_of(part) for part in parts):
+                return f" (did you mean '{group}.{name}'?)"
     return nearest(name, known, everywhere)
 
 

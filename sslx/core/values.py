@@ -50,7 +50,8 @@ def describe(hint: Any, limits: Mapping[str, float] = {}) -> str:
         text = "one of " + ", ".join(str(member) for member in members)
     else:
         text = _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
-    return " ".join([text, *(f"{_LIMITS[name][0]} {limit:g}" for name, limit in limits.items())])
+    bounds = " and ".join(f"{_LIMITS[name][0]} {limit:g}" for name, limit in limits.items())
+    return f"{text} {bounds}".rstrip()
 
 
 def _readings(value: Any) -> Iterator[Any]:

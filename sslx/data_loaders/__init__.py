@@ -39,7 +39,9 @@ def sslx_components() -> Iterator[Record]:
     )
     yield loader("memory", f"{here}.loaders.memory:Memory", summary="the whole set as one tensor on the device")
     yield loader("ffcv", f"{here}.loaders.ffcv:FFCV", summary="a memory-mapped file, decoded ahead (extra ffcv)")
-    yield policy("restyle", f"{here}.views.restyle:Restyle", summary="rotated, shifted and darkened, for styled-fashion")
+    yield policy(
+        "restyle", f"{here}.views.restyle:Restyle", summary="rotated, shifted and darkened, for styled-fashion"
+    )
     yield policy("noise", f"{here}.views.noise:Noise", summary="normal noise, for points")
     yield policy(
         "standard", f"{here}.views.standard:Standard", summary="crop, flips, colour, blur and more, all off by default"

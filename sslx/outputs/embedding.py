@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sslx.core.catalogue import catalogue
 from sslx.core.dotted import merge
 from sslx.core.errors import ConfigError, DataError
 from sslx.core.interfaces import Dataset
@@ -38,7 +39,8 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
     C, H, W = run.image_shape
     chosen = run.settings["dataset"] if data is None else {"use": data}
     alike = {"grey": C == 1, **({"size": H} if H == W else {})}
-    dataset = make(Dataset, merge(chosen, options), "dataset", preferred=alike)
+    with catalogue().on_record(run.trust_code):
+        dataset = make(Dataset, merge(chosen, options), "dataset", preferred=alike)
     halves = dataset.halves(launch.data_dir, launch.offline)
     if (found := tuple(halves[0].images.shape[1:])) != (C, H, W):
         raise ConfigError(f"--data: images are {found}, those of {run.path} {(C, H, W)}")

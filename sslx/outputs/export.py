@@ -15,13 +15,13 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sslx import __version__
 from sslx.core.errors import ConfigError, DataError, SslxError
 from sslx.core.interfaces import Encoder, Method
 from sslx.core.options import to_dict
@@ -84,7 +84,7 @@ def write_weights(encoder: Encoder, shape: Sequence[int], folder: Path) -> tuple
         facts["num_classes"] = len(bias)
     except ConfigError as error:
         reason = str(error)
-    config |= {"image_shape": list(shape), "sslx": __version__}
+    config |= {"image_shape": list(shape), "sslx": version("sslx")}
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     written = save({name: w.detach().cpu().clone() for name, w in weights.items()})

@@ -15,6 +15,7 @@ import traceback
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.abc import MetaPathFinder
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
@@ -28,6 +29,8 @@ from sslx.core.errors import PluginError, nearest
 from sslx.plugins import hookspecs
 from sslx.plugins.record import KINDS, Record
 
+#: Whether code is trusted that the files of a run name; None while the user has the word.
+_TRUST: ContextVar[bool | None] = ContextVar("trust", default=None)
 _FILE = "sslx_file_"  # how the modules of single files are called
 
 
@@ -56,6 +59,7 @@ class Registry:
     """The plugins of this environment, in order of their names; discovery happens on construction."""
 
     def __init__(self, entry_points: list[tuple[EntryPoint, Distribution]]) -> None:
+        self.vouched: set[str] = set()  # references to code that the user named
         self.hooks = pluggy.PluginManager("sslx")
         self.hooks.add_hookspecs(hookspecs)
         self.plugins = [self._load(point, dist) for point, dist in entry_points]
@@ -149,12 +153,14 @@ class Registry:
         name, _, argument = reference.partition(":")
         if name.endswith(".py") and argument:
             path = Path(name).expanduser().resolve()  # absolute, so that the run's config works from anywhere
+            self._admit(f"{path}:{argument}", path)
             return Resolved(_attribute(_load_file(path), argument, reference), f"{path}:{argument}")
         if name == "__main__" or "<locals>" in argument:
             cls = argument.rpartition(".")[2]
             advice = f"give it as an object, such as sslx.resume(RUN, objects=[{cls}])"
             raise PluginError(f"{reference} was defined in a script, a notebook or a function: {advice}")
-        if argument and "/" not in name and ("." in name or name in sys.modules):
+        if argument and "/" not in name and ("." in name or name in sys.modules.keys() - self.providers(kind).keys()):
+            self._admit(reference)
             return Resolved(_attribute(_import(name, reference), argument, reference), reference)
         if name.endswith(".py"):
             raise PluginError(f"{reference}: say which class, as {reference}:MyMethod")
@@ -177,6 +183,34 @@ class Registry:
                     return record.name if alone else f"{plugin.distribution}/{record.name}"
         file = getattr(sys.modules.get(cls.__module__), "__file__", None)
         return f"{file}:{cls.__qualname__}" if cls.__module__.startswith(_FILE) else target
+
+    def vouch(self, texts: Iterable[Any]) -> None:
+        """Take these as words of the user: code that they name may be executed, wherever else it is named."""
+        self.vouched |= {_whole(text) for text in texts if isinstance(text, str)}
+
+    @contextmanager
+    def on_record(self, trust: bool) -> Iterator[None]:
+        """References inside come from the files of a run: only what is installed or vouched for is executed."""
+        token = _TRUST.set(trust)
+        try:
+            yield
+        finally:
+            _TRUST.reset(token)
+
+    def _admit(self, reference: str, file: Path | None = None) -> None:
+        """The one gate of code that is not a record of a plugin. Raises PluginError if nobody vouches for it."""
+        trust = _TRUST.get()
+        ours = {plugin.module.split(".")[0] for plugin in self.plugins if plugin.status == "ok"}
+        if trust is None or reference in self.vouched or (file is None and reference.split(".")[0] in ours):
+            return
+        if not trust:
+            raise PluginError(
+                f"{reference} is code that the files of a run name, which is not executed; if you trust it, say so "
+                "with --trust-code (from Python trust_code=True)"
+            )
+        if file is not None and file.is_file():
+            print(f"trusted: {file}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}", file=sys.stderr)
+        self.vouched.add(reference)
 
     def call(self, hook: str, **arguments: Any) -> None:
         """Call a lifecycle hook on every plugin. One that fails is named once and muted for the rest of the process."""
@@ -269,6 +303,12 @@ def _import(module: str, owner: str) -> types.ModuleType:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
         raise PluginError(f"{owner}: module {module} cannot be imported: {_reason(error)}") from error
+
+
+def _whole(reference: str) -> str:
+    """`./file.py:Class` with its whole path; other references as they are."""
+    name, _, argument = reference.partition(":")
+    return f"{Path(name).expanduser().resolve()}:{argument}" if name.endswith(".py") else reference
 
 
 def _attribute(module: types.ModuleType, name: str, owner: str) -> type:

@@ -20,6 +20,7 @@ from typing import Any
 import attrs
 
 from sslx.core import signals
+from sslx.core.catalogue import catalogue
 from sslx.core.config import RunConfig, configure
 from sslx.core.errors import ConfigError, Interrupted, NonFiniteError, Problems
 from sslx.core.launch import is_main
@@ -37,9 +38,17 @@ class Grid:
     configs: Mapping[str, Mapping[str, Any]]  # as plain values
     launch: Launch
     restarts: bool = False  # whether runs that differ in the seed alone are attempts, of which the best counts
+    trust_code: bool = False  # whether files of code that grid.json names are executed
 
     @classmethod
-    def make(cls, path: Path | None, configs: Mapping[str, RunConfig], launch: Launch, restarts: bool = False) -> Grid:
+    def make(
+        cls,
+        path: Path | None,
+        configs: Mapping[str, RunConfig],
+        launch: Launch,
+        restarts: bool = False,
+        trust_code: bool = False,
+    ) -> Grid:
         """The grid of these runs, not written yet. Without a path it is below `runs`, where these runs always are.
 
         Raises ConfigError if two runs are the same.
@@ -49,7 +58,7 @@ class Grid:
         if twice := [name for name, text in texts.items() if list(texts.values()).count(text) > 1]:
             raise ConfigError(f"the same run more than once: {', '.join(twice)}")
         key = hashlib.sha256("".join(sorted(texts.values())).encode()).hexdigest()[:8]
-        return cls(path or Path("runs") / f"grid-{key}", plain, launch, restarts)
+        return cls(path or Path("runs") / f"grid-{key}", plain, launch, restarts, trust_code)
 
     def create(self) -> None:
         """Write grid.json, unless an earlier command did. Raises ConfigError if there is something else."""
@@ -67,13 +76,13 @@ class Grid:
                 raise ConfigError(f"out: {self.path} cannot be written ({error.strerror})") from error
 
     @classmethod
-    def open(cls, path: Path) -> Grid:
+    def open(cls, path: Path, trust_code: bool = False) -> Grid:
         """The grid that an earlier command made at `path`."""
         facts = _read(path)
-        return cls(path, facts["runs"], Launch.recorded(facts["launch"]), facts["restarts"])
+        return cls(path, facts["runs"], Launch.recorded(facts["launch"]), facts["restarts"], trust_code)
 
     def finished(self) -> list[Run]:
-        runs = (Run(RunFolder(self.path / each)) for each in self.configs)
+        runs = (Run(RunFolder(self.path / each), trust_code=self.trust_code) for each in self.configs)
         return [run for run in runs if run.folder.finished]
 
     def ranking(self) -> list[list[Run]]:
@@ -92,7 +101,7 @@ class Grid:
         problems = Problems()
         for config in self.configs.values():  # all are checked before one of them trains
             with problems.collecting():
-                configure(config)
+                self._configured(config)
         problems.check()
         main, alone = is_main(), os.environ.get("WORLD_SIZE", "1") == "1"
         folder = RunFolder(self.path)
@@ -110,9 +119,9 @@ class Grid:
                     if main:
                         print(f"run {number} of {len(self.configs)}: {each}", file=sys.stderr)
                     if (path / "config.toml").exists():
-                        session.resume(path, self.launch)
+                        session.resume(path, self.launch, trust_code=self.trust_code)
                     else:
-                        session.start(configure(config), self.launch, path)
+                        session.start(self._configured(config), self.launch, path)
                 except Interrupted as stop:
                     done = f"{len(self.finished())} of {len(self.configs)} runs are finished"
                     reason = str(stop).partition(";")[0]
@@ -132,18 +141,22 @@ class Grid:
             f"{each} failed: {facts['error']}; details in {self.path / 'failed.json'}" for each, facts in failed.items()
         ]
 
+    def _configured(self, config: Mapping[str, Any]) -> RunConfig:
+        with catalogue().on_record(self.trust_code):
+            return configure(config)
+
 
 def is_grid(path: Path) -> bool:
     return (path / "grid.json").is_file()
 
 
-def opened(paths: Sequence[Path | str]) -> list[Run]:
+def opened(paths: Sequence[Path | str], trust_code: bool = False) -> list[Run]:
     """Runs, and of grids those that are finished. Raises ConfigError."""
     runs = []
     for path in map(Path, paths):
         if not is_grid(path):
-            runs.append(session.open_run(path))
-        elif finished := Grid.open(path).finished():
+            runs.append(session.open_run(path, trust_code=trust_code))
+        elif finished := Grid.open(path, trust_code).finished():
             runs += finished
         else:
             raise ConfigError(f"{path}: none of its runs is finished; `sslx resume {path}` continues them")

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -121,35 +121,44 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
             raise
 
 
-def resume(path: Path | str, launch: Launch | None = None, *, objects: Sequence[Any] = ()) -> Run:
+def resume(
+    path: Path | str, launch: Launch | None = None, *, objects: Sequence[Any] = (), trust_code: bool = False
+) -> Run:
     """Continue a run from its last whole checkpoint, bit for bit on a CPU. A finished run is left as it is.
 
     Args:
         launch: how to carry it out, if not as before.
         objects: the classes and components of scripts or notebooks that the run was started with.
+        trust_code: whether files of code that the run names are executed.
     """
-    run = open_run(path, objects=objects)
+    run = open_run(path, objects=objects, trust_code=trust_code)
     if run.folder.finished:
         return run
     provenance.say_differences(run)
     launch = launch or run.launch
-    with borrowed(), _followed(launch):
+    with borrowed(), _followed(launch, run):
         runtime = Runtime.start(launch.device, run.config.train.precision)
         return _execute(run, load_data(run.config, launch, runtime), runtime, launch)
 
 
-def open_run(path: Path | str, *, objects: Sequence[Any] = ()) -> Run:
+def open_run(path: Path | str, *, objects: Sequence[Any] = (), trust_code: bool = False) -> Run:
     """An existing run, whoever made it. Raises ConfigError if there is none.
 
     Args:
         objects: the classes and components of scripts or notebooks that the run was started with; needed to use its
             method, not to look at its results.
+        trust_code: whether files of code that the run names are executed when its method is used.
     """
-    return Run(RunFolder.open(Path(path)), objects=objects)
+    return Run(RunFolder.open(Path(path)), objects=objects, trust_code=trust_code)
 
 
 def evaluate(
-    run: Run | Path | str, evaluators: Any, launch: Launch | None = None, *, objects: Sequence[Any] = ()
+    run: Run | Path | str,
+    evaluators: Any,
+    launch: Launch | None = None,
+    *,
+    objects: Sequence[Any] = (),
+    trust_code: bool = False,
 ) -> Run:
     """Evaluate a finished run with other evaluators and add the results to its own.
 
@@ -157,17 +166,19 @@ def evaluate(
         run: the run or its folder.
         evaluators: as in `sslx.run`.
         objects: as in `sslx.resume`.
+        trust_code: as in `sslx.resume`.
     """
-    run = run if isinstance(run, Run) else open_run(run, objects=objects)
+    run = run if isinstance(run, Run) else open_run(run, objects=objects, trust_code=trust_code)
     if not run.folder.finished:
         raise ConfigError(f"{run.path}: not finished; `sslx resume {run.path}` first")
     provenance.say_differences(run)
     table = evaluators if isinstance(evaluators, Mapping) else evaluator_table(evaluator_names(evaluators))
+    registry().vouch(part["use"] for part in table.values() if isinstance(part, Mapping) and "use" in part)
     config = run.configured({"evaluators": table}, evaluators=table)
     run.folder.lock()
     try:
         launch = launch or run.launch
-        with borrowed(), _followed(launch):
+        with borrowed(), _followed(launch, run):
             runtime = Runtime.start(launch.device)
             data = load_data(run.config, launch, runtime)
             method = run.method().to(runtime.device)
@@ -178,9 +189,9 @@ def evaluate(
     return run
 
 
-def replay_run(path: Path) -> Mapping[str, Any]:
+def replay_run(path: Path, trust_code: bool = False) -> Mapping[str, Any]:
     """Repeat the step at which a run crashed. Returns its terms, its gradient norm and where the first NaN arose."""
-    run = open_run(path)
+    run = open_run(path, trust_code=trust_code)
     provenance.say_differences(run)
     with borrowed():
         runtime = Runtime.start(run.launch.device, run.config.train.precision)
@@ -202,11 +213,15 @@ def _create(config: RunConfig, launch: Launch, out: Path | None, data: tuple[Spl
     return folder.path
 
 
-def _followed(launch: Launch) -> AbstractContextManager[None]:
-    """Call the trackers' hooks inside this context. Raises ConfigError for an unknown tracker."""
+def _followed(launch: Launch, run: Run | None = None) -> AbstractContextManager[None]:
+    """Call the trackers' hooks inside this context. Raises ConfigError for an unknown tracker.
+
+    Args:
+        run: the run whose record may have named the trackers.
+    """
     problems, trackers = Problems(), {}
     for tracker in launch.trackers:
-        with problems.collecting():
+        with problems.collecting(), nullcontext() if run is None else registry().on_record(run.trust_code):
             made = make(Tracker, tracker, "track")
             trackers[tracker if isinstance(tracker, str) else label(made)] = made
     problems.check()

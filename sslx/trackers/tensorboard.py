@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from sslx.api import Tracker, hookimpl
+from sslx.api import Run, Tracker, hookimpl
 from sslx.trackers.scores import scores
-
-if TYPE_CHECKING:
-    from sslx import Run
 
 
 class TensorBoard(Tracker):

@@ -5,13 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sslx.api import Tracker, hookimpl, option
+from sslx.api import Run, Tracker, hookimpl, option
 from sslx.trackers.scores import scores
-
-if TYPE_CHECKING:
-    from sslx import Run
 
 
 class Trackio(Tracker):

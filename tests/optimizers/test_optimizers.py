@@ -40,8 +40,8 @@ def trained(module: nn.Module, optimizer: torch.optim.Optimizer, rate: Callable[
 @pytest.mark.parametrize(
     ("mine", "torchs"),
     [
-        (Adam(weight_decay=0.1, betas=(0.8, 0.99)), lambda g: torch.optim.Adam(g, betas=(0.8, 0.99))),
-        (AdamW(weight_decay=0.1), torch.optim.AdamW),
+        (Adam(weight_decay=0.1, betas=(0.8, 0.99)), lambda g: torch.optim.Adam(g, betas=(0.8, 0.99), fused=True)),
+        (AdamW(weight_decay=0.1), lambda g: torch.optim.AdamW(g, fused=True)),
         (SGD(weight_decay=0.1, momentum=0.5), lambda g: torch.optim.SGD(g, momentum=0.5)),
     ],
 )

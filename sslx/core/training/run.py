@@ -62,8 +62,15 @@ class Launch:
 class Run:
     """A run and its folder. To look at its results executes no code that its config names."""
 
-    def __init__(self, folder: RunFolder, config: RunConfig | None = None, objects: Sequence[Any] = ()) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: RunConfig | None = None,
+        objects: Sequence[Any] = (),
+        trust_code: bool = False,
+    ) -> None:
         self.folder = folder
+        self.trust_code = trust_code  # whether files of code that its config names are executed
         self.objects = tuple(objects)  # classes and components that its config cannot name
         if config is not None:
             self.__dict__["config"] = config
@@ -85,7 +92,8 @@ class Run:
     def configured(self, *layers: Mapping[str, Any], evaluators: Mapping[str, Any] | None = None) -> RunConfig:
         """Its config with further layers above it, as `configure` takes them."""
         try:
-            return configure(_given(self.folder.config(), self.objects), *layers, evaluators=evaluators)
+            with catalogue().on_record(self.trust_code):
+                return configure(_given(self.folder.config(), self.objects), *layers, evaluators=evaluators)
         except ConfigError as error:
             used = (self.folder.read("run.json") or {}).get("components", [])
             others = {f"{c['distribution']} {c['version']}" for c in used if c.get("distribution", "sslx") != "sslx"}
