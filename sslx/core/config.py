@@ -133,7 +133,7 @@ def current(layer: Mapping[str, Any], optimizer: Mapping[str, Any] = {}) -> Mapp
     if isinstance(chosen, str | type):
         chosen = {"use": chosen}
     mine = {name: train[name] for name in moved}
-    if moved >= _MOVED and isinstance(chosen["use"], str):  # written by version 0.1
+    if moved >= _MOVED and chosen.get("use") in ("adam", "adamw", "sgd", "lars"):  # written by version 0.1
         own = options_of(catalogue().resolve("optimizer", chosen["use"], "sslx").cls)
         mine = {name: value for name, value in mine.items() if name in own} | {"decay_vectors": chosen["use"] != "lars"}
     rest = {name: value for name, value in train.items() if name not in moved}
