@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from sslx.api import Context
-from sslx.core.config import configure
+from sslx.core.training.config import configure
 from sslx.plugins.registry import registry
 
 RESULTS = Path(__file__).parent / "results" / "sgld.json"

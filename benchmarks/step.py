@@ -20,11 +20,11 @@ from views import machine
 
 import sslx.api  # noqa: F401  puts the registry in its place
 from sslx.api import Split
-from sslx.core.config import configure
-from sslx.core.processes import Runtime
+from sslx.core.training.config import configure
 from sslx.core.training.engine import Engine
 from sslx.core.training.run import build
 from sslx.core.training.run_folder import RunFolder
+from sslx.core.training.runtime import Runtime
 
 SIMVAE: dict[str, Any] = {
     "method": {"use": "simvae"},

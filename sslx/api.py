@@ -10,39 +10,14 @@ from functools import cache as _cache
 from types import ModuleType as _Module
 from typing import TYPE_CHECKING, Any
 
+from sslx.plugins import record as _record
 from sslx.plugins.hookspecs import hookimpl as hookimpl
-from sslx.plugins.record import (
-    Record as Record,
-    command as command,
-    constraint as constraint,
-    dataset as dataset,
-    decoder as decoder,
-    encoder as encoder,
-    energy as energy,
-    evaluator as evaluator,
-    likelihood as likelihood,
-    loader as loader,
-    method as method,
-    objective as objective,
-    optimizer as optimizer,
-    posterior as posterior,
-    prior as prior,
-    tracker as tracker,
-    views as views,
-)
+from sslx.plugins.record import *
 
 if TYPE_CHECKING:
     from sslx.core.public import *
     from sslx.core.training.run import Run as Run
     from sslx.families import *
-
-_LIGHT = {name for name in globals() if not name.startswith("_")} - {
-    "annotations",
-    "ModuleType",
-    "TYPE_CHECKING",
-    "Any",
-}
-
 
 @_cache
 def _heavy() -> dict[str, Any]:
@@ -64,4 +39,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*_LIGHT, *_heavy()})
+    return sorted({"hookimpl", *_record.__all__, *_heavy()})

@@ -16,11 +16,11 @@ from torch import Tensor
 from typing_extensions import Self
 
 from sslx.core.capabilities import Decodes, can
-from sslx.core.config import configure, layer
 from sslx.core.data import Split
 from sslx.core.errors import ConfigError, NonFiniteError
 from sslx.core.interfaces import Dataset
 from sslx.core.options import to_dict
+from sslx.core.training.config import configure, layer
 from sslx.core.training.evaluation import features
 from sslx.core.training.run import Launch
 from sslx.plugins.registry import registry

@@ -13,7 +13,7 @@ import click
 from sslx import __version__
 from sslx.core import signals
 from sslx.core.errors import ConfigError, SslxError
-from sslx.core.launch import is_launched, is_main
+from sslx.core.training.launch import is_launched, is_main
 
 _COMMANDS = {
     "run": ("sslx.cli.run", "Train methods and evaluate their representations."),
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 130
     code = code if isinstance(code, int) else 0
     if "torch" in sys.modules and is_launched():
-        from sslx.core.processes import Runtime
+        from sslx.core.training.runtime import Runtime
 
         Runtime.leave(code)
     sys.exit(code)

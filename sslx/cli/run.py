@@ -15,14 +15,14 @@ import click
 
 from sslx.cli.arguments import PATH, launch_options, launched, options, trust_option, words
 from sslx.core.catalogue import catalogue
-from sslx.core.config import RunConfig, evaluator_table
 from sslx.core.dotted import merge, nest, parse
 from sslx.core.errors import ConfigError, SslxError
-from sslx.core.launch import is_launched, is_main, relaunch
 from sslx.core.options import options_of
-from sslx.core.processes import Runtime
 from sslx.core.toml import read
+from sslx.core.training.config import RunConfig, evaluator_table
+from sslx.core.training.launch import is_launched, is_main, relaunch
 from sslx.core.training.run import Run
+from sslx.core.training.runtime import Runtime
 from sslx.core.values import Text
 from sslx.outputs import formats
 from sslx.outputs.tables import failures, tables

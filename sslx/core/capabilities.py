@@ -12,6 +12,8 @@ from typing import Protocol, TypeVar
 from torch import Tensor
 from typing_extensions import TypeIs
 
+__all__ = ["Clusters", "Decodes", "Diagnoses", "HasDensity", "Reconstructs", "Samples", "can"]
+
 
 class Reconstructs(Protocol):
     """A method that shows what is left of an image in its representation."""

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from sslx.core.randomness import Use, permutation
 
+__all__ = ["Lazy", "Source", "Split", "pixels"]
+
 _NUMBERS = 1 << 22  # of a batch of images that need no gradient
 
 

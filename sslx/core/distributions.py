@@ -10,6 +10,8 @@ from torch.distributions import Distribution, Independent, Normal
 
 from sslx.core.errors import ConfigError
 
+__all__ = ["Delta", "diagonal_normal"]
+
 
 class Delta(Distribution):
     """All mass at one point: what a deterministic encoder returns. Batch (B,), event (D,).

@@ -18,6 +18,8 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+__all__ = ["CheckpointError", "ConfigError", "DataError", "NonFiniteError", "PluginError", "SslxError"]
+
 
 class SslxError(Exception):
     """Whatever sslx raises on purpose."""

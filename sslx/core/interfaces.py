@@ -22,6 +22,29 @@ from sslx.core.options import Component, label, option, options_of, slot
 from sslx.core.terms import Terms
 from sslx.core.views import Views
 
+__all__ = [
+    "Constraint",
+    "Context",
+    "Dataset",
+    "Decoder",
+    "Encoder",
+    "Energy",
+    "Evaluation",
+    "Evaluator",
+    "Features",
+    "Likelihood",
+    "Loader",
+    "Method",
+    "Module",
+    "Objective",
+    "Optimizer",
+    "Posterior",
+    "Prior",
+    "Result",
+    "Tracker",
+    "ViewPolicy",
+]
+
 
 @attrs.frozen
 class Context:

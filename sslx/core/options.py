@@ -21,6 +21,8 @@ from sslx.core.catalogue import Resolved, catalogue
 from sslx.core.errors import ConfigError, PluginError, Problems, nearest
 from sslx.core.values import Text, describe, read
 
+__all__ = ["Component", "option", "slot"]
+
 
 def option(
     *,

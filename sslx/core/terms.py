@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+__all__ = ["Term", "Terms"]
+
 
 class Term(NamedTuple):
     """One scalar of a loss, to be minimised, with its weight and, where theory knows it, its global minimum.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import attrs
 from torch import Tensor
 
+__all__ = ["Views"]
+
 
 @attrs.frozen(eq=False)
 class Views:

@@ -15,9 +15,9 @@ from sslx.core.dotted import merge
 from sslx.core.errors import ConfigError, DataError
 from sslx.core.interfaces import Dataset
 from sslx.core.options import make
-from sslx.core.processes import Runtime
 from sslx.core.training.evaluation import features
 from sslx.core.training.run import Launch, Run
+from sslx.core.training.runtime import Runtime
 
 SUFFIXES = (".npz", ".parquet")
 

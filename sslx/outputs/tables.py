@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from sslx.core.config import unlayer
 from sslx.core.errors import ConfigError, nearest
 from sslx.core.options import short
+from sslx.core.training.config import unlayer
 from sslx.core.training.run import Run
 
 TIME = "cpu-s"  # the column of processor time

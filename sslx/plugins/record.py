@@ -8,6 +8,10 @@ from collections.abc import Callable
 
 import attrs
 
+__all__ = [
+    "Record", "command", "constraint", "dataset", "decoder", "encoder", "energy", "evaluator", "likelihood", "loader",
+    "method", "objective", "optimizer", "posterior", "prior", "tracker", "views",
+]  # fmt: skip
 KINDS: list[str] = []  # in the order in which they are listed
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sslx.core.config import RunConfig
 from sslx.core.data import Split
 from sslx.core.errors import ConfigError
-from sslx.core.processes import Runtime
 from sslx.core.randomness import Use
+from sslx.core.training.config import RunConfig
 from sslx.core.training.run import Launch
+from sslx.core.training.runtime import Runtime
 
 
 def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> tuple[Split, Split]:

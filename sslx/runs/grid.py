@@ -21,10 +21,10 @@ import attrs
 
 from sslx.core import signals
 from sslx.core.catalogue import catalogue
-from sslx.core.config import RunConfig, configure
 from sslx.core.errors import ConfigError, Interrupted, NonFiniteError, Problems
-from sslx.core.launch import is_main
 from sslx.core.options import to_dict
+from sslx.core.training.config import RunConfig, configure
+from sslx.core.training.launch import is_main
 from sslx.core.training.run import Launch, Run
 from sslx.core.training.run_folder import RunFolder
 from sslx.runs import session

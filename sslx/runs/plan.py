@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sslx.core.config import EVALUATORS, RunConfig, configure, current, evaluator_table, layer, unlayer
 from sslx.core.errors import ConfigError, Problems
 from sslx.core.options import label
 from sslx.core.toml import read
+from sslx.core.training.config import EVALUATORS, RunConfig, configure, current, evaluator_table, layer, unlayer
 from sslx.runs.session import evaluator_names
 
 Choice = Mapping[str, Any]  # what a run varies: keys that `--set` takes, also seed and method, with their values

@@ -11,10 +11,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from sslx.core.config import RunConfig
 from sslx.core.errors import PluginError
-from sslx.core.launch import is_main
 from sslx.core.options import Component, options_of, reference
+from sslx.core.training.config import RunConfig
+from sslx.core.training.launch import is_main
 from sslx.core.training.run import Run
 from sslx.core.training.run_folder import versions
 from sslx.plugins.hookspecs import API

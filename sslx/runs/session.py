@@ -13,20 +13,20 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sslx.core.config import RunConfig, configure, evaluator_table, layer
 from sslx.core.data import Split
 from sslx.core.dotted import merge
 from sslx.core.errors import ConfigError, Interrupted, PluginError, Problems
 from sslx.core.interfaces import Dataset, Encoder, Method, Tracker
 from sslx.core.options import label, make, to_dict
-from sslx.core.processes import Runtime
 from sslx.core.randomness import borrowed
 from sslx.core.training import checkpoint
+from sslx.core.training.config import RunConfig, configure, evaluator_table, layer
 from sslx.core.training.diagnosis import diagnose
 from sslx.core.training.engine import Engine, check, replay
 from sslx.core.training.evaluation import evaluate as score
 from sslx.core.training.run import Launch, Run, build, default_data_dir
 from sslx.core.training.run_folder import RunFolder, environment
+from sslx.core.training.runtime import Runtime
 from sslx.outputs.export import write_weights
 from sslx.outputs.pictures import pictures
 from sslx.plugins.registry import registry

@@ -13,14 +13,14 @@ import numpy
 import torch
 
 from sslx.core.capabilities import Clusters, HasDensity, Reconstructs, Samples, can
-from sslx.core.config import configure
 from sslx.core.data import Split
-from sslx.core.processes import Runtime
 from sslx.core.terms import Terms
 from sslx.core.training import checkpoint
+from sslx.core.training.config import configure
 from sslx.core.training.engine import Engine
 from sslx.core.training.run import build
 from sslx.core.training.run_folder import RunFolder
+from sslx.core.training.runtime import Runtime
 from sslx.core.views import Views
 from sslx.testing.components import J, Subject, reached, same, state_of
 

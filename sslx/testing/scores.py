@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslx.core.config import configure
 from sslx.core.data import Split
 from sslx.core.interfaces import Method
+from sslx.core.training.config import configure
 from sslx.core.training.evaluation import evaluate
 from sslx.testing.components import Subject, same, state_of
 

@@ -14,7 +14,7 @@ from scipy.stats import ks_2samp
 from sklearn.datasets import make_circles, make_moons
 
 from sslx.api import ConfigError, Split
-from sslx.core.config import configure
+from sslx.core.training.config import configure
 from sslx.data_loaders.datasets.addition import Addition, sums
 from sslx.data_loaders.datasets.points import Circles, Moons
 from sslx.data_loaders.datasets.styled import style

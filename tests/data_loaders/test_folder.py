@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from sslx.api import ConfigError, DataError, Lazy
-from sslx.core.config import configure
+from sslx.core.training.config import configure
 from sslx.data_loaders.datasets.files import Files
 from sslx.data_loaders.datasets.folder import Folder
 from sslx.data_loaders.datasets.imagenet import ImageNet

@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy
 
 from sslx.api import Evaluator, Method, Result, Split, Terms, Use, ViewPolicy, Views, permutation
 from sslx.core import signals
-from sslx.core.config import configure
 from sslx.core.errors import Interrupted
+from sslx.core.training.config import configure
 from sslx.core.training.evaluation import evaluate
 from sslx.evaluators.clustering import Cluster, Mixture, agreement, matched
 from sslx.evaluators.common import fit, network

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sslx.api import Optimizer, option
-from sslx.core.config import configure
+from sslx.core.training.config import configure
 from sslx.optimizers.adam import Adam, AdamW
 from sslx.optimizers.lars import LARS
 from sslx.optimizers.sgd import SGD

@@ -14,10 +14,10 @@ from typing import Any
 import attrs
 import pytest
 
-from sslx.core.config import configure
 from sslx.core.dotted import merge
 from sslx.core.errors import ConfigError
 from sslx.core.options import to_dict
+from sslx.core.training.config import configure
 from sslx.core.training.run import Run
 from sslx.core.training.run_folder import RunFolder
 from sslx.outputs.formats import comma_separated, latex, markdown, text

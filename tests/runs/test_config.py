@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from sslx.api import Component, ConfigError, Context, Module, Prior, option, slot
-from sslx.core.config import configure
 from sslx.core.dotted import merge
 from sslx.core.options import options_of, to_dict
 from sslx.core.toml import dumps, loads
+from sslx.core.training.config import configure
 from sslx.core.values import Text
 from sslx.families.vae import VAE
 from sslx.ssl_methods.parts.priors import Mixture, SharedMean
@@ -290,7 +290,7 @@ def test_components_with_parameters_are_ordinary_modules() -> None:
 
 
 def test_every_option_of_every_builtin_is_documented() -> None:
-    from sslx.core.config import RunConfig, Training
+    from sslx.core.training.config import RunConfig, Training
     from sslx.plugins.record import KINDS
     from sslx.plugins.registry import registry
 

@@ -17,7 +17,7 @@ import torch
 from conftest import digest
 
 from sslx.core import signals
-from sslx.core.config import configure
+from sslx.core.training.config import configure
 from sslx.core.training.run import Launch
 from sslx.runs.grid import Grid
 from sslx.runs.plan import read_sweep

@@ -16,8 +16,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import sslx
 from sslx import Representation
-from sslx.core.config import configure
 from sslx.core.options import to_dict
+from sslx.core.training.config import configure
 
 NARROW: dict[str, Any] = {"train__batch_size": 16, "encoder__hidden": (16,), "decoder__hidden": (16,)}
 SMALL: dict[str, Any] = {"train__epochs": 1, "train__batch_size": 4, "encoder__hidden": (4,), "encoder__dim": 2}

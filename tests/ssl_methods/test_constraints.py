@@ -15,11 +15,11 @@ from torch import Tensor
 
 import sslx
 from sslx.api import ConfigError, Constraint, Context, Dataset, Predicate, Split, Use, Views, logsumexp, option
-from sslx.core.config import configure
 from sslx.core.options import make
-from sslx.core.processes import Runtime
+from sslx.core.training.config import configure
 from sslx.core.training.engine import Engine
 from sslx.core.training.run_folder import RunFolder
+from sslx.core.training.runtime import Runtime
 from sslx.data_loaders.datasets.addition import sums
 from sslx.data_loaders.datasets.digits import Digits
 from sslx.runs import session

@@ -19,9 +19,9 @@ from test_every_method import SHAPE, J, N, batch, build, train
 from torch import Tensor
 
 from sslx.api import Context, Method
-from sslx.core.config import configure
 from sslx.core.errors import ConfigError, NonFiniteError
 from sslx.core.terms import Term, Terms
+from sslx.core.training.config import configure
 from sslx.core.training.diagnosis import diagnose, excess
 from sslx.evaluators.ood import like
 from sslx.evaluators.samples import energy_distance

@@ -10,7 +10,7 @@ import torch
 from conftest import ENCODER, SMALL, together
 
 from sslx.api import Context, Views
-from sslx.core.config import configure
+from sslx.core.training.config import configure
 from sslx.plugins.registry import registry
 from sslx.testing.components import arity_of
 from sslx.testing.methods import train
@@ -73,9 +73,9 @@ import sys
 import torch
 from conftest import ENCODER, SMALL
 from sslx.api import Context, Views
-from sslx.core.config import configure
+from sslx.core.training.config import configure
 from sslx.core.options import options_of
-from sslx.core.processes import Runtime
+from sslx.core.training.runtime import Runtime
 from sslx.testing.components import arity_of, state_of
 from test_every_method import N, SHAPE, TRAINED, batch
 

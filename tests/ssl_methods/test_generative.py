@@ -18,8 +18,8 @@ from test_methods import batch, build
 from torch import Tensor
 
 from sslx.api import ConfigError, Context, Delta, Encoder, Views, pixels
-from sslx.core.config import configure
 from sslx.core.options import options_of
+from sslx.core.training.config import configure
 from sslx.families.aggregate import Aggregate
 from sslx.ssl_methods.networks.resnet import Block
 from sslx.ssl_methods.parts.likelihoods import GaussianLikelihood

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sslx.api import ConfigError, Context, Views
-from sslx.core.config import configure
+from sslx.core.training.config import configure
 from sslx.plugins.registry import registry
 
 N, J, V, D = 6, 2, 3, 4  # V: two views and a local crop

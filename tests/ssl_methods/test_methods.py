@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from sslx.api import Context, Views, diagonal_normal
-from sslx.core.config import configure
+from sslx.core.training.config import configure
 from sslx.ssl_methods.parts.objectives import InfoNCE
 from sslx.ssl_methods.parts.priors import GaussianMean, Mixture, SharedMean, StandardNormal
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from sslx.core.errors import CheckpointError
-from sslx.core.processes import Runtime
+from sslx.core.training.runtime import Runtime
 
 FORMAT = 1
 

@@ -20,17 +20,17 @@ import torch
 from torch import Tensor
 
 from sslx.core import signals
-from sslx.core.config import RunConfig, Training
 from sslx.core.data import Split
 from sslx.core.errors import CheckpointError, ConfigError, Interrupted, NonFiniteError, PluginError
 from sslx.core.interfaces import Method
-from sslx.core.processes import Runtime
 from sslx.core.randomness import Use, seed_of, seed_torch
 from sslx.core.terms import Terms
 from sslx.core.training import checkpoint
+from sslx.core.training.config import RunConfig, Training
 from sslx.core.training.diagnosis import excess, reserved
 from sslx.core.training.progress import Progress
 from sslx.core.training.run_folder import RunFolder
+from sslx.core.training.runtime import Runtime
 from sslx.core.views import Views
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import attrs
 
 from sslx.core.catalogue import catalogue
-from sslx.core.config import RunConfig, configure, current
 from sslx.core.errors import CheckpointError, ConfigError
 from sslx.core.interfaces import Context, Method
 from sslx.core.options import Component, short, to_dict
 from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
 from sslx.core.training import checkpoint
+from sslx.core.training.config import RunConfig, configure, current
 from sslx.core.training.run_folder import RunFolder
 
 

@@ -11,8 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sslx.core.errors import ConfigError
-from sslx.core.interfaces import Constraint
+from sslx.core.public import ConfigError, Constraint
 
 _MOST_MODELS = 100_000  # log_prob takes a row of so many numbers for each set
 _MOST_TRIES = 10_000_000  # some seconds of Python

@@ -19,34 +19,6 @@ from sslx.core.errors import ConfigError
 from sslx.core.views import Views
 
 
-class _Gather(torch.autograd.Function):
-    """All-gather along the first dimension, with the gradient of every process's loss.
-
-    The backward pass sums what all processes want from this slice. Averaged by DDP this is exactly the gradient of
-    one process that holds the whole batch; a gather that is detached, or that patches in its own slice, is not.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.clone(memory_format=torch.contiguous_format)  # autograd may hold it elsewhere
-        dist.all_reduce(grad)
-        return grad.chunk(dist.get_world_size())[dist.get_rank()]
-
-
-def gather(x: Tensor) -> Tensor:
-    """(n, ...) of this process -> (n · processes, ...) of all, in order of rank, with gradient."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return x
-    gathered: Tensor = _Gather.apply(x)
-    return gathered
-
-
 class _Step(nn.Module):
     """What DDP wraps: the method under another name, so that its own attributes stay reachable."""
 
