@@ -70,6 +70,16 @@ class Module(Component, nn.Module):
 
     __repr__ = nn.Module.__repr__
 
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)  # type: ignore[misc]
+        except AttributeError as error:
+            if name[0] == "_" or any(True for _ in self.parameters()):
+                raise
+            raise AttributeError(
+                f"{error}; is it used before `build(Context(...))`, which makes its networks?"
+            ) from None
+
     def build(self, ctx: Context) -> Context:
         """Build the parts in the order they are declared. Returns the context for whatever is built next."""
         for _, part in list(self.parts()):

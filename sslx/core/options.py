@@ -201,7 +201,8 @@ def make(
         return data
     if isinstance(data, str | type) and interface.kind:
         data = {"use": data}
-    if not isinstance(data, Mapping):
+    if not isinstance(data, Mapping) or ("use" in data and not interface.kind):
+        data = data["use"] if isinstance(data, Mapping) else data
         name = f"the name of {_article(interface.kind)} or " if interface.kind else ""
         raise ConfigError(f"{where}: expected {name}a table of options, got {_shown(data)}".lstrip(": "))
     options = dict(data)
@@ -321,7 +322,8 @@ def _named(option: Option, interface: type[Component], value: Any, where: str) -
 
 
 def _shown(value: Any) -> str:
-    return str(value) if isinstance(value, Text) else repr(value)
+    text = str(value) if isinstance(value, Text) and value.isprintable() else repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _article(noun: str) -> str:

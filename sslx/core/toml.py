@@ -29,5 +29,5 @@ def read(path: Path) -> dict[str, Any]:
         return loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # such as an integer of 5000 digits, or 3000 nested brackets
+        raise ConfigError(f"{path}: not valid TOML: {str(error)[:200]}") from error

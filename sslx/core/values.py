@@ -92,6 +92,8 @@ def _read(value: Any, hint: Any) -> Any:
         raise ValueError(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(value)  # inf and nan have no meaning for any option
+    if hint is Path and "\0" in str(value):
+        raise ValueError(value)
     return hint(value)
 
 

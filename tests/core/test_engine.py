@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sslx.api import Encoder, Method, PluginError, Term, Terms, Views, slot
+import sslx
+from sslx.api import Context, Encoder, Method, PluginError, Term, Terms, Views, slot
 from sslx.core.training.diagnosis import diagnose
 
 
@@ -92,3 +93,12 @@ def test_a_term_cannot_take_the_name_of_what_is_recorded_anyway(name: str, tiny_
 
     with pytest.raises(PluginError, match=f"Named.forward: a term cannot be called '{name}'"):
         tiny_run(Named(), "run")
+
+
+def test_a_network_that_was_not_built_says_so() -> None:
+    encoder = sslx.make("encoder", "mlp")
+    with pytest.raises(AttributeError, match=r"has no attribute 'layers'; is it used before `build\(Context\(...\)\)`"):
+        encoder(torch.rand(2, 1, 8, 8))
+    with pytest.raises(AttributeError, match=r"has no attribute 'nothing'$"):
+        encoder.build(Context((1, 8, 8), 10))
+        encoder.nothing  # noqa: B018

@@ -125,6 +125,8 @@ def current(layer: Mapping[str, Any], optimizer: Mapping[str, Any] = {}) -> Mapp
     if isinstance(names := layer.get("evaluators"), str | list | tuple):
         names = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
         layer = {**layer, "evaluators": evaluator_table(names)}
+    elif not isinstance(names, Mapping | None):
+        raise ConfigError(f"evaluators: expected names of evaluators or a table of them, got {names!r}")
     train = layer.get("train")
     moved = train.keys() & _movable() if isinstance(train, Mapping) else set()
     if not isinstance(train, Mapping) or not moved:

@@ -50,7 +50,7 @@ class Runtime:
             target = torch.device(device)
             if target.type == "cuda" and target.index is None:
                 target = torch.device("cuda", local)
-            torch.empty(1, device=target)
+            torch.empty(1, device=target).item()  # which the device `meta` cannot
         except (RuntimeError, AssertionError) as error:
             raise ConfigError(f"device: {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
         if target.type == "cuda":
