@@ -23,27 +23,10 @@ from sslx.core.terms import Terms
 from sslx.core.views import Views
 
 __all__ = [
-    "Constraint",
-    "Context",
-    "Dataset",
-    "Decoder",
-    "Encoder",
-    "Energy",
-    "Evaluation",
-    "Evaluator",
-    "Features",
-    "Likelihood",
-    "Loader",
-    "Method",
-    "Module",
-    "Objective",
-    "Optimizer",
-    "Posterior",
-    "Prior",
-    "Result",
-    "Tracker",
+    "Constraint", "Context", "Dataset", "Decoder", "Encoder", "Energy", "Evaluation", "Evaluator", "Features",
+    "Likelihood", "Loader", "Method", "Module", "Objective", "Optimizer", "Posterior", "Prior", "Result", "Tracker",
     "ViewPolicy",
-]
+]  # fmt: skip
 
 
 @attrs.frozen
@@ -118,11 +101,8 @@ class Module(Component, nn.Module):
             part.load_local_state(mine)
 
 
-class Posterior(Module):
+class Posterior(Module, kind="posterior", must_define=("forward",)):
     """The last layer of an encoder: what kind of distribution q(z|x) is."""
-
-    kind: ClassVar[str] = "posterior"
-    must_define: ClassVar[tuple[str, ...]] = ("forward",)
 
     def forward(self, h: Tensor) -> Distribution:
         """(B, ctx.features) -> a distribution with batch (B,) and event (ctx.latent,)."""
@@ -133,11 +113,8 @@ class Posterior(Module):
         raise ConfigError(f"the mean of {type(self).__name__} is no linear function of the features")
 
 
-class Encoder(Module):
+class Encoder(Module, kind="encoder", must_define=("build", "features or forward")):
     """q(z|x): a network with a posterior on top, or anything that returns a distribution."""
-
-    kind: ClassVar[str] = "encoder"
-    must_define: ClassVar[tuple[str, ...]] = ("build", "features or forward")
 
     dim: int = option(default=10, gt=0, help="D, dimensions of the latent")
     posterior: Posterior = slot(default="gaussian", help="what kind of distribution q(z|x) is")
@@ -169,22 +146,16 @@ class Encoder(Module):
         raise ConfigError(f"timm has no network such as {type(self).__name__}")
 
 
-class Likelihood(Module):
+class Likelihood(Module, kind="likelihood", must_define=("forward",)):
     """The last step of a decoder: what kind of distribution p(x|z) is."""
-
-    kind: ClassVar[str] = "likelihood"
-    must_define: ClassVar[tuple[str, ...]] = ("forward",)
 
     def forward(self, h: Tensor) -> Distribution:
         """(B, C, H, W) of unbounded network output -> a distribution with batch (B,) and event (C, H, W)."""
         raise NotImplementedError
 
 
-class Decoder(Module):
+class Decoder(Module, kind="decoder", must_define=("build", "forward")):
     """p(x|z)."""
-
-    kind: ClassVar[str] = "decoder"
-    must_define: ClassVar[tuple[str, ...]] = ("build", "forward")
 
     likelihood: Likelihood = slot(default="gaussian", help="what kind of distribution p(x|z) is")
 
@@ -193,11 +164,8 @@ class Decoder(Module):
         raise NotImplementedError
 
 
-class Prior(Module):
+class Prior(Module, kind="prior", must_define=("log_prob",)):
     """p(z¹…zᴶ | y): how the latents of related views are distributed."""
-
-    kind: ClassVar[str] = "prior"
-    must_define: ClassVar[tuple[str, ...]] = ("log_prob",)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """(N, J, D) -> (N,), the log density of each set of J related latents, up to a constant if improper."""
@@ -217,11 +185,8 @@ class Prior(Module):
         raise NotImplementedError(f"{type(self).__name__} is improper: nothing can be drawn from it")
 
 
-class Constraint(Module):
+class Constraint(Module, kind="constraint", must_define=("domains", "log_prob")):
     """A rule that the classes of n images which belong together obey. Called as `constraint(log_p)`."""
-
-    kind: ClassVar[str] = "constraint"
-    must_define: ClassVar[tuple[str, ...]] = ("domains", "log_prob")
 
     @property
     def domains(self) -> tuple[int, ...]:
@@ -251,11 +216,8 @@ def _one_each(log_p: Any, n: int, cls: type) -> Tensor:
     return log_p
 
 
-class Objective(Module):
+class Objective(Module, kind="objective", must_define=("forward",)):
     """A loss on the embeddings of related views."""
-
-    kind: ClassVar[str] = "objective"
-    must_define: ClassVar[tuple[str, ...]] = ("forward",)
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
         """Embeddings of the trained branch, (N, V, D), and of the target branch, (N, J, D) -> terms.
@@ -266,14 +228,11 @@ class Objective(Module):
         raise NotImplementedError
 
 
-class Energy(Module):
+class Energy(Module, kind="energy", must_define=("forward", "sample")):
     """How an unnormalised density f(x) = log p(x) + constant, `model.log_density`, is trained and drawn from.
 
     `model` is the method itself, not what wraps it for several processes.
     """
-
-    kind: ClassVar[str] = "energy"
-    must_define: ClassVar[tuple[str, ...]] = ("forward", "sample")
 
     weight: float = option(default=1.0, gt=0, help="of this term in the loss")
 
@@ -286,15 +245,12 @@ class Energy(Module):
         raise NotImplementedError
 
 
-class Method(Module):
+class Method(Module, kind="method", must_define=("forward", "represent")):
     """What is trained.
 
     Methods that can do more define the functions of `sslx.core.capabilities`: `reconstruct`, `decode`, `sample`,
     `log_density`, `cluster`, `diagnosis`. Evaluators and pictures use them as they use `represent`.
     """
-
-    kind: ClassVar[str] = "method"
-    must_define: ClassVar[tuple[str, ...]] = ("forward", "represent")
 
     def forward(self, views: Views) -> Terms:
         """The loss of one batch. Plain torch: randomness is seeded, devices and processes are the engine's."""
@@ -308,14 +264,11 @@ class Method(Module):
         """Called on every process before each epoch, with torch seeded for the epoch, alike on all processes."""
 
 
-class Optimizer(Component):
+class Optimizer(Component, kind="optimizer", must_define=("build",)):
     """How weights follow their gradients: an optimizer of torch, and the learning rate of each step.
 
     Torch's optimizer reads its rate from `group["lr"]`, a tensor of one number that changes from step to step.
     """
-
-    kind: ClassVar[str] = "optimizer"
-    must_define: ClassVar[tuple[str, ...]] = ("build",)
 
     lr: float = option(default=1e-3, gt=0, help="Learning rate after warm-up.")
     weight_decay: float = option(default=0.0, ge=0, help="Weight of the L2 penalty; AdamW decouples it from the rate.")
@@ -356,11 +309,8 @@ class Optimizer(Component):
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
-class Dataset(Component):
+class Dataset(Component, kind="dataset", must_define=("load",)):
     """A training and a test set of images. No transforms: views are made where they are used."""
-
-    kind: ClassVar[str] = "dataset"
-    must_define: ClassVar[tuple[str, ...]] = ("load",)
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         """Training and test split, read below `folder`; downloaded there if missing, unless `offline`.
@@ -387,11 +337,8 @@ class Dataset(Component):
         return self.defaults
 
 
-class Loader(Component):
+class Loader(Component, kind="loader", must_define=("open", "batches")):
     """Brings images to the device, in the order that it is told."""
-
-    kind: ClassVar[str] = "loader"
-    must_define: ClassVar[tuple[str, ...]] = ("open", "batches")
 
     def open(self, split: Split, device: torch.device) -> None:
         raise NotImplementedError
@@ -401,11 +348,8 @@ class Loader(Component):
         raise NotImplementedError
 
 
-class ViewPolicy(Component):
+class ViewPolicy(Component, kind="views", must_define=("__call__",)):
     """How views of an image are made. A pure function of (seed, epoch, index, view), on any device."""
-
-    kind: ClassVar[str] = "views"
-    must_define: ClassVar[tuple[str, ...]] = ("__call__",)
 
     count: int = option(default=2, gt=0, help="J, views of each image")
 
@@ -460,11 +404,9 @@ class Result:
     summary: str
 
 
-class Evaluator(Component):
+class Evaluator(Component, kind="evaluator", must_define=("evaluate",)):
     """Scores frozen representations. Writes plain torch: the default generators are seeded before `evaluate`."""
 
-    kind: ClassVar[str] = "evaluator"
-    must_define: ClassVar[tuple[str, ...]] = ("evaluate",)
     #: The headline score of a representation that tells everything, such as 1.0; None where there is no such score.
     best: ClassVar[float | None] = None
 
@@ -479,15 +421,12 @@ class Evaluator(Component):
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
-class Tracker(Component):
+class Tracker(Component, kind="tracker"):
     """Follows the runs that name it, `sslx run --track NAME`, one object for each run and process.
 
     Its methods are lifecycle hooks, such as `sslx_metrics`, marked with `hookimpl`. One that fails mutes the tracker,
     with one line, and the run goes on.
     """
-
-    kind: ClassVar[str] = "tracker"
-    must_define: ClassVar[tuple[str, ...]] = ()
 
 
 #: The interface of each kind that has one; a command is a click.Command.

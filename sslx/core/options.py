@@ -70,12 +70,15 @@ class Component:
     #: Run settings that this component recommends, such as {"train": {"epochs": 5}}; a user's settings override them.
     defaults: ClassVar[Mapping[str, Any]] = {}
 
-    def __init_subclass__(cls, **changed: Any) -> None:
+    def __init_subclass__(cls, *, kind: str = "", must_define: tuple[str, ...] | None = None, **changed: Any) -> None:
         """`class Mine(Base, crop=(0.4, 1.0), prior="mixture")` has the options of Base with other defaults.
 
         For a slot, `{"use": NAME, option: value}` also sets what the slot prefers for the component that fills it.
+        An interface says its `kind`, and what it leaves to its implementations.
         """
         super().__init_subclass__()
+        if kind:
+            cls.kind, cls.must_define = kind, must_define or ()
         fields: dict[str, Any] = {field.name: field for field in getattr(cls, "__attrs_attrs__", ())}
         for name, value in changed.items():
             if name not in fields:

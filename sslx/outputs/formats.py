@@ -8,50 +8,44 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
+from tabulate import tabulate
+
 from sslx.outputs.tables import TIME, Cell, Row, Table
 
-Grid = list[list[str]]  # rows of cells, the first of them the head
+Grid = list[list[str]]  # rows of cells; the first row is the head
 
 
 def text(tables: Sequence[Table], width: float = math.inf) -> str:
-    """Columns side by side as far as they fit; where they do not, the table is turned, and if need be broken."""
+    """Columns side by side as far as they fit. A table that is too wide is turned, and broken into parts if needed."""
     blocks = []
     for table in tables:
         grid = _grid(table)
         if _width(grid) > width:
-            grid = [list(column) for column in zip(*grid, strict=True)]
-        parts = [_aligned(part) for part in _broken(grid, width)]
+            grid = _turned(grid)
+        parts = [_written(part, "simple") for part in _broken(grid, width)]
         blocks.append("\n".join([_title(table), "\n\n".join(parts), *table.notes]))
     return "\n\n".join(blocks) + "\n"
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    return "\n\n".join("\n".join(_markdown(table)) for table in tables) + "\n"
+    def escaped(cell: str) -> str:
+        return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", cell)
 
-
-def _markdown(table: Table) -> Iterator[str]:
-    head, *rows = ([_escaped(cell, _MARKDOWN) for cell in row] for row in _grid(table))
-    yield f"**{_escaped(_title(table), _MARKDOWN)}**\n"
-    yield f"| {' | '.join(head)} |"
-    yield "|---|" + "---:|" * (len(head) - 1)
-    yield from (f"| {' | '.join(row)} |" for row in rows)
-    yield ""
-    yield from (f"- {_escaped(note, _MARKDOWN)}" for note in table.notes)
+    blocks = []
+    for table in tables:
+        grid = [[escaped(cell) for cell in row] for row in _grid(table)]
+        notes = [f"- {escaped(note)}" for note in table.notes]
+        blocks.append("\n".join([f"**{escaped(_title(table))}**\n", _written(grid, "pipe"), "", *notes]))
+    return "\n\n".join(blocks) + "\n"
 
 
 def latex(tables: Sequence[Table]) -> str:
-    return "\n\n".join("\n".join(_latex(table)) for table in tables) + "\n"
-
-
-def _latex(table: Table) -> Iterator[str]:
-    head, *rows = ([_escaped(cell, _LATEX) for cell in row] for row in _grid(table))
-    yield rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}"
-    yield rf"\multicolumn{{{len(head)}}}{{l}}{{{_escaped(_title(table), _LATEX)}}} \\ \hline"
-    yield rf"{' & '.join(head)} \\ \hline"
-    yield from (rf"{' & '.join(row)} \\" for row in rows)
-    yield r"\hline"
-    yield r"\end{tabular}"
-    yield from (rf"\par{{\footnotesize {_escaped(note, _LATEX)}}}" for note in table.notes)
+    """Tabulars; their titles and notes are comments above and below."""
+    blocks = []
+    for table in tables:
+        notes = [f"% {note}" for note in table.notes]
+        blocks.append("\n".join([f"% {_title(table)}", _written(_grid(table), "latex"), *notes]))
+    return "\n\n".join(blocks) + "\n"
 
 
 def comma_separated(tables: Sequence[Table]) -> str:
@@ -69,6 +63,9 @@ def comma_separated(tables: Sequence[Table]) -> str:
     return file.getvalue()
 
 
+FORMATS = {"text": text, "markdown": markdown, "csv": comma_separated, "latex": latex}
+
+
 class Comparison(list[Table]):
     """Tables that are printed as text and shown as tables in a notebook."""
 
@@ -81,15 +78,12 @@ class Comparison(list[Table]):
         return markdown(self)
 
 
-FORMATS = {"text": text, "markdown": markdown, "csv": comma_separated, "latex": latex}
-
-
 def _title(table: Table) -> str:
     return f"Representations of {table.dataset}"
 
 
 def _grid(table: Table) -> Grid:
-    """The table as text. The number of seeds is shown where there are several."""
+    """The table as text. The number of seeds is shown if a row has several."""
     seeds = any(row.n > 1 for row in table.rows)
     head = ["method", *(["n"] if seeds else []), *table.columns]
     return [head] + [
@@ -107,46 +101,27 @@ def _number(row: Row, column: str) -> str:
     return f"{cell.mean:.{digits}f}{error}{fewer}"
 
 
+def _written(grid: Grid, style: str) -> str:
+    """Names to the left, numbers to the right."""
+    alignment = ("left", *("right" for _ in grid[0][1:]))
+    return tabulate(grid[1:], grid[0], style, disable_numparse=True, colalign=alignment)
+
+
 def _width(grid: Grid) -> int:
-    return sum(max(map(len, column)) + 2 for column in zip(*grid, strict=True)) - 2
+    return sum(max(map(len, column)) + 2 for column in _turned(grid)) - 2
+
+
+def _turned(grid: Grid) -> Grid:
+    return [list(column) for column in zip(*grid, strict=True)]
 
 
 def _broken(grid: Grid, width: float) -> Iterator[Grid]:
     """Parts of the grid that fit into the width, each with the first column and at least one more."""
-    first, *columns = zip(*grid, strict=True)
-    part: list[tuple[str, ...]] = [first]
+    first, *columns = _turned(grid)
+    part = [first]
     for column in columns:
-        if len(part) > 1 and _width([list(row) for row in zip(*part, column, strict=True)]) > width:
-            yield [list(row) for row in zip(*part, strict=True)]
+        if len(part) > 1 and _width(_turned([*part, column])) > width:
+            yield _turned(part)
             part = [first]
         part.append(column)
-    yield [list(row) for row in zip(*part, strict=True)]
-
-
-def _aligned(grid: Grid) -> str:
-    """Names to the left, numbers to the right, a line below the head."""
-    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in grid
-    ]
-    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
-
-
-_MARKDOWN = {character: "\\" + character for character in "\\`*_[]<>|#~"}
-_LATEX = {
-    **{character: "\\" + character for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "²": r"\textsuperscript{2}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
-
-
-def _escaped(cell: str, special: dict[str, str]) -> str:
-    return re.sub("[" + re.escape("".join(special)) + "]", lambda found: special[found[0]], cell)
+    yield _turned(part)

@@ -88,6 +88,7 @@ def commands(text: str) -> Iterator[tuple[list[str], str]]:
     "page",
     [
         "start",
+        "python",
         "representation",
         "export",
         "track",

@@ -236,7 +236,7 @@ def test_the_protocol_says_how_each_score_was_obtained() -> None:
     assert "test set" in protocol["best_on_test"]
     assert "held-out" in protocol["k_chosen_on"]
     assert set(result.scores) == {"knn", "knn-best-on-test", "knn-30-cosine"}
-    assert "k of 1 to 4, chosen on 20 held-out training images" in result.summary
+    assert "k between 1 and 4, chosen on 20 held-out training images" in result.summary
 
 
 # --- linear -----------------------------------------------------------------------------------------------------------

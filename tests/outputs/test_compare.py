@@ -170,21 +170,23 @@ def special(make: Make) -> Any:
 
 def test_markdown_is_a_table_whatever_the_names(make: Make) -> None:
     lines = markdown([special(make)]).splitlines()
-    assert lines[2] == "| method | knn | knn-2 | cpu-s |" and lines[3] == "|---|---:|---:|---:|"
+    assert lines[2].replace(" ", "") == "|method|knn|knn-2|cpu-s|"
+    assert [cell[-1] for cell in lines[3].strip("|").split("|")] == ["-", ":", ":", ":"]  # numbers to the right
     cells = re.split(r"(?<!\\)\|", lines[4])
-    assert len(cells) == 6 and cells[2:5] == [" 0.5000 ", " 0.2500 ", " 5.0 "]
+    assert len(cells) == 6 and [cell.strip() for cell in cells[2:5]] == ["0.5000", "0.2500", "5.0"]
     assert re.sub(r"\\(.)", r"\1", cells[1]).strip() == r"a_b & c|d % $e #f {g} ~h ^i \j <k>"
     assert lines[6] == r"- R² of a\_b"
 
 
 def test_latex_escapes_what_is_special(make: Make) -> None:
     output = latex([special(make)])
-    name = r"a\_b \& c|d \% \$e \#f \{g\} \textasciitilde{}h \textasciicircum{}i \textbackslash{}j \textless{}k\textgreater{}"
-    assert f"{name} & 0.5000 & 0.2500 & 5.0 \\\\\n" in output
-    assert r"\begin{tabular}{lrrr}" in output and r"R\textsuperscript{2} of a\_b" in output
-    runs = [make(f"s{seed}", "vae", seed / 4, seed=seed) for seed in (1, 2)]
-    assert r"vae & 2 & 0.3750 $\pm$ 0.1250 &" in latex(tables(runs))
+    name = r"a\_b \& c|d \% \$e \#f \{g\} \textasciitilde{}h \^{}i \textbackslash{}j \ensuremath{<}k\ensuremath{>}"
+    (row,) = (line.strip() for line in output.splitlines() if "0.5000" in line)
+    assert [cell.strip() for cell in re.split(r"(?<!\\)&", row)] == [name, "0.5000", "0.2500", r"5.0 \\"]
+    assert r"\begin{tabular}{lrrr}" in output and output.endswith("% R² of a_b\n")
     assert output.count("{") == output.count("}")
+    runs = [make(f"s{seed}", "vae", seed / 4, seed=seed) for seed in (1, 2)]
+    assert re.search(r"vae +& +2 & 0.3750 ± 0.1250 &", latex(tables(runs)))
 
 
 def test_csv_has_everything_at_full_precision(make: Make) -> None:
