@@ -1,4 +1,4 @@
-"""A method as a transformer of scikit-learn: images as an array in, their representations out."""
+"""A method as a transformer of scikit-learn: an array of images in, their representations out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sslx.runs import session
 
 
 class Images(Dataset):
-    """Images that are in memory already. All are for training; there is no test set."""
+    """Images that are already in memory. All are used for training; there is no test set."""
 
     defaults = {"views": {"crop": (0.4, 1.0), "hflip": 0.5}}  # as of a folder
 
@@ -44,7 +44,7 @@ class Images(Dataset):
 
 
 class Points(Images):
-    """The same for points, of any scale, whose views are the points with noise."""
+    """Points of any scale, whose views are the points with noise."""
 
     defaults = {
         "views": {"use": "noise"},
@@ -65,8 +65,8 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Representation("simvae", train__epochs=20, prior__variance=0.2).fit(X).transform(X)  # (n, D) float32
 
     X is a batch of images, (n, C, H, W) or (n, H, W), as uint8 or as floats in [0, 1], which are rounded to the 256
-    levels of uint8. An array (n, F) is of points, any floats: whatever network takes images of F channels and one pixel
-    does for them, and their views are the points with noise.
+    levels of uint8. An array (n, F) holds points, as any floats. They are images with F channels and one pixel: use a
+    network that accepts these, such as `mlp`. Their views are the points with noise.
 
     Args:
         method: as in `sslx run --plugin`.

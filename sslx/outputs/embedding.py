@@ -1,4 +1,4 @@
-"""What a trained method makes of images, as a file."""
+"""Representations of images as a file."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
 
     Args:
         data: reference to a dataset; None is that of the run, with all of its images.
-        options: of the dataset. Its `size` and `grey` are those of the run unless they are given.
+        options: options of the dataset. `size` and `grey` are those of the run unless they are given.
 
-    Raises ConfigError if the images are not as those of the run, DataError if the file cannot be written. A file that
-    exists is replaced.
+    Raises ConfigError if the images differ in shape from those of the run, DataError if the file cannot be written.
+    An existing file is replaced.
     """
     if file.suffix not in SUFFIXES:
         raise ConfigError(f"--to: expected a name that ends in {' or '.join(SUFFIXES)}, got {file}")

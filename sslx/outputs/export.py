@@ -1,6 +1,6 @@
-"""A trained encoder for other software: safetensors that timm reads, ONNX, a program of torch.
+"""A trained network for other software: safetensors that timm reads, ONNX, a program of torch.
 
-What is written is read again and compared with the original, on random images.
+Every file is read again and its output compared with that of the original, on random images.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from sslx.core.errors import ConfigError, DataError, SslxError
 from sslx.core.interfaces import Encoder, Method
 from sslx.core.options import to_dict
 
-_TOLERANCE = 1e-4  # of float32 sums in another order, relative to the largest number
+_TOLERANCE = 1e-4  # relative to the largest number: float32 sums are in another order
 _PROBES = 3  # images
 
 
 class _Represent(nn.Module):
-    """`represent` as the forward pass, which is what exporters look at."""
+    """A module whose forward pass is `represent`, for exporters."""
 
     def __init__(self, method: Method) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def export(method: Method, shape: Sequence[int], folder: Path, formats: Sequence
 
 
 def write_weights(encoder: Encoder, shape: Sequence[int], folder: Path) -> tuple[dict[str, Any], str]:
-    """Write `model.safetensors` and `config.json`. Returns the config, and what of it timm cannot do, if anything.
+    """Write `model.safetensors` and `config.json`. Returns the config, and why timm cannot read all of it, if so.
 
     A network that timm has is written as timm's, and the mean of the posterior as its classifier, if it is linear.
     """
@@ -88,7 +88,7 @@ def write_weights(encoder: Encoder, shape: Sequence[int], folder: Path) -> tuple
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     written = save({name: w.detach().cpu().clone() for name, w in weights.items()})
-    (folder / "model.safetensors").write_bytes(written)  # by Python, whose errors say what failed
+    (folder / "model.safetensors").write_bytes(written)  # Python's errors say what failed
     return config, reason
 
 
@@ -98,7 +98,7 @@ def _safetensors(method: Method, x: Tensor, folder: Path) -> str:
         raise ConfigError(f"safetensors: {type(method).__name__} has no encoder; expected --format onnx or torch")
     config, reason = write_weights(encoder, x.shape[1:], folder)
     if config["architecture"] == "sslx":
-        return f"{folder}: weights and options for sslx alone: {reason}; --format onnx or torch is for others"
+        return f"{folder}: can only be read by sslx: {reason}; for other software use --format onnx or --format torch"
     import timm
 
     facts = config["pretrained_cfg"]
@@ -151,7 +151,7 @@ def _program(method: Method, x: Tensor) -> Any:
 def _exporting(method: Method, what: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # exporters have kinds of their own
+    except Exception as error:  # exporters raise many kinds
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise SslxError(f"{type(method).__name__} cannot be exported by {what}: {first}") from error
 
@@ -162,7 +162,7 @@ def _need(*packages: str) -> None:
 
 
 def _agree(found: Tensor, expected: Tensor, path: Path) -> str:
-    """How far what was written is from the original. Raises SslxError if it is too far."""
+    """The largest difference between a written network and the original. Raises SslxError if it is too large."""
     difference = float((found - expected).abs().max()) if found.shape == expected.shape else math.inf
     if not difference <= _TOLERANCE * float(expected.abs().max()):
         raise SslxError(f"{path}: differs from the trained method by {difference:g}, so it was not kept")

@@ -1,4 +1,4 @@
-"""Pictures of what a generative method makes of test images, and of what it makes by itself."""
+"""Pictures of a trained method: reconstructions of test images, samples, and the plane for points."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _SIDE = 56  # small images are enlarged to about so many pixels
 def pictures(method: Method, test: Split, device: torch.device, seed: int, folder: Path) -> None:
     """Write `reconstructions.png`, rows of test images over rows of their reconstructions, and `samples.png`.
 
-    Each of them if the method has `reconstruct` or `sample`. Of points it is `plane.png`: the regions of the method's
-    clusters and its density, with samples. One that fails costs a line, not the run.
+    Each is made if the method can. For points it is `plane.png`: the regions of the method's clusters and its density,
+    with samples. A picture that fails is one line on standard error.
     """
     seed_torch(seed_of(Use.EVALUATION, seed))
     if test.images.dtype.is_floating_point:
@@ -53,7 +53,7 @@ def _tried(name: str, make: Callable[[], None]) -> None:
 
 
 def plane(method: Method, test: Split, device: torch.device, path: Path) -> None:
-    """Write what a method makes of the plane: the likeliest cluster, and log p, each with points and samples."""
+    """Write a map of the plane: the likeliest cluster and log p, each with points and samples."""
     from matplotlib.figure import Figure  # slow to import
 
     x = pixels(test.images[torch.arange(min(len(test), _POINTS))])[:, :, 0, 0]  # (n, 2)

@@ -1,4 +1,4 @@
-"""A picture of images and their views: what a policy does, to look at."""
+"""A picture of images and their views."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
 def preview(split: Split, policy: ViewPolicy, out: Path, rows: int = 6, seed: int = 0) -> None:
     """Write a picture with a row for each of some images: the image, its views, its further views if any.
 
-    Raises ConfigError if the images are no pictures, such as points in the plane.
+    Raises ConfigError if the images are not pictures, such as points in the plane.
     """
     if (C := split.images.shape[1]) not in (1, 3):
         raise ConfigError(f"dataset: expected pictures, of 1 or 3 channels; these have {C}")

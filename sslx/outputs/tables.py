@@ -1,4 +1,4 @@
-"""Tables of runs: methods and scores, mean and standard error over seeds, and by which protocol they were obtained."""
+"""Tables of runs: scores of methods, with mean and standard error over seeds, and the protocols behind them."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def failures(runs: Sequence[Run]) -> list[str]:
 
 
 def _groups(runs: Sequence[Run]) -> list[_Group]:
-    """Runs that differ in nothing but the seed together. The same run repeated is another row: it adds no seed."""
+    """Groups of runs that differ only in the seed. The same run repeated is another row, because it adds no seed."""
     groups: dict[tuple[str, int], list[Run]] = {}
     for run in runs:
         config = {name: value for name, value in run.settings.items() if name not in ("seed", "evaluators")}
@@ -125,7 +125,7 @@ def _groups(runs: Sequence[Run]) -> list[_Group]:
 
 
 def _named(configs: Sequence[Mapping[str, Any]], part: str) -> list[str]:
-    """The short name of a part for each config, and in brackets the options in which it differs from its namesakes.
+    """The short name of a part for each config, and in brackets the options in which namesakes differ.
 
     For a method these are all options of the run; a dataset's are its own, as they make other data of it.
     """
@@ -156,11 +156,11 @@ def _floors(groups: Sequence[_Group], columns: Sequence[str]) -> list[Row]:
     floors: dict[str, Row] = {}
     for group in groups:
         if group.runs[0].name != "random":
-            floor = _row(f"random ({group.name}'s encoder, untrained)", group.runs, "untrained")
+            floor = _row(f"untrained encoder of {group.name}", group.runs, "untrained")
             # As text, because not a number is not equal to itself.
             floors.setdefault(repr([floor.cells.get(column) for column in columns]), floor)
     if len(floors) == 1:
-        return [attrs.evolve(floor, name="random (the encoder, untrained)") for floor in floors.values()]
+        return [attrs.evolve(floor, name="untrained encoder") for floor in floors.values()]
     return list(floors.values())
 
 
@@ -190,11 +190,11 @@ def _column(evaluator: str, score: str) -> str:
 
 
 def _summaries(groups: Sequence[_Group], evaluators: Container[str] | None) -> Iterator[str]:
-    """A line for each evaluator and way in which it was used; of several ways, each says for which rows."""
+    """A line for each evaluator and way in which it was used; if there are several, each line names its rows."""
     ways: dict[str, dict[str, dict[str, None]]] = {}
     for which in ("trained", "untrained"):
         for group in groups:
-            row = group.name if which == "trained" else "random"
+            row = group.name if which == "trained" else "untrained"
             for run in group.runs:
                 for name, result in run.results.get(which, {}).items():
                     reason = next((f"{word}, {result[word]}" for word in ("skipped", "failed") if word in result), "")
@@ -207,7 +207,7 @@ def _summaries(groups: Sequence[_Group], evaluators: Container[str] | None) -> I
 
 
 def _differences(groups: Sequence[_Group], evaluators: Container[str] | None) -> Iterator[str]:
-    """A line for each option of an evaluator, and for the number of training images, that is not the same in all."""
+    """A line for each option of an evaluator that differs between runs, and for the number of training images."""
     values: dict[str, dict[str, dict[str, None]]] = {}
     for group in groups:
         for run in group.runs:

@@ -1,7 +1,7 @@
-"""Many runs, one after another, in one folder; resumable as a whole.
+"""Many runs, one after another, in one folder that is resumed as a whole.
 
 grid.json     the configs of all runs by the names of their folders, and how they are carried out
-failed.json   what became of the runs that failed, if any did
+failed.json   errors of the runs that failed, if any did
 NAME/         a run
 """
 
@@ -49,7 +49,7 @@ class Grid:
         restarts: bool = False,
         trust_code: bool = False,
     ) -> Grid:
-        """The grid of these runs, not written yet. Without a path it is below `runs`, where these runs always are.
+        """The grid of these runs, not written yet. Without a path, its folder below `runs` is a function of the runs.
 
         Raises ConfigError if two runs are the same.
         """
@@ -94,12 +94,12 @@ class Grid:
         return [sorted(runs, key=lambda run: run.training.get("score", math.inf)) for runs in groups.values()]
 
     def carry_out(self) -> list[str]:
-        """Do what is not done yet. Returns a line for each run that failed; it is tried again the next time.
+        """Carry out the runs that are not finished. Returns a line for each that failed, which is tried again next time.
 
         Raises Interrupted after a stop signal.
         """
         problems = Problems()
-        for config in self.configs.values():  # all are checked before one of them trains
+        for config in self.configs.values():  # all are checked before the first one trains
             with problems.collecting():
                 self._configured(config)
         problems.check()
@@ -128,7 +128,7 @@ class Grid:
                     raise Interrupted(f"{each}: {reason}; {done}; `sslx resume {self.path}` continues") from stop
                 except Exception as error:
                     if not alone and not isinstance(error, NonFiniteError):
-                        raise  # the other processes do not know of it
+                        raise  # the other processes have not failed
                     failed[each] = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
                     if main:
                         print(f"{each} failed: {error}", file=sys.stderr)

@@ -1,7 +1,4 @@
-"""A run from beginning to end: config, data, training, evaluation, records.
-
-This is what the command line calls, and what `import sslx` offers.
-"""
+"""A run from beginning to end: data, training, evaluation, records."""
 
 from __future__ import annotations
 
@@ -97,7 +94,7 @@ def _installed() -> list[str]:
             try:
                 registry().resolve("evaluator", full)
                 found.append(full)
-            except PluginError as error:  # nobody asked for this one in particular
+            except PluginError as error:  # it was not asked for by name
                 print(f"left out: {error}", file=sys.stderr)
     return found
 
@@ -115,7 +112,7 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
             print(f"{folder}: its config alone cannot repeat it: {names} was given as an object", file=sys.stderr)
         try:
             return _execute(run, data, runtime, launch)
-        except (ConfigError, PluginError):  # found when the method was built, or met its first batch
+        except (ConfigError, PluginError):  # found when the method was built or met its first batch
             if runtime.main and not run.folder.checkpoints.exists() and not run.folder.metrics():
                 shutil.rmtree(folder)
             raise

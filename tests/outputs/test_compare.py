@@ -62,7 +62,7 @@ def test_runs_that_differ_only_in_the_seed_are_one_row_of_mean_and_standard_erro
     deviation = math.sqrt(sum((v - sum(values) / 3) ** 2 for v in values) / 2)
     assert vae.cells["knn"].mean == pytest.approx(sum(values) / 3)
     assert vae.cells["knn"].error == pytest.approx(deviation / math.sqrt(3))
-    assert floor.name == "random (vae's encoder, untrained)" and floor.n == 3
+    assert floor.name == "untrained encoder of vae" and floor.n == 3
     assert floor.cells["knn"].mean == pytest.approx(sum(values) / 15)
     assert vae.cells["cpu-s"].mean == pytest.approx(10 * statistics.mean(values))
     shown = text([table])
@@ -93,7 +93,7 @@ def test_the_same_run_repeated_is_no_other_seed(make: Make) -> None:
     assert names([make("a", "vae", 0.5), make("b", "vae", 0.5)]) == [
         "vae (a)",
         "vae (b)",
-        "random (the encoder, untrained)",
+        "untrained encoder",
     ]
 
 
@@ -112,7 +112,7 @@ def test_other_protocols_are_noted(make: Make) -> None:
     (table,) = tables([*same, make("c", "simclr", 0.7, samples=50, k=3)])
     assert "note: the protocol differs in training images: 100 of vae, simvae; 50 of simclr" in table.notes
     assert "note: the protocol differs in knn.neighbours: 15 of vae, simvae; 3 of simclr" in table.notes
-    assert "knn of simclr, random: k up to 3" in table.notes
+    assert "knn of simclr, untrained: k up to 3" in table.notes
     assert "style: skipped, no factors" in table.notes
 
 
@@ -153,8 +153,8 @@ def test_a_table_that_is_too_wide_is_turned_and_broken(make: Make) -> None:
     found = tables([make(name, name, 0.5) for name in ("vae", "simvae", "simclr", "random")])
     whole = text(found).splitlines()
     assert whole[1].split() == ["method", "knn", "knn-2", "cpu-s"]
-    turned = text(found, 50).splitlines()
-    assert max(map(len, turned[1:6])) <= 50 and turned[1].split()[:4] == ["method", "vae", "simvae", "simclr"]
+    turned = text(found, 40).splitlines()
+    assert max(map(len, turned[1:6])) <= 40 and turned[1].split()[:4] == ["method", "vae", "simvae", "simclr"]
     narrow = text(found, 24)
     assert sum(line.startswith("method") for line in narrow.splitlines()) > 1
     for run in ("vae", "simvae", "simclr"):

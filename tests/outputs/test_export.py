@@ -45,7 +45,7 @@ def test_what_timm_cannot_express_is_said_in_one_line(tiny_run: Any, command: An
     run = tiny_run("vae", "run", evaluators=[])
     code, output, _ = command("export", "run", "--to", "out")
     assert code == 0 and output.count("\n") == 1
-    assert "for sslx alone: timm has no network such as MLPEncoder; --format onnx or torch" in output
+    assert "can only be read by sslx: timm has no network such as MLPEncoder; for other software use" in output
     weights, theirs = load_file(tmp_path / "out" / "model.safetensors"), run.method().encoder.state_dict()
     assert weights.keys() == theirs.keys() and all(torch.equal(weights[name], theirs[name]) for name in weights)
     projected = {"use": "timm:resnet10t", "posterior": {"use": "delta", "projection": [7]}}

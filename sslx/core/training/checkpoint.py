@@ -1,8 +1,8 @@
-"""Checkpoints that are there whole or not at all.
+"""Checkpoints that appear whole or not at all.
 
 A checkpoint is a folder `step-N`. It is written beside its place, every file is synced and hashed in `manifest.json`,
-and one rename makes it appear. Loading checks the hashes, because torch reads a file with a flipped bit without a word,
-and executes nothing: `weights_only=True`.
+and one rename makes it appear. Loading checks the hashes, because torch reads a flipped bit without an error, and
+executes nothing: `weights_only=True`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _write(path: Path, data: Any) -> dict[str, Any]:
 def save(
     folder: Path, step: int, shared: Mapping[str, Any], local: Mapping[str, Any], runtime: Runtime, keep: int = 2
 ) -> Path:
-    """Write `folder/step-N`, called on every process. Older checkpoints go once the new one is in place.
+    """Write `folder/step-N`, called on every process. Older checkpoints are removed once the new one is in place.
 
     Args:
         shared: state that is equal on all processes, written by the main one. Tensors and plain values.

@@ -1,4 +1,4 @@
-"""What the losses of a finished training say of it, without labels."""
+"""Label-free diagnosis of a training, from the terms of its loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from sslx.core.capabilities import Diagnoses, can
 from sslx.core.terms import Terms
 
-_RECORDS = 10  # the last ones, which are averaged, as one batch says little
+_RECORDS = 10  # the last records, which are averaged because one batch is noisy
 _SUFFIX = "_excess"
 _RESERVED = {"loss", "step", "epoch", "lr", "gradient_norm", "excess"}
 
@@ -20,7 +20,7 @@ def reserved(name: str) -> bool:
 
 
 def excess(terms: Terms, values: Mapping[str, float]) -> dict[str, float]:
-    """The distance of each term from its known minimum, and as `excess` their weighted sum, if any of them counts."""
+    """Distance of each term from its known minimum, and as `excess` their weighted sum if one has a weight."""
     known = {
         name: (term.weight, values[name] - term.minimum) for name, term in terms.items() if term.minimum is not None
     }
@@ -31,7 +31,7 @@ def excess(terms: Terms, values: Mapping[str, float]) -> dict[str, float]:
 
 
 def diagnose(method: object, metrics: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """The label-free score of a training, the smaller the better, and what its terms say, from its metrics.
+    """The label-free score of a training, where smaller is better, and a sentence on its terms, from its metrics.
 
     The score is the weighted distance of all terms from their known minima; the loss, if no term that counts has one.
     """
@@ -41,7 +41,8 @@ def diagnose(method: object, metrics: Sequence[Mapping[str, float]]) -> dict[str
     mean = {name: fmean(record[name] for record in last if name in record) for name in names}
     by = "excess" if "excess" in mean else "loss"
     distances = {name.removesuffix(_SUFFIX): value for name, value in mean.items() if name.endswith(_SUFFIX)}
-    said = [f"{name} {distance:.4f} above its minimum" for name, distance in distances.items()]
+    listed = ", ".join(f"{name} {distance:.4f}" for name, distance in distances.items())
+    said = [f"loss terms above their known minimum (0 is perfect): {listed}"] if listed else []
     if can(method, Diagnoses):
         said.append(method.diagnosis(distances))
     return {"score": mean[by], "score_by": by, "excess": distances, "diagnosis": "; ".join(said)}

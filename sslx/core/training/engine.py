@@ -35,16 +35,17 @@ from sslx.core.views import Views
 
 
 def _look_at(views: Views) -> None:
+    """Warn if all views of an image are equal."""
     if views.count > 1 and bool((views.x == views.x[:, :1]).all()):
         advice = "`--set views.crop=0.4,1` is one way to make them differ"
         print(f"all {views.count} views of an image are equal, as nothing changes them: {advice}", file=sys.stderr)
 
 
 def check(training: Training, split: Split, world: int) -> None:
-    """Raises ConfigError if so many images and processes cannot be trained with."""
+    """Raise ConfigError if the batch size does not fit the numbers of images and processes."""
     size, samples = training.batch_size, len(split)
     if size > samples and training.epochs:
-        raise ConfigError(f"train.batch_size: expected at most {samples}, the images there are, got {size}")
+        raise ConfigError(f"train.batch_size: expected at most {samples}, the number of training images, got {size}")
     if size % world:
         raise ConfigError(f"train.batch_size: expected a multiple of {world}, the number of processes, got {size}")
     if size // world % split.arity:
@@ -55,7 +56,7 @@ def check(training: Training, split: Split, world: int) -> None:
 
 
 class Engine:
-    """Trains a built method on a split. `notify(hook, **arguments)` is told of metrics, epochs and checkpoints."""
+    """Trains a built method on a split. `notify(hook, **arguments)` is called with metrics, epochs and checkpoints."""
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class Engine:
     def fit(self) -> None:
         """Train to the end. Raises Interrupted after a stop signal, and NonFiniteError before a non-finite update."""
         if self.complete and self.step == 0:
-            self.save()  # nothing to train: what there is, is the result
+            self.save()  # nothing is trained: the initial weights are the result
         clock, cpu = time.monotonic() - self.seconds, time.process_time() - self.cpu_seconds
         saved = time.monotonic()
         with Progress(self.total, self.step, self.training.epochs, enabled=self.progress) as progress:
@@ -130,7 +131,7 @@ class Engine:
                     self.notify("sslx_epoch_end", epoch=epoch)
 
     def batches(self, epoch: int, done: int) -> Iterator[Views]:
-        """This process's share of the epoch's batches, from batch `done` on."""
+        """This process's share of the batches of an epoch, beginning with batch `done`."""
         order = self.split.shuffled(Use.ORDER, self.config.seed, epoch)
         size, rank, world = self.training.batch_size, self.runtime.rank, self.runtime.world
         share = size // world
@@ -162,7 +163,7 @@ class Engine:
         return terms
 
     def update(self, views: Views, epoch: int) -> tuple[Terms, float]:
-        """One step. Nothing is changed if the loss or the gradient is not finite, on any process."""
+        """One step. Nothing is changed if the loss or the gradient is not finite on any process."""
         assert self.optimizer is not None
         self.rate.fill_(self.training.optimizer.rate(self.step, self.total, self.per_epoch))
         terms = self.loss(views)
@@ -223,7 +224,7 @@ class Engine:
         return path
 
     def restore(self, path: Path) -> None:
-        """Continue from a verified checkpoint. Raises CheckpointError if it belongs to other circumstances."""
+        """Continue from a verified checkpoint. Raises CheckpointError if another number of processes wrote it."""
         world = checkpoint.verify(path)["world"]
         if world != self.runtime.world:
             raise CheckpointError(
@@ -245,7 +246,7 @@ class Engine:
             group["lr"] = self.rate
 
     def crash(self, views: Views, terms: Terms, norm: float, epoch: int) -> None:
-        """Leave what is needed to replay this step, and stop."""
+        """Save what is needed to replay this step, and raise NonFiniteError."""
         path = checkpoint.save(
             self.folder.crash, self.step, self.state(), self.method.local_state(), self.runtime, keep=2
         )

@@ -68,11 +68,11 @@ def _one(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, Any]:
         if reason := evaluator.skip(evaluation):
             return {"skipped": reason}
         with borrowed():
-            # So that evaluators, like methods, write plain torch, and none depends on those before it.
+            # Evaluators write plain torch, like methods, and none depends on the ones before it.
             seed_torch(seed_of(Use.EVALUATION, evaluation.seed))
             result = evaluator.evaluate(evaluation)
         if not isinstance(result, Result):
             raise PluginError(f"evaluate must return a Result, it returned {type(result).__name__}")
         return attrs.asdict(attrs.evolve(result, scores={name: float(score) for name, score in result.scores.items()}))
-    except Exception as error:  # the scores of the others are not lost for it
+    except Exception as error:  # the scores of the others are kept
         return {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a bar on a terminal, plain lines anywhere else."""
+"""Progress of training: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Progress:
             self.bar.stop()
 
     def advance(self, step: int, views: int, metrics: Mapping[str, float] | None = None) -> None:
-        """`step` updates are done, the last one on `views` views; `metrics` where they are known."""
+        """Report that `step` updates are done, the last one on `views` views; `metrics` at the logging interval."""
         if not self.enabled:
             return
         if metrics is not None:
             self.metrics = numbers(metrics)
         now = time.monotonic()
-        if step == self.before + 1 and step < self.total:  # it compiles, opens and imports what the others do not
+        if step == self.before + 1 and step < self.total:  # the first step compiles and imports, so it is not counted
             self.first, self.start = step, now
             return
         self.views += views

@@ -5,8 +5,8 @@ run.json        versions, components, machine, git
 metrics.jsonl   a record each `log_every` steps
 checkpoints/    step-N/
 results.json    scores of the evaluators, with their protocols; its presence means that the run is finished
-*.png           reconstructions and samples of methods that make them; what they make of the plane
-training.json   times, and what the losses say of the training
+*.png           pictures: reconstructions, samples, and for points the plane
+training.json   times, and the label-free diagnosis of the training
 export/         weights of the encoder as safetensors, with a config
 bad-images.txt  the files that were left out of the dataset, if any
 crash/          the step at which a loss was not finite
@@ -36,7 +36,7 @@ _PACKAGES = ("sslx", "torch", "torchvision", "timm", "numpy", "scikit-learn", "f
 
 
 class RunFolder:
-    """Paths of a run and the files in it. Nothing is overwritten that another run wrote."""
+    """Paths of a run and the files in it. Files that another run wrote are never overwritten."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,10 +49,10 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path | None, name: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> RunFolder:
         """A new run at `path`, or at the next free `runs/NAME-N`. Raises ConfigError if there is something already."""
-        # A process that was killed before there was a config leaves only these.
+        # A process that was killed before it wrote the config leaves only these.
         litter = {"run.json", ".run.json.draft", ".config.toml.draft"}
         if path is not None and path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - litter):
-            advice = f"; `sslx resume {path}` goes on with it" if (path / "config.toml").exists() else ""
+            advice = f"; `sslx resume {path}` continues it" if (path / "config.toml").exists() else ""
             raise ConfigError(f"out: {path} exists and is not empty{advice}")
         try:
             if path is None:
@@ -76,7 +76,7 @@ class RunFolder:
         return read(self.path / "config.toml")
 
     def lock(self) -> None:
-        """Keep others from writing, until this process ends in whatever way. Raises LockedError naming who has it."""
+        """Lock the folder until `unlock`, or until this process ends or crashes. Raises LockedError with the owner."""
         owner = self.path / "lock.json"
         try:
             self._lock.acquire()
@@ -107,7 +107,7 @@ class RunFolder:
         return (self.path / "results.json").exists()
 
     def keep_results(self) -> Path | None:
-        """Set the results aside, before others take their place, and say where they are."""
+        """Copy the results aside before they are replaced. Returns the path of the copy, or None if there were none."""
         old = self.path / "results.json"
         if not old.exists():
             return None
@@ -121,13 +121,13 @@ class RunFolder:
             file.write(json.dumps(record) + "\n")
 
     def sync(self) -> None:
-        """Bring the log to the disk, so that no checkpoint is ahead of it."""
+        """Flush the log to disk, so that no checkpoint is ahead of it."""
         if self._metrics.exists():
             with open(self._metrics, "a") as file:
                 os.fsync(file.fileno())
 
     def rewind(self, step: int) -> None:
-        """Drop records after `step`, so that the log of a resumed run equals that of an uninterrupted one."""
+        """Drop records after `step`, so that the log of a resumed run equals that of an uninterrupted run."""
         if self._metrics.exists():
             kept = [line for line in self._metrics.read_text().splitlines() if _is_upto(line, step)]
             _replace(self._metrics, "".join(line + "\n" for line in kept))

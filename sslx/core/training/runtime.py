@@ -20,7 +20,7 @@ from sslx.core.views import Views
 
 
 class _Step(nn.Module):
-    """What DDP wraps: the method under another name, so that its own attributes stay reachable."""
+    """The module that DDP wraps. The method is an attribute of it, so that its own attributes stay reachable."""
 
     def __init__(self, method: nn.Module) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Runtime:
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def agree(self, *flags: float) -> list[float]:
-        """The largest value of each flag over all processes: what one of them knows, all of them do."""
+        """The largest value of each flag over all processes, so that all of them act alike."""
         if self.world == 1:
             return list(flags)
         tensor = torch.tensor(flags, dtype=torch.float64, device=self.device)
@@ -85,7 +85,7 @@ class Runtime:
         return [float(value) for value in tensor.tolist()]
 
     def mean(self, values: Tensor) -> Tensor:
-        """Average over all processes, for the record."""
+        """Mean over all processes."""
         if self.world > 1:
             values = values.clone()
             dist.all_reduce(values)
@@ -120,8 +120,8 @@ class Runtime:
 
     @classmethod
     def leave(cls, code: int) -> NoReturn:
-        """End one of several processes. All files are written by now; what Python would still do at exit is to run
-        the destructors of gloo's threads, which now and then abort a run that has succeeded.
+        """End one of several processes without Python's work at exit, where the destructors of gloo's threads sometimes
+        abort a run that has succeeded. All files are written by now.
         """
         cls.stop()
         sys.stdout.flush()
