@@ -108,7 +108,7 @@ def _written(grid: Grid, style: str) -> str:
 
 
 def _width(grid: Grid) -> int:
-    return sum(max(map(len, column)) + 2 for column in _turned(grid)) - 2
+    return max(map(len, _written(grid, "simple").splitlines()))
 
 
 def _turned(grid: Grid) -> Grid:

@@ -94,7 +94,7 @@ class Grid:
         return [sorted(runs, key=lambda run: run.training.get("score", math.inf)) for runs in groups.values()]
 
     def carry_out(self) -> list[str]:
-        """Carry out the runs that are not finished. Returns a line for each that failed, which is tried again next time.
+        """Carry out the runs that are not finished. Returns a line for each that failed; it is tried again next time.
 
         Raises Interrupted after a stop signal.
         """

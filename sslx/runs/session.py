@@ -194,7 +194,7 @@ def replay_run(path: Path, trust_code: bool = False) -> Mapping[str, Any]:
         runtime = Runtime.start(run.launch.device, run.config.train.precision)
         train, _ = load_data(run.config, run.launch, runtime)
         method = build(run.config, **facts(train)).to(runtime.device)
-        return replay(Engine(run.config, method, train, runtime, run.folder, _nobody))
+        return replay(Engine(run.config, method, train, runtime, run.folder, lambda hook, **arguments: None))
 
 
 # --- parts of a run ---------------------------------------------------------------------------------------------------
@@ -223,10 +223,6 @@ def _followed(launch: Launch, run: Run | None = None) -> AbstractContextManager[
             trackers[tracker if isinstance(tracker, str) else label(made)] = made
     problems.check()
     return registry().following(trackers)
-
-
-def _nobody(hook: str, **arguments: Any) -> None:
-    pass
 
 
 def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime, launch: Launch) -> Run:
