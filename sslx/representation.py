@@ -18,7 +18,7 @@ from typing_extensions import Self
 from sslx.core.capabilities import Decodes, can
 from sslx.core.data import Split
 from sslx.core.errors import ConfigError, NonFiniteError
-from sslx.core.interfaces import Dataset
+from sslx.core.interfaces import Dataset, Method
 from sslx.core.options import to_dict
 from sslx.core.training.config import configure, layer
 from sslx.core.training.evaluation import features
@@ -54,7 +54,8 @@ class Points(Images):
 
 def _decodes(self: Representation) -> bool:
     """Whether there is `inverse_transform`. An AttributeError with its reason says why not."""
-    if hasattr(registry().resolve("method", self.method).cls, "decode"):
+    method: Any = registry().resolve("method", self.method).cls if isinstance(self.method, str) else self.method
+    if hasattr(method, "decode"):
         return True
     raise AttributeError(f"{self.method} has no decoder, so Representation has no inverse_transform")
 
@@ -69,22 +70,22 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     network that accepts these, such as `mlp`. Their views are the points with noise.
 
     Args:
-        method: as in `sslx run --plugin`.
-        seed: decides everything that is random; the same seed, data and options give the same representation.
-        device: "auto" is cuda where there is one.
+        method: a method's name, as in `sslx run --plugin`, its class, or an object.
+        seed: seed of everything that is random; the same seed, data and options give the same representation.
+        device: "cpu" or "cuda"; "auto" is cuda where there is one.
         verbose: whether progress is shown on standard error.
-        options: those of the method, and of the sections `train`, `views` and `loader`, as in `sslx run --set` with
-            two underscores for each dot. They are parameters: of `get_params`, clones and grid searches.
+        options: options of the method, and of the sections `train`, `views` and `loader`, as in `sslx run --set` with
+            two underscores for each dot. They are parameters, for `get_params`, clones and grid searches.
 
     Attributes:
         method_: the trained method, a torch.nn.Module in evaluation mode.
-        config_: all that was decided, as config.toml of a run has it.
+        config_: the complete config, as in config.toml of a run.
         image_shape_: (C, H, W).
     """
 
     def __init__(
         self,
-        method: str = "simvae",
+        method: str | type[Method] | Method = "simvae",
         *,
         seed: int = 0,
         device: str = "auto",
@@ -117,8 +118,8 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         images = self._images(X, fit=True)
         dataset = (Points if images.is_floating_point() else Images).of(images)
         options = layer({name.replace("__", "."): value for name, value in self.options.items()})
-        given = {"method": {"use": self.method}, "dataset": dataset, "seed": self.seed}
-        config = configure(given, options, evaluators={})
+        method = {"use": self.method} if isinstance(self.method, str | type) else self.method
+        config = configure({"method": method, "dataset": dataset, "seed": self.seed}, options, evaluators={})
         with tempfile.TemporaryDirectory(prefix="sslx-") as folder:
             launch = Launch(self.device, progress=self.verbose)
             try:

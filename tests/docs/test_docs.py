@@ -17,7 +17,6 @@ import pytest
 from PIL import Image
 
 from sslx import api
-from sslx.core import public
 from sslx.core.interfaces import INTERFACES
 from sslx.plugins import hookspecs
 from sslx.plugins.record import KINDS
@@ -42,11 +41,11 @@ def test_the_reference_and_the_page_on_hooks_are_complete() -> None:
 
     pytest.importorskip("problog", reason="the extra nesy is not installed, and its rules are in the reference")
     reference = runpy.run_path(str(DOCS / "generate.py"))["reference"]()
-    assert all(f"## `{name}`\n" in reference["api.md"] for name in public.__all__)
+    assert all(f"## `{name}`\n" in reference["api.md"] for name in api.__all__)
     assert all(f"## `{name}`\n" in reference["python.md"] for name in sslx.__all__ if name != "__version__")
     assert "Representation.inverse_transform(Z: Any)" in reference["python.md"]
     assert "## `sslx data convert`\n" in reference["commands.md"]
-    for kind in ("encoder", "prior", "objective", "dataset", "views", "evaluator", "tracker"):
+    for kind in ("encoder", "prior", "objective", "dataset", "views", "optimizer", "evaluator", "tracker"):
         assert all(f"### {name}\n" in reference["components.md"] for name in registry().providers(kind))
     assert all(f"`{name}(" in (DOCS / "track.md").read_text() for name in HOOKS if name != "sslx_components")
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy
 import pytest
 import torch
+from sklearn.base import clone
 from torch import Tensor
 
 import sslx
@@ -256,6 +258,16 @@ def test_a_class_in_a_module_that_another_process_cannot_import_is_an_object(tmp
     run = sslx.run(SimVAE(prior=module.Far()), out=tmp_path / "run", subset=64, evaluators=["knn"], **SMALL)
     (facts,) = (c for c in json.loads((run.path / "run.json").read_text())["components"] if c["kind"] == "prior")
     assert facts["name"] == "made_up_module:Far" and "source" in facts
+
+
+@pytest.mark.parametrize("method", [SimVAE, SimVAE(prior="mixture"), "simvae"])  # type: ignore[arg-type]
+def test_a_representation_takes_classes_and_objects(method: Any) -> None:
+    X = numpy.random.default_rng(0).integers(0, 256, (40, 8, 8), numpy.uint8)
+    options = {} if isinstance(method, SimVAE) else {"prior": Mixture(components=3)}
+    made = clone(sslx.Representation(method, train__epochs=1, train__batch_size=20, **options))
+    assert made.fit(X).transform(X).shape == (40, 10)
+    assert made.config_["method"]["prior"]["use"] == "mixture"
+    assert made.inverse_transform(made.transform(X)).shape == (40, 8, 8)
 
 
 class Plain(ViewPolicy):

@@ -1,4 +1,4 @@
-"""Images of which all causes are known, and whether a representation keeps these apart."""
+"""Images whose factors of variation are all known, and a score of whether a representation separates them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sslx.api import Dataset, Evaluation, Evaluator, Result, Split, option
 
 
 class Shapes(Dataset):
-    """Grey images of a disc, a square or a diamond. Label: which. Factors: its place `x`, `y` and its `size`."""
+    """Grey images of a disc, a square or a diamond. Label: the shape. Factors: its position `x`, `y` and its `size`."""
 
     defaults = {
         "train": {"epochs": 20},
@@ -19,8 +19,8 @@ class Shapes(Dataset):
         "method": {"encoder": {"use": "mlp", "hidden": (128, 128)}, "decoder": {"use": "mlp", "hidden": (128, 128)}},
     }
 
-    samples: int = option(default=3000, gt=0, help="training images; a fifth as many are for testing")
-    side: int = option(default=16, gt=7, help="height and width of an image")
+    samples: int = option(default=3000, gt=0, help="Number of training images; a fifth as many are for testing.")
+    side: int = option(default=16, gt=7, help="Height and width of an image, in pixels.")
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         return self._split(self.samples, seed=0), self._split(max(30, self.samples // 5), seed=1)
@@ -33,7 +33,7 @@ class Shapes(Dataset):
         return Split(self.draw(shape, x, y, size), shape, {"x": x, "y": y, "size": size})
 
     def draw(self, shape: Tensor, x: Tensor, y: Tensor, size: Tensor) -> Tensor:
-        """(n,) shapes, places and sizes in units of the side -> images (n, 1, side, side) uint8."""
+        """(n,) shapes, positions and sizes in units of the side -> images (n, 1, side, side) uint8."""
         pixel = (torch.arange(self.side) + 0.5) / self.side
         dx = (pixel - x[:, None]).abs()[:, None, :]  # (n, 1, side)
         dy = (pixel - y[:, None]).abs()[:, :, None]  # (n, side, 1)
@@ -43,20 +43,20 @@ class Shapes(Dataset):
 
 
 class MIG(Evaluator):
-    """The mutual information gap (Chen et al. 2018, Eq. 6), of the representation of the test images.
+    """Mutual information gap of the representation of the test images (Chen et al. 2018, Eq. 6).
 
         1/K Σₖ [max_d I(z_d; vₖ) - second-largest_d I(z_d; vₖ)] / H(vₖ)
 
-    over the K known factors vₖ: 1 if each is in one dimension and in no other, 0 if none is. Dimensions, and factors
-    that are not integers, are cut into `bins` of equally many images.
+    over the K known factors vₖ: 1 if each factor is in exactly one dimension, 0 if none is. Dimensions, and factors
+    that are not integers, are cut into `bins` with equal numbers of images.
 
     Scores:
-        mig: the mean over all factors; mig-FACTOR: of each.
+        mig: the mean over all factors; mig-FACTOR: the gap of each factor.
     """
 
     best = 1.0
 
-    bins: int = option(default=10, gt=1, help="of each dimension, and of each factor of floats")
+    bins: int = option(default=10, gt=1, help="Number of bins of a dimension, and of a factor that is not an integer.")
 
     def skip(self, evaluation: Evaluation) -> str:
         if not evaluation.test.factors:
@@ -78,14 +78,13 @@ class MIG(Evaluator):
         )
 
     def cut(self, values: Tensor) -> Tensor:
-        """(n,) numbers -> the bins they fall in, (n,)."""
+        """(n,) numbers -> the indices of their bins, (n,)."""
         edges = values.double().quantile(torch.linspace(0, 1, self.bins + 1, dtype=torch.float64)[1:-1])
         return torch.bucketize(values.double(), edges)
 
 
 def information(a: Tensor, b: Tensor) -> Tensor:
-    """The mutual information, in nats, of two discrete variables of which (n,) pairs were seen; of one with itself its
-    entropy."""
+    """Mutual information in nats of two discrete variables, from (n,) pairs. With itself it is the entropy."""
     joint = torch.zeros(int(a.max()) + 1, int(b.max()) + 1, dtype=torch.float64)
     joint.index_put_((a, b), torch.ones((), dtype=torch.float64), accumulate=True)
     p = joint / len(a)

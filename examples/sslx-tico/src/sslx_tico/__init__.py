@@ -1,4 +1,4 @@
-"""What this package provides to sslx. Imported at every start of sslx: it must stay light, and not import torch."""
+"""The components that this package provides. Imported at every start of sslx, so it must not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TiCo."""
+"""The method TiCo."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sslx.api import ConfigError, Context, Encoder, Method, Term, Terms, Views, 
 
 
 class TiCo(Method):
-    """Views agree, and embeddings avoid the directions that others were seen in (Zhu et al. 2022).
+    """Views of an image agree, and embeddings avoid the directions of earlier embeddings (Zhu et al. 2022).
 
         loss = -E[z·k] + ρ E[zᵀ C z],   Cₜ = β Cₜ₋₁ + (1 - β) E[z zᵀ]
 
-    z = g(f(x)) of the first view and k = g'(f'(x')) of the second, all of unit length. f' and g' are a moving average
-    of f and g. C has no gradient. Each view is once the first and once the second; of more than two, all pairs.
+    z = g(f(x)) is the embedding of the first view and k = g'(f'(x')) that of the second, both of unit length. f' and g'
+    are moving averages of f and g. C has no gradient. Every ordered pair of different views is used.
     """
 
-    encoder: Encoder = slot(default="mlp", posterior="delta", help="f, whose mean is the representation")
-    projector: tuple[int, int] = option(default=(256, 128), gt=0, help="widths of the two layers of g")
-    rho: float = option(default=8.0, ge=0, help="ρ, weight of the covariance")
-    beta: float = option(default=0.9, ge=0, lt=1, help="β, of the running covariance")
-    momentum: float = option(default=0.99, ge=0, le=1, help="of the moving average of f and g")
+    encoder: Encoder = slot(default="mlp", posterior="delta", help="The encoder (f), whose mean is the representation.")
+    projector: tuple[int, int] = option(default=(256, 128), gt=0, help="Widths of the two layers of the head (g).")
+    rho: float = option(default=8.0, ge=0, help="Weight of the covariance term (ρ).")
+    beta: float = option(default=0.9, ge=0, lt=1, help="Weight of the past in the running covariance (β).")
+    momentum: float = option(default=0.99, ge=0, le=1, help="Weight of the past in the moving averages of f and g.")
 
     covariance: Tensor
 

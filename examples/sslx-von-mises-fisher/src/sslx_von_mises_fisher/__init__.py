@@ -1,4 +1,4 @@
-"""What this package provides to sslx. Imported at every start of sslx: it must stay light, and not import torch."""
+"""The components that this package provides. Imported at every start of sslx, so it must not import torch."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def sslx_components() -> Iterator[Record]:
     yield prior(
         "von-mises-fisher",
         "sslx_von_mises_fisher.components:VonMisesFisher",
-        summary="views share a direction, not a place",
+        summary="latents of related views share a direction, not a position",
     )

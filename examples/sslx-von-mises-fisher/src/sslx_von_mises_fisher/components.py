@@ -1,4 +1,4 @@
-"""A prior on directions."""
+"""A prior on the directions of latents."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class VonMisesFisher(Prior):
         log p(z¹…zᴶ|y) = Σⱼ log N(zʲ; 0, I) - J log a(κ) + log a(κ ‖Σⱼ uʲ‖),   uʲ = zʲ / ‖zʲ‖
 
     a(κ) = E[exp(κ μ·u)] over uniform directions u is ₀F₁(D/2; κ²/4) (Mardia & Jupp 2000, 9.3), and μ is uniform. The
-    lengths are those of a standard normal: for κ = 0, or for a single view, this is N(0, I).
+    lengths are those of a standard normal: for κ = 0, or for a single view, the prior is N(0, I).
     """
 
-    concentration: float = option(default=20.0, ge=0, help="κ; 0: views are unrelated")
+    concentration: float = option(default=20.0, ge=0, help="Concentration around the shared direction (κ).")
     origin: Tensor
 
     def build(self, ctx: Context) -> Context:
@@ -32,7 +32,7 @@ class VonMisesFisher(Prior):
         return ctx
 
     def log_a(self, κ: Tensor, largest: float) -> Tensor:
-        """log ₀F₁(D/2; κ²/4) of any shape, by its series, whose terms fall from the one of κ/2 on."""
+        """log ₀F₁(D/2; κ²/4) for κ of any shape, by its series, whose terms decrease from index κ/2 on."""
         k = torch.arange(int(largest) + 30, dtype=κ.dtype, device=κ.device)
         half = torch.tensor(len(self.origin) / 2, dtype=κ.dtype, device=κ.device)
         log_x = (κ.square() / 4).clamp(min=torch.finfo(κ.dtype).tiny).log()
