@@ -20,6 +20,7 @@ from sslx.api import Method
 from sslx.cli import cli
 from sslx.cli.plugins import option_rows
 from sslx.core.options import interface_of, options_of
+from sslx.core.training.config import RunConfig, Training
 from sslx.plugins.record import KINDS
 from sslx.plugins.registry import registry
 
@@ -102,7 +103,11 @@ def reference() -> dict[str, str]:
         "api.md": ("sslx.api, for plugins", sslx.api.__doc__, described(sslx.api, dir(sslx.api))),
         "python.md": ("sslx, from Python", sslx.__doc__, described(sslx, sslx.__all__)),
         "commands.md": ("Commands", "What `--help` says.", commands(cli, "sslx")),
-        "components.md": ("Components", "All built-in ones but methods, with their options.", components()),
+        "components.md": (
+            "Components",
+            "The options of a run, and all built-in components but methods with theirs.",
+            components(),
+        ),
     }
     return {name: "\n".join([f"# {title}\n", prose(doc), *lines, ""]) for name, (title, doc, lines) in made.items()}
 
@@ -134,6 +139,9 @@ def functions(cls: type) -> Iterator[tuple[str, Any]]:
 
 
 def components() -> Iterator[str]:
+    for title, cls in (("a run", RunConfig), ("train", Training)):
+        yield f"\n## Options of {title}\n\n{prose(cls.__doc__)}\n"
+        yield from options(cls)
     for kind in KINDS:
         found = {n: p[0].record for n, p in registry().providers(kind).items() if p[0].plugin.distribution == "sslx"}
         if kind == "method" or not found:

@@ -75,6 +75,15 @@ def test_the_page_names_the_checks_of_all_components_and_the_kinds_of_templates(
     assert set(re.findall("`([a-z]+)`", kinds)) == set(RUNS)
 
 
+def test_the_map_of_the_architecture_leads_somewhere() -> None:
+    """Every path that the page names exists."""
+    text, package = (DOCS / "architecture.md").read_text(), Path(api.__file__).parent
+    named = set(re.findall(r"`((?:[\w-]+/)*[\w-]+\.(?:py|md|txt|toml))`", text))
+    named |= {path.split("*")[0].rstrip("/") for path in re.findall(r"[\w/]+/(?:\w+\.py|\*\.py)", text)}
+    missing = {path for path in named if not any((root / path).exists() for root in (package, DOCS.parent, DOCS))}
+    assert len(named) > 60 and missing <= {"config.toml", "my_method.py", "my_prior.py"}  # of a run and of a user
+
+
 def commands(text: str) -> Iterator[tuple[list[str], str]]:
     """The words of each `sslx` command of a block, and what it is said to print on standard error."""
     for each in re.split(r"^(?=\$ |sslx )", text, flags=re.MULTILINE):
