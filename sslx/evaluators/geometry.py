@@ -1,4 +1,4 @@
-"""Has the representation collapsed?"""
+"""Measures of collapse of the representation."""
 
 from __future__ import annotations
 
@@ -20,19 +20,17 @@ class Geometry(Evaluator):
     """How the representation of the test images fills its space. No labels are needed.
 
     Scores:
-        rankme: exp(-Σₖ pₖ log pₖ), pₖ = σₖ / ‖σ‖₁ + ε of the singular values σ of Z (n, D), not centred: how many
-            dimensions are in use, between 1 and D (Garrido et al. 2023, Eq. 1; ε = 1e-7).
+        rankme: the number of dimensions in use, between 1 and D: exp(-Σₖ pₖ log pₖ) with pₖ = σₖ / ‖σ‖₁ + ε, where σ
+            are the singular values of Z (n, D), which is not centred (Garrido et al. 2023, Eq. 1; ε = 1e-7).
         alignment: E‖z¹ - z²‖² over two views of each image by the run's own policy, z on the unit sphere
-            (Wang & Isola 2020, Eq. 1 with α = 2). 0: views of an image coincide.
+            (Wang & Isola 2020, Eq. 1 with α = 2). It is 0 if the views of an image coincide.
         uniformity: log E exp(-2‖z - z'‖²) over all pairs of clean images, on the unit sphere (their Eq. 2 with t = 2).
-            0: all images coincide.
+            It is 0 if all images coincide.
         variance-min: the smallest variance of a dimension.
-        dead: the part of dimensions with a variance below `dead` times the largest one, or of mere rounding errors.
+        dead: the fraction of dimensions whose variance is below `dead` times the largest one, or is rounding error.
     """
 
-    dead: float = option(
-        default=0.01, ge=0, lt=1, help="a dimension with a smaller part of the largest variance is dead"
-    )
+    dead: float = option(default=0.01, ge=0, lt=1, help="Part of the largest variance below which a dimension is dead.")
 
     @torch.no_grad()
     def evaluate(self, evaluation: Evaluation) -> Result:
@@ -51,8 +49,8 @@ class Geometry(Evaluator):
             },
             protocol={"images": len(z), "dimensions": z.shape[1], "variances": variance.tolist()},
             summary=(
-                f"{len(z)} test images, {z.shape[1]} dimensions; alignment: of two views by the run's policy; "
-                f"dead: variance below {self.dead:g} of the largest"
+                f"{len(z)} test images, {z.shape[1]} dimensions; alignment compares two views made as in training; "
+                f"dead dimensions have less than {self.dead:g} of the largest variance"
             ),
         )
 
@@ -73,16 +71,16 @@ class Geometry(Evaluator):
 
 
 def rankme(z: Tensor, epsilon: float = 1e-7) -> float:
-    """(n, D) -> effective rank."""
+    """(n, D) -> the effective rank."""
     sigma = torch.linalg.svdvals(z)
     p = sigma / sigma.sum().clamp_min(torch.finfo(z.dtype).tiny) + epsilon
     return (-(p * p.log()).sum()).exp().item()
 
 
 def uniformity(z: Tensor) -> float:
-    """(n, D) unit vectors -> log of the mean of exp(-2‖z - z'‖²) over all pairs of two."""
+    """(n, D) unit vectors -> log of the mean of exp(-2‖z - z'‖²) over all pairs."""
     n = len(z)
     if n < 2:
         return 0.0
     total = sum((-2 * torch.cdist(part, z).square()).exp().sum().item() for part in z.split(_CHUNK))
-    return math.log((total - n) / (n * (n - 1)))  # each image is at 0 from itself
+    return math.log((total - n) / (n * (n - 1)))  # the distance of each image to itself is 0

@@ -1,4 +1,4 @@
-"""Nearest neighbours: are the images whose representations lie close of one class?"""
+"""Classification by nearest neighbours, which tests whether images with similar representations share a class."""
 
 from __future__ import annotations
 
@@ -19,35 +19,31 @@ _LARGEST = 1e15  # squares of larger features, summed over D, leave float32
 
 
 class KNN(Evaluator):
-    """Exact search of every test image among all training images (FAISS).
+    """Classification of every test image by its nearest training images, found by exact search (FAISS).
 
     Scores:
-        knn: accuracy of the majority among the k nearest by Euclidean distance, k in 1..`neighbours`. k is the one
-            that is best on a held-out part of the training set, searched in the rest of it: the test set has no say.
-        knn-best-on-test: the highest test accuracy among all these k. Papers print this one, and it flatters.
-        knn-200-cosine: votes of the 200 most similar, weighted by exp(cosine / temperature) (Wu et al. 2018, InstDisc;
-            Caron et al. 2021, DINO).
+        knn: accuracy of the majority among the k nearest by Euclidean distance. k between 1 and `neighbours` is the
+            one that is best on a held-out part of the training set, searched in the rest of it.
+        knn-best-on-test: the highest test accuracy of all these k. Papers print this one, which is optimistic.
+        knn-200-cosine: accuracy of the vote of the 200 most similar images, weighted by exp(cosine / temperature)
+            (Wu et al. 2018, InstDisc; Caron et al. 2021, DINO).
 
     Ties go to the lowest label, as in scikit-learn. A test label that the training set lacks counts as an error.
     """
 
     best = 1.0
 
-    neighbours: int = option(default=15, gt=0, help="the largest k tried, by Euclidean distance")
-    held_out: float = option(default=0.2, gt=0, lt=1, help="part of the training set that chooses k, at most 10 000")
-    cosine_neighbours: int = option(default=200, gt=0, help="k of the weighted vote by cosine similarity")
-    temperature: float = option(default=0.07, gt=0, help="a neighbour weighs exp(cosine / temperature)")
+    neighbours: int = option(default=15, gt=0, help="Largest number of neighbours (k) that is tried.")
+    held_out: float = option(default=0.2, gt=0, lt=1, help="Part of the training set that chooses k, at most 10 000.")
+    cosine_neighbours: int = option(default=200, gt=0, help="Number of neighbours that vote by cosine similarity.")
+    temperature: float = option(default=0.07, gt=0, help="A neighbour by cosine weighs exp(cosine / temperature).")
 
     def skip(self, evaluation: Evaluation) -> str:
-        train, test = evaluation.train, evaluation.test
-        if reason := without_labels(evaluation):
-            return reason
-        if len(train.z) < 2 or len(test.z) < 1:
-            return "it takes two training images and one test image"
-        return ""
+        few = len(evaluation.train.z) < 2 or len(evaluation.test.z) < 1
+        return without_labels(evaluation) or ("kNN needs two training images and one test image" if few else "")
 
     def evaluate(self, evaluation: Evaluation) -> Result:
-        import faiss  # here, so that the list of evaluators can be read where faiss is not installed
+        import faiss  # here, so that evaluators can be listed where faiss is not installed
 
         z, q = finite(evaluation, largest=_LARGEST)
         known, truths = labels(evaluation)
@@ -94,9 +90,8 @@ class KNN(Evaluator):
                 "cosine_vote": "weighted by exp(cosine / temperature), ties to the lowest label",
             },
             summary=(
-                f"k of 1 to {len(tuning)}, chosen on {len(held_out)} held-out training images "
-                "(best-on-test: on the test set); "
-                f"exact search among {n}"
+                f"k between 1 and {len(tuning)}, chosen on {len(held_out)} held-out training images; "
+                f"knn-best-on-test chooses k on the test set (optimistic). Exact search over {n} training images"
             ),
         )
 
@@ -122,7 +117,7 @@ def _majority(index: Any, bank: Labelled, queries: Labelled, most: int) -> list[
 
 
 def _weighted(index: Any, bank: Labelled, queries: Labelled, k: int, temperature: float) -> float:
-    """Accuracy of the vote of the k most similar, each weighing exp(cosine / temperature)."""
+    """Accuracy of the vote of the k most similar images, with weights exp(cosine / temperature)."""
     (z, labels), (q, truths) = bank, queries
     classes, codes = labels.unique(return_inverse=True)
     right = 0
@@ -144,5 +139,5 @@ def _search(index: Any, z: Tensor, q: Tensor, k: int) -> Iterator[tuple[Tensor, 
 
 
 def _chunks(x: Tensor) -> tuple[Tensor, ...]:
-    """Equal ones: faiss takes twice as long for each query where there are fewer than 2000."""
+    """Parts of equal size: faiss takes twice as long for each query where there are fewer than 2000."""
     return x.tensor_split(max(1, math.ceil(len(x) / _CHUNK)))

@@ -1,17 +1,17 @@
-"""The linear probe: can a hyperplane tell the classes apart?"""
+"""The linear probe, which tells the classes apart by hyperplanes."""
 
 from __future__ import annotations
 
 import warnings
 
 from sslx.api import Evaluation, Evaluator, Result, option
-from sslx.evaluators.common import finite, labels, without_classes
+from sslx.evaluators.common import finite, labels, standardized, without_classes
 
 
 class Linear(Evaluator):
-    """Logistic regression on the standardised representation of the full clean training set (scikit-learn, lbfgs).
+    """Logistic regression on the standardized representation of the full clean training set (scikit-learn, lbfgs).
 
-    The problem is convex: the score depends on no learning rate, order or seed, and no test accuracy stops the fit.
+    The problem is convex: the score does not depend on a learning rate, an order or a seed.
 
     Scores:
         linear: test accuracy. A test label that the training set lacks counts as an error.
@@ -19,27 +19,24 @@ class Linear(Evaluator):
 
     best = 1.0
 
-    c: float = option(default=1.0, gt=0, help="inverse strength of the L2 penalty, as in scikit-learn")
-    max_iter: int = option(default=1000, gt=0, help="most iterations of lbfgs")
+    c: float = option(default=1.0, gt=0, help="Inverse strength of the L2 penalty, as in scikit-learn.")
+    max_iter: int = option(default=1000, gt=0, help="Maximum number of iterations of lbfgs.")
 
     def skip(self, evaluation: Evaluation) -> str:
         return without_classes(evaluation)
 
     def evaluate(self, evaluation: Evaluation) -> Result:
-        import sklearn  # here, because it takes a second that not every command need wait for
+        import sklearn  # here, because it takes a second, and not every command needs it
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
 
-        z, q = finite(evaluation)
+        z, q = standardized(*finite(evaluation))
         train, test = labels(evaluation)
         regression = LogisticRegression(C=self.c, max_iter=self.max_iter, solver="lbfgs")
-        probe = make_pipeline(StandardScaler(), regression)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            probe.fit(z.numpy(), train.numpy())
-            accuracy = probe.score(q.numpy(), test.numpy())
+            regression.fit(z.numpy(), train.numpy())
+            accuracy = regression.score(q.numpy(), test.numpy())
         converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
         return Result(
             scores={"linear": float(accuracy)},
@@ -56,5 +53,6 @@ class Linear(Evaluator):
                 "converged": converged,
                 "warnings": [str(warning.message) for warning in caught],
             },
-            summary=f"logistic regression on {len(z)}, C={self.c:g}" + ("" if converged else ", not converged"),
+            summary=f"logistic regression on {len(z)} training images with C={self.c:g}"
+            + ("" if converged else " (not converged)"),
         )

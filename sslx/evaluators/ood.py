@@ -1,4 +1,4 @@
-"""Are images of another dataset told from those of the run?"""
+"""How well a method tells images of another dataset from those of the run."""
 
 from __future__ import annotations
 
@@ -8,54 +8,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslx.api import (
-    Clusters,
-    DataError,
-    Dataset,
-    Evaluation,
-    Evaluator,
-    HasDensity,
-    Method,
-    Result,
-    Split,
-    Use,
-    can,
-    option,
-    permutation,
-    pixels,
-    slot,
-)
+from sslx.api import Clusters, DataError, Dataset, Evaluation, Evaluator, HasDensity, Method, Result, can, option, slot
+from sslx.evaluators.common import some
 
 _CHUNK = 256
 Score = Callable[[Tensor], Tensor]  # (B, C, H, W) -> (B,), higher for images that the model knows
 
 
 class OOD(Evaluator):
-    """Area under the ROC curve of telling test images of the run, as positives, from those of another dataset.
+    """Area under the ROC curve for telling test images of the run (positives) from those of another dataset.
 
-    That one's images get the size and the number of channels of the run's. Nothing is fitted: 0.5 is chance, and less
-    says that the other dataset is the likelier one.
+    Images of the other dataset are converted to the size and channels of the run's. Nothing is fitted. 0.5 is chance,
+    and a smaller value means that the other dataset is the likelier one.
 
-    Scores, of what the method has:
-        ood: by -‖∇ₓ log p(x)‖, which is small where the density is flat (Grathwohl et al. 2020; GEDI's tables).
+    Scores, as far as the method has a density and clusters:
+        ood: by -‖∇ₓ log p(x)‖, whose absolute value is small where the density is flat (Grathwohl et al. 2020; GEDI).
         ood-density: by log p(x), up to a constant.
         ood-confidence: by the largest probability of a cluster.
     """
 
-    against: Dataset | None = slot(default=None, help="the other dataset, such as mnist")
-    images: int = option(default=2000, gt=0, help="most test images of each")
+    against: Dataset | None = slot(default=None, help="The other dataset, such as mnist.")
+    images: int = option(default=2000, gt=0, help="Maximum number of test images of each dataset.")
 
     def skip(self, evaluation: Evaluation) -> str:
         if not scores(evaluation.method):
             return "the method has neither a density nor clusters"
-        return "" if self.against is not None else "name a second dataset with `--set evaluators.ood.against=NAME`"
+        return "" if self.against is not None else "name a second dataset with --set evaluators.ood.against=NAME"
 
     def evaluate(self, evaluation: Evaluation) -> Result:
         from sklearn.metrics import roc_auc_score
 
         assert self.against is not None, "skip() asks for it"
-        known = self._some(evaluation.data[1], evaluation.seed)
-        other = self._some(evaluation.load(self.against)[1], evaluation.seed)
+        both = evaluation.data, evaluation.load(self.against)
+        known, other = (some(test, self.images, evaluation.seed) for _, test in both)
         shape = tuple(other.shape[1:])
         x, truth = torch.cat([known, like(other, known)]), torch.arange(len(known) + len(other)) < len(known)
         found = {}
@@ -68,17 +53,12 @@ class OOD(Evaluator):
         return Result(
             scores=found,
             protocol={"known": len(known), "other": len(other), "other_shape": shape},
-            summary=f"area under the ROC curve, {len(known)} test images against {len(other)} of {name}",
+            summary=f"area under the ROC curve for telling {len(known)} test images from {len(other)} of {name}",
         )
-
-    def _some(self, test: Split, seed: int) -> Tensor:
-        """A sample of the test images, (n, C, H, W), floats."""
-        index = permutation(len(test), Use.EVALUATION, seed)[: self.images]
-        return pixels(test.images[index])
 
 
 def scores(method: Method) -> Mapping[str, Score]:
-    """What says of an image whether the method knows it."""
+    """The scores by which a method can tell images that it knows from others."""
     found: dict[str, Score] = {}
     if can(method, HasDensity):
         found["ood"] = lambda x: -steepness(method.log_density, x)
@@ -89,7 +69,7 @@ def scores(method: Method) -> Mapping[str, Score]:
 
 
 def steepness(f: Score, x: Tensor) -> Tensor:
-    """‖∇f(x)‖ of each image, (B,)."""
+    """‖∇f(x)‖ for each image, (B,)."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(f(x).sum(), x)
@@ -97,7 +77,7 @@ def steepness(f: Score, x: Tensor) -> Tensor:
 
 
 def like(images: Tensor, others: Tensor) -> Tensor:
-    """The images with the channels and the size of the others: grey where these are, resized by antialiasing."""
+    """The images with the channels and size of the others: grey if these are, resized with antialiasing."""
     C, H, W = others.shape[1:]
     if images.shape[1] != C:
         images = images.mean(dim=1, keepdim=True).expand(-1, C, -1, -1)

@@ -1,7 +1,5 @@
 """Representations of images as a file."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path

@@ -3,8 +3,6 @@
 Every file is read again and its output compared with that of the original, on random images.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import json

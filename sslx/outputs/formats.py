@@ -1,7 +1,5 @@
 """A table of runs as text, Markdown, CSV or LaTeX."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

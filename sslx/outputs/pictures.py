@@ -1,7 +1,5 @@
 """Pictures of a trained method: reconstructions of test images, samples, and the plane for points."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A picture of images and their views."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

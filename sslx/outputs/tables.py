@@ -1,7 +1,5 @@
 """Tables of runs: scores of methods, with mean and standard error over seeds, and the protocols behind them."""
 
-from __future__ import annotations
-
 import json
 import math
 import statistics

@@ -1,4 +1,4 @@
-"""`sslx plugins new`: a complete small package with one component that works."""
+"""`sslx plugins new`, which writes a small complete package with one working component."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from string import Template
 from sslx.core.errors import ConfigError, nearest
 from sslx.plugins.hookspecs import GROUP
 
-#: The kinds of which there is a template, and a short run that uses a component called $name.
+#: The kinds with a template, and the options of a short run that uses a component called $name.
 RUNS = {
     "method": "--plugin $name",
     "prior": "--plugin simvae --set prior=$name",
@@ -23,6 +23,7 @@ RUNS = {
     "constraint": "--plugin nesy --set constraint=$name",
     "dataset": "--plugin simvae --dataset $name",
     "views": "--plugin simclr --set views=$name",
+    "optimizer": "--plugin vae --set train.optimizer=$name",
     "evaluator": "--plugin random --evaluators $name",
     "tracker": "--plugin vae --track $name",
 }
@@ -38,15 +39,15 @@ _FILES = {
 
 
 def create(distribution: str, kind: str, parent: Path) -> Path:
-    """Write the package `parent/distribution` and return its path. Raises ConfigError; nothing is overwritten."""
+    """Write the package `parent/distribution` and return its path. Nothing is overwritten; raises ConfigError."""
     if kind not in RUNS:
-        raise ConfigError(f"--kind: there is no template of a {kind}{nearest(kind, RUNS)}")
+        raise ConfigError(f"--kind: there is no template for the kind {kind}{nearest(kind, RUNS)}")
     name = distribution.removeprefix("sslx-")
     module = distribution.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise ConfigError(f"NAME: expected something like sslx-foo, in lower case with dashes, got {distribution!r}")
     if keyword.iskeyword(module) or importlib.util.find_spec(module) is not None:
-        raise ConfigError(f"NAME: a package {distribution!r} would hide the module {module!r}, which is there already")
+        raise ConfigError(f"NAME: a package {distribution!r} would hide the existing module {module!r}")
     target = parent / distribution
     command = f"sslx run {Template(RUNS[kind]).substitute(name=name)} --epochs 1"
     words = {
@@ -74,13 +75,13 @@ def create(distribution: str, kind: str, parent: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(Template(source.read_text(encoding="utf-8")).substitute(words), encoding="utf-8")
     except FileExistsError as error:
-        raise ConfigError(f"{target} exists already; nothing was written") from error
+        raise ConfigError(f"{target} already exists; nothing was written") from error
     except OSError as error:
         raise ConfigError(f"{target} cannot be written ({error.strerror})") from error
     return target
 
 
 def _bounds(current: str) -> str:
-    """From this version to before the next one that may break it: "0.1.0" -> ">=0.1,<0.2"."""
+    """From this version to the next one that may break a plugin: "0.1.0" -> ">=0.1,<0.2"."""
     major, minor, *_ = current.split(".")
     return f">={major}.{minor},<" + (f"0.{int(minor) + 1}" if major == "0" else f"{int(major) + 1}")

@@ -1,7 +1,5 @@
 """The images of a run."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sslx.core.data import Split

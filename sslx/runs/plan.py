@@ -1,7 +1,5 @@
 """What is to be run: the configs that follow from options, from a config file and from a sweep."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What a run was made with, and what has changed since."""
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import json

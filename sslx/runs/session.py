@@ -1,7 +1,5 @@
 """A run from beginning to end: data, training, evaluation, records."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 import time

@@ -1,4 +1,4 @@
-"""The conformance kit: what holds for every component, as one test for each component and check.
+"""The conformance kit, which tests plugins: one test for each component and check.
 
     from sslx.testing import parametrize_with_checks
 
@@ -6,8 +6,8 @@
     def test_conformance(check):
         check()
 
-`sslx plugins check sslx-foo` runs the same from the shell. The fixtures of `sslx.testing.fixtures` are there once a
-`conftest.py` says `pytest_plugins = ["sslx.testing.fixtures"]`. This module is light; the checks import torch.
+`sslx plugins check sslx-foo` runs the same checks from the shell. A line `pytest_plugins = ["sslx.testing.fixtures"]`
+in a `conftest.py` makes the fixtures available. This module is light; the checks import torch.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SHAPE = (3, 8, 8)
 
 @attrs.frozen
 class Check:
-    """One check of one component. Calling it raises whatever is wrong, or `unittest.SkipTest` if it does not apply."""
+    """One check of one component. Calling it raises an error, or `unittest.SkipTest` if it does not apply."""
 
-    component: str  # "prior:foo", or the distribution for what holds of all of it
+    component: str  # "prior:foo", or the name of the distribution
     name: str  # "gradient_is_that_of_finite_differences"
     function: Callable[[Any], None]
     subject: Any
-    expected_failure: str = ""  # the reason, if it is known to fail
+    expected_failure: str = ""  # the reason why it is known to fail, or an empty string
 
     def __call__(self) -> None:
         self.function(self.subject)
@@ -49,11 +49,11 @@ def checks(
     expected_failures: Mapping[str, Mapping[str, str]] = {},
     image_shape: tuple[int, int, int] = SHAPE,
 ) -> list[Check]:
-    """All checks of a distribution, a plugin or a component, in order. Arguments as of `parametrize_with_checks`.
+    """All checks of a distribution, a plugin or a component. The arguments are those of `parametrize_with_checks`.
 
     Raises:
-        PluginError: nothing is called so.
-        ConfigError: options or expected failures are given for what is not there.
+        PluginError: nothing has this name.
+        ConfigError: options or expected failures are given for an unknown component or check.
     """
     from sslx.testing import components, packages as distributions
 
@@ -81,7 +81,7 @@ def checks(
 
 
 def _found(name: str) -> tuple[list[Plugin], list[Provider]]:
-    """The plugins and the components that are meant by the name of a distribution, a plugin or a component."""
+    """The plugins and components that the name of a distribution, a plugin or a component stands for."""
     found = registry()
     plugins = [plugin for plugin in found.plugins if name in (plugin.distribution, plugin.name)]
     if plugins:
@@ -90,7 +90,7 @@ def _found(name: str) -> tuple[list[Plugin], list[Provider]]:
     if providers := [p for p in everything if name in (p.record.name, f"{p.record.kind}:{p.record.name}")]:
         return [], providers
     if ".py" in name:
-        raise PluginError(f"{name}: only what is installed can be checked; `sslx plugins new` makes a package for it")
+        raise PluginError(f"{name}: only installed components can be checked; `sslx plugins new` makes a package")
     known = {p.distribution for p in found.plugins} | {p.record.name for p in everything}
     raise PluginError(f"there is no plugin or component {name!r}{nearest(name, known)}; is it installed?")
 
@@ -102,15 +102,15 @@ def parametrize_with_checks(
     expected_failures: Mapping[str, Mapping[str, str]] = {},
     image_shape: tuple[int, int, int] = SHAPE,
 ) -> pytest.MarkDecorator:
-    """A test for each component and check of an installed distribution; the test calls its argument, `check`.
+    """A decorator that runs a test for each component and check of an installed distribution, as its argument `check`.
 
     Args:
-        name: the distribution; or one plugin, or one component of it.
-        options: of a component by `"kind:name"`, such as `{"method:foo": {"encoder": {"hidden": [16]}}}`: those that
-            are required, or that make it small.
-        expected_failures: by component and check the reason why it fails, such as
-            `{"method:foo": {"overfits_one_batch": "its target moves"}}`. One that passes after all is a failure.
-        image_shape: (C, H, W) of the images that networks are tried with.
+        name: the distribution, or one plugin or component of it.
+        options: the options of components by `"kind:name"`, such as `{"method:foo": {"encoder": {"hidden": [16]}}}`.
+            Give those that are required, and those that make a component small.
+        expected_failures: the reasons why checks fail, by component and check, such as
+            `{"method:foo": {"overfits_one_batch": "its target moves"}}`. A check that passes after all is a failure.
+        image_shape: (C, H, W) of the images that networks are tested with.
     """
     import pytest
 

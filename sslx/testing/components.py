@@ -1,10 +1,10 @@
-"""Checks of every component, of whatever kind, and what those of a kind are made with."""
+"""Checks of every component, and the list of those of each kind."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import click
@@ -17,16 +17,21 @@ from sslx.core.toml import dumps, loads
 from sslx.core.views import Views
 from sslx.plugins.registry import Provider, registry
 
+_Check = TypeVar("_Check", bound="Callable[[Subject], None]")
 N, J = 8, 2
 
 
 @attrs.frozen
 class Subject:
-    """A component under test: `build()` gives a new one, always the same, of which nothing is trained."""
+    """A component under test. `build()` returns a new instance, always with the same initial weights."""
 
     provider: Provider
     options: Mapping[str, Any]
     image_shape: tuple[int, int, int]
+
+    @property
+    def kind(self) -> str:
+        return self.provider.record.kind
 
     @property
     def reference(self) -> str:
@@ -34,12 +39,11 @@ class Subject:
 
     @property
     def cls(self) -> Any:
-        return registry().resolve(self.provider.record.kind, self.reference).cls
+        return registry().resolve(self.kind, self.reference).cls
 
     def make(self, **options: Any) -> Any:
         """The component with its options, without parameters."""
-        kind = self.provider.record.kind
-        return make(INTERFACES[kind], {"use": self.reference, **self.options, **options}, kind)
+        return make(INTERFACES[self.kind], {"use": self.reference, **self.options, **options}, self.kind)
 
     def build(self, **known: Any) -> Any:
         """The component with its parameters."""
@@ -57,7 +61,7 @@ class Subject:
         return Context(**{**facts, **known})
 
     def views(self) -> Views:
-        """Images of their own colours, of which J views differ by noise; N, or the most whose sets are complete."""
+        """N random images, or the largest number below that makes complete sets. Their J views differ by noise."""
         generator, n = torch.Generator().manual_seed(1), N - N % self.arity
         original = torch.rand(n, *self.image_shape, generator=generator)
         x = original[:, None] + 0.1 * torch.rand(n, J, *self.image_shape, generator=generator)
@@ -65,16 +69,15 @@ class Subject:
 
 
 def is_what_its_record_says(subject: Subject) -> None:
-    """The target can be imported, and implements the interface of its kind."""
-    kind, cls = subject.provider.record.kind, subject.cls
-    if kind == "command":
-        assert isinstance(cls, click.Command), f"expected a click.Command, got {cls!r}"
+    """The target of the record can be imported and implements the interface of its kind."""
+    if subject.kind == "command":
+        assert isinstance(subject.cls, click.Command), f"expected a click.Command, got {subject.cls!r}"
     else:
         subject.make()
 
 
 def is_documented(subject: Subject) -> None:
-    """A summary for lists, a docstring for `sslx plugins show`, and the help of every option."""
+    """There is a summary for lists, a docstring for `sslx plugins show`, and a help text for every option."""
     cls = subject.cls
     assert subject.provider.record.summary, "its record has no summary"
     assert cls.help if isinstance(cls, click.Command) else cls.__dict__.get("__doc__"), "it has no docstring"
@@ -84,46 +87,54 @@ def is_documented(subject: Subject) -> None:
 
 
 def options_go_through_toml(subject: Subject) -> None:
-    """A run's config.toml makes an equal component."""
-    if subject.provider.record.kind == "command":
+    """The config.toml of a run makes an equal component."""
+    if subject.kind == "command":
         return
     written = to_dict(subject.make())
     read = loads(dumps({"part": written}))["part"]
-    again = make(INTERFACES[subject.provider.record.kind], read, "part")
-    assert to_dict(again) == written, f"{to_dict(again)} is not {written}"
+    again = to_dict(make(INTERFACES[subject.kind], read, "part"))
+    assert again == written, f"the options were {written}, and are {again} when read from config.toml"
 
 
 CHECKS = (is_what_its_record_says, is_documented, options_go_through_toml)
 
-_MODULES = {
-    "method": "methods",
-    **dict.fromkeys(("encoder", "posterior", "decoder", "likelihood"), "networks"),
-    **dict.fromkeys(("prior", "objective", "constraint"), "losses"),
-    **dict.fromkeys(("dataset", "loader", "views"), "data"),
-    "evaluator": "scores",
-    "energy": "energies",
-    "tracker": "trackers",
-}
+_MODULES = ("data", "energies", "losses", "methods", "networks", "optimizers", "scores", "trackers")
+_OF_KIND: dict[str, list[Callable[[Subject], None]]] = {}
+
+
+def check(*kinds: str) -> Callable[[_Check], _Check]:
+    """A decorator that makes a function a check of the components of these kinds."""
+
+    def register(function: _Check) -> _Check:
+        for kind in kinds:
+            _OF_KIND.setdefault(kind, []).append(function)
+        return function
+
+    return register
 
 
 def checks_of(kind: str) -> tuple[Callable[[Subject], None], ...]:
-    """The checks of one kind, beyond those of all."""
-    if kind not in _MODULES:
-        return ()
-    checks: tuple[Callable[[Subject], None], ...] = importlib.import_module(f"sslx.testing.{_MODULES[kind]}").CHECKS[
-        kind
-    ]
-    return checks
+    """The checks of one kind, beyond those of every component."""
+    for module in _MODULES:
+        importlib.import_module(f"sslx.testing.{module}")
+    return tuple(_OF_KIND.get(kind, ()))
 
 
 def arity_of(method: Any) -> int:
-    """How many images belong together for a method: those that its rule is about, if it has one."""
+    """The number of images that belong together for a method: those that its rule is about, if it has one."""
     rule = getattr(method, "constraint", None)
     return 1 if rule is None else len(rule.domains)
 
 
+def state_of(module: Any) -> dict[str, Tensor]:
+    """A copy of everything that a checkpoint holds of a component."""
+    local = module.local_state().items() if hasattr(module, "local_state") else ()
+    found = {**module.state_dict(), **{f"local.{name}": value for name, value in local}}
+    return {name: value.clone() for name, value in found.items()}
+
+
 def same(a: Any, b: Any) -> bool:
-    """Whether two states are equal to the bit."""
+    """Whether two states, which may be nested, are equal bit for bit."""
     if isinstance(a, Tensor):
         return isinstance(b, Tensor) and a.dtype == b.dtype and a.shape == b.shape and a.equal(b)
     if isinstance(a, Mapping):
@@ -131,21 +142,3 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     return bool(a == b)
-
-
-def state_of(module: Any) -> dict[str, Tensor]:
-    """A copy of all of it that a checkpoint holds."""
-    local = module.local_state().items() if hasattr(module, "local_state") else ()
-    found = {**module.state_dict(), **{f"local.{name}": value for name, value in local}}
-    return {name: value.clone() for name, value in found.items()}
-
-
-def reached(module: torch.nn.Module, loss: Tensor) -> None:
-    """The gradient of the loss reaches every parameter that is trained, and none of the others."""
-    module.zero_grad()
-    loss.backward()
-    for name, weight in module.named_parameters():
-        if weight.requires_grad:
-            assert weight.grad is not None and weight.grad.any(), f"no gradient reaches {name}"
-        else:
-            assert weight.grad is None, f"{name} is not trained, and has a gradient"

@@ -1,20 +1,21 @@
-"""Fixtures for the tests of plugins: `pytest_plugins = ["sslx.testing.fixtures"]` in a conftest.py beside them."""
+"""Fixtures for the tests of plugins. `pytest_plugins = ["sslx.testing.fixtures"]` in a conftest.py loads them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from sslx.core import signals
 from sslx.plugins import registry as _registry
 from sslx.plugins.registry import Registry
 
 
 class Done(NamedTuple):
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     output: str
@@ -25,11 +26,9 @@ class Done(NamedTuple):
 def sslx_cli(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., Done]:
-    """`sslx_cli("run", "-p", "foo", ...)` in this process, in tmp_path: (exit code, output, errors)."""
-    (command,) = entry_points(group="console_scripts", name="sslx")
+    """`sslx_cli("run", "-p", "foo", ...)` runs a command in this process, in tmp_path."""
+    (command,) = distribution("sslx").entry_points.select(group="console_scripts", name="sslx")
     main = command.load()
-    from sslx.core import signals
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(signals, "install", lambda: None)
 
@@ -45,7 +44,7 @@ def sslx_cli(
 
 @pytest.fixture
 def sslx_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    """A registry without the plugins that happen to be installed; `sslx_registry.add("sslx-foo", module)` adds one."""
+    """A registry with only sslx's own plugins, to which `sslx_registry.add("sslx-foo", module)` adds one."""
     ours = [(point, dist) for point, dist in _registry.installed() if dist.metadata["Name"] == "sslx"]
     monkeypatch.setattr(_registry, "installed", lambda: ours)
     _registry.registry.cache_clear()
@@ -55,7 +54,7 @@ def sslx_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
 
 @pytest.fixture
 def sslx_images(tmp_path: Path) -> Path:
-    """A folder of tiny colour images in two classes, 20 red and 20 blue: `--dataset folder:PATH`."""
+    """A folder of tiny colour images in two classes, 20 red and 20 blue, for `--dataset folder:PATH`."""
     import numpy
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Checks of evaluators, on images of which everything is known."""
+"""Checks of evaluators, on images whose class and brightness are known."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from sslx.core.data import Split
 from sslx.core.interfaces import Method
 from sslx.core.training.config import configure
 from sslx.core.training.evaluation import evaluate
-from sslx.testing.components import Subject, same, state_of
+from sslx.testing.components import Subject, check, same, state_of
+from sslx.testing.expect import seeded
 
 _CLASSES, _SIZE = 4, 8
 
 
 def _split(n: int, seed: int) -> Split:
-    """Grey images with one quarter lit: the class says which, the factor `shade` how brightly."""
+    """Grey images with one bright quarter. The class says which one, and the factor `shade` how bright it is."""
     generator = torch.Generator().manual_seed(seed)
     y, shade = torch.arange(n) % _CLASSES, 0.4 + 0.6 * torch.rand(n, generator=generator)
     x = 0.02 * torch.rand(n, 1, _SIZE, _SIZE, generator=generator)
@@ -31,8 +32,8 @@ def _split(n: int, seed: int) -> Split:
     return Split((255 * x).byte(), y, {"shade": shade})
 
 
-class _Known(Method):
-    """A method whose representation and clusters are given, not learned."""
+class _Perfect(Method):
+    """A method whose representation is the class and the shade, and whose clusters are the classes."""
 
     def represent(self, x: Tensor) -> Tensor:
         brightness = F.avg_pool2d(x[:, :1], _SIZE // 2).flatten(1)  # (B, 4)
@@ -43,20 +44,16 @@ class _Known(Method):
         return (20 * self.represent(x)[:, :_CLASSES]).log_softmax(dim=1)
 
 
-class _Perfect(_Known):
-    """Knows the class and the shade, and nothing else."""
-
-
-class _Random(_Known):
-    """A hash of the image's noise."""
+class _Random(_Perfect):
+    """The representation is a hash of the noise of the image."""
 
     def represent(self, x: Tensor) -> Tensor:
         weights = torch.randn(_SIZE * _SIZE, _CLASSES + 1, generator=torch.Generator().manual_seed(5))
         return (1e4 * x[:, 0].flatten(1) @ weights).sin()
 
 
-class _Constant(_Known):
-    """The same for all images."""
+class _Constant(_Perfect):
+    """The representation is the same for all images."""
 
     def represent(self, x: Tensor) -> Tensor:
         return torch.ones(len(x), _CLASSES + 1)
@@ -72,18 +69,17 @@ def _report(subject: Subject, method: Method) -> dict[str, Any]:
     return dict(found)
 
 
-def _headline(subject: Subject, method: Method) -> float:
-    return float(next(iter(_report(subject, method)["scores"].values())))
+def _score(subject: Subject, method: Method) -> tuple[float, float, float]:
+    """The first score of the method, the best one, and that of a representation without information."""
+    if subject.cls.best is None:
+        raise SkipTest("the evaluator does not say what its best score is")
+    mine, chance = (next(iter(_report(subject, m)["scores"].values())) for m in (method, _Constant()))
+    return float(mine), float(subject.cls.best), float(chance)
 
 
-def _best(cls: Any) -> float:
-    if cls.best is None:
-        raise SkipTest("it does not say what its best score is")
-    return float(cls.best)
-
-
+@check("evaluator")
 def scores_have_a_protocol(subject: Subject) -> None:
-    """Finite numbers by name, a protocol that goes into results.json, and a line for the table."""
+    """There are finite scores by name, a protocol that goes into results.json, and one line for the table."""
     report = _report(subject, _Perfect())
     assert report["scores"], "no scores"
     bad = [name for name, score in report["scores"].items() if not math.isfinite(score)]
@@ -92,37 +88,25 @@ def scores_have_a_protocol(subject: Subject) -> None:
     assert report["summary"] and "\n" not in report["summary"], "the summary is not one line"
 
 
+@check("evaluator")
 def perfect_features_score_best(subject: Subject) -> None:
-    """To a tenth of what lies between the best score and that of a representation that is the same for all images."""
-    best, chance = _best(subject.cls), _headline(subject, _Constant())
-    score = _headline(subject, _Perfect())
+    """Perfect features score best, to a tenth of the distance between the best score and that of equal features."""
+    score, best, chance = _score(subject, _Perfect())
     assert abs(score - best) <= 0.1 * abs(best - chance), f"{score:.3f}; best is {best:g}, chance {chance:.3f}"
 
 
+@check("evaluator")
 def random_features_score_chance(subject: Subject) -> None:
-    """To a quarter of it, as there are few images."""
-    best, chance = _best(subject.cls), _headline(subject, _Constant())
-    score = _headline(subject, _Random())
+    """Random features score as equal ones do, to a quarter of that distance, as there are few images."""
+    score, best, chance = _score(subject, _Random())
     assert abs(score - chance) <= 0.25 * abs(best - chance), f"{score:.3f}; chance is {chance:.3f}, best {best:g}"
 
 
+@check("evaluator")
 def the_same_every_time(subject: Subject) -> None:
-    """Torch is seeded before it: a score depends on the seed of the run alone. The method is left as it was."""
+    """A score depends only on the seed of the run, for which torch is seeded, and the method stays as it was."""
     method = _Random()
     before = state_of(method)
-    torch.manual_seed(1)
-    first = _report(subject, method)["scores"]
-    torch.manual_seed(2)
-    again = _report(subject, method)["scores"]
-    assert first == again, f"{first} and {again}"
-    assert same(state_of(method), before), "it changes the method"
-
-
-CHECKS = {
-    "evaluator": (
-        scores_have_a_protocol,
-        perfect_features_score_best,
-        random_features_score_chance,
-        the_same_every_time,
-    )
-}
+    first, again = (seeded(seed, _report, subject, method)["scores"] for seed in (1, 2))
+    assert first == again, f"the scores are {first}, and {again} the second time"
+    assert same(state_of(method), before), "the evaluator changes the method"

@@ -1,4 +1,4 @@
-"""Dashboards that follow runs, as a plugin like any other: `sslx run --track NAME`."""
+"""Trackers, which show runs in dashboards: `sslx run --track NAME`. They are a plugin themselves."""
 
 from __future__ import annotations
 
@@ -10,5 +10,11 @@ from sslx.api import Record, hookimpl, tracker
 @hookimpl
 def sslx_components() -> Iterator[Record]:
     here = "sslx.trackers"
-    yield tracker("tensorboard", f"{here}.tensorboard:TensorBoard", summary="RUN/tensorboard (extra track)")
-    yield tracker("trackio", f"{here}.trackio:Trackio", summary="trackio:PROJECT, a local dashboard (extra track)")
+    yield tracker(
+        "tensorboard", f"{here}.tensorboard:TensorBoard", summary="TensorBoard, in RUN/tensorboard (extra track)"
+    )
+    yield tracker(
+        "trackio",
+        f"{here}.trackio:Trackio",
+        summary="Trackio, a local dashboard: --track trackio:PROJECT (extra track)",
+    )

@@ -1,4 +1,4 @@
-"""Scores as numbers by name, as dashboards want them."""
+"""Scores as numbers by name, as dashboards take them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorBoard."""
+"""The tracker for TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sslx.trackers.scores import scores
 
 
 class TensorBoard(Tracker):
-    """Terms, scores and pictures of a run in its folder `tensorboard`. `tensorboard --logdir runs` shows all runs."""
+    """Loss terms, scores and pictures of a run in its folder `tensorboard`. `tensorboard --logdir runs` shows them."""
 
     @hookimpl
     def sslx_run_start(self, run: Run) -> None:
@@ -39,7 +39,7 @@ class TensorBoard(Tracker):
         self._open(run).close()
 
     def _open(self, run: Run) -> Any:
-        """The writer, made when it is first needed: another evaluation of a run has no start."""
+        """The writer, made when it is first needed, because `sslx eval` starts no run."""
         if not hasattr(self, "_writer"):
             from torch.utils.tensorboard import SummaryWriter
 

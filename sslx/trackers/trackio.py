@@ -1,4 +1,4 @@
-"""Trackio."""
+"""The tracker for Trackio."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sslx.trackers.scores import scores
 
 
 class Trackio(Tracker):
-    """Terms, scores and config of a run in a project of Trackio. `trackio show` opens its dashboard.
+    """Loss terms, scores and config of a run in a project of Trackio. `trackio show` opens its dashboard.
 
-    All stays on this machine, unless Trackio's own variables, TRACKIO_SPACE_ID or TRACKIO_SERVER_URL, say otherwise.
-    A resumed run goes on where it was.
+    All data stay on this machine, unless Trackio's own variables TRACKIO_SPACE_ID or TRACKIO_SERVER_URL are set.
+    A resumed run continues its record.
     """
 
-    project: str = option(help="where it is listed")
+    project: str = option(help="Project of Trackio in which the run is listed.")
 
     @hookimpl
     def sslx_metrics(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
@@ -38,17 +38,11 @@ class Trackio(Tracker):
         if not hasattr(self, "_run"):
             import trackio
 
-            name = f"{run.path.name} {run.folder.read('run.json')['started']}"  # folders of one name are no one run
+            name = f"{run.path.name} {run.folder.read('run.json')['started']}"  # a folder's name may return
             with redirect_stdout(sys.stderr):  # standard output is for tables
-                self._run = trackio.init(
-                    self.project,
-                    name=name,
-                    config=run.folder.config(),
-                    resume="allow",
-                    auto_log_gpu=False,
-                    auto_log_cpu=False,
-                    embed=False,
-                )
+                config = run.folder.config()
+                quiet: Any = {"auto_log_gpu": False, "auto_log_cpu": False, "embed": False}
+                self._run = trackio.init(self.project, name=name, config=config, resume="allow", **quiet)
         return self._run
 
     def _close(self) -> None:

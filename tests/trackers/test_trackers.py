@@ -125,4 +125,4 @@ def test_a_tracker_that_came_with_the_run_of_someone_else_is_not_executed(
     facts["launch"]["trackers"] = [f"{tmp_path / place if place == 'run/t.py' else place}:T"]
     (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
     code, _, errors = command("eval", "run", "-e", "gmm")
-    assert code == 2 and "code that came with the run and is not executed" in errors and errors.count("\n") == 1
+    assert code == 2 and "--trust-code" in errors and errors.count("\n") == 1
