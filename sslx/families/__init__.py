@@ -1,4 +1,4 @@
-"""Families of methods: the wiring that several methods share, which a plugin extends as the built-ins do."""
+"""Families: the wiring that several methods share; plugins extend it as the built-in methods do."""
 
 from sslx.families.autoencoder import Autoencoder as Autoencoder
 from sslx.families.bank import Bank as Bank, cross_entropy_of_known as cross_entropy_of_known

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -12,19 +11,20 @@ from sslx.families.aggregate import Aggregate
 
 
 class Autoencoder(Method):
-    """Minimises -log p(x*|z), z ~ q(z|xʲ), over views xʲ of an image; the target x* is the view itself.
+    """Encodes an image to a latent and decodes it again, without a prior on the latents.
 
-    AASAE compares with it without any augmentation, which is `--set views=standard`. It has no prior to sample from:
-    the latents of new images are drawn from the normal distribution with the moments of those of training.
+    It minimizes -log p(x*|z), z ~ q(z|x), over the views x of an image; x* is the view itself or the original image.
+    AASAE compares with it without augmentation, which is `--set views=standard`. New images are decoded from a normal
+    distribution with the mean and covariance of the training latents.
     """
 
-    defaults: ClassVar[Mapping[str, Any]] = {"views": {"count": 1}}
+    defaults = {"views": {"count": 1}}
 
-    encoder: Encoder = slot(default="mlp", posterior="delta", help="z = f(x)")
-    decoder: Decoder = slot(default="mlp", help="p(x|z)")
-    target: Literal["view", "original"] = option(default="view", help="x*, what is to be reconstructed from a view")
+    encoder: Encoder = slot(default="mlp", posterior="delta", help="Network that gives the latent, q(z|x).")
+    decoder: Decoder = slot(default="mlp", help="Network that reconstructs the image, p(x|z).")
+    target: Literal["view", "original"] = option(default="view", help="Image to reconstruct from a view (x*).")
     representation: Literal["latent", "features"] = option(
-        default="latent", help="what is evaluated: the mean of q, or the encoder's last layer below q, as in AASAE"
+        default="latent", help="What is evaluated: the mean of q, or the encoder's layer below q, as in AASAE."
     )
 
     def build(self, ctx: Context) -> Context:
@@ -38,7 +38,7 @@ class Autoencoder(Method):
         return Terms(reconstruction=self.reconstruction(views, self.encoder(views.flat).rsample()))
 
     def reconstruction(self, views: Views, z: Tensor) -> Tensor:
-        """The mean of -log p(x*|z) over latents of all views, (B, D)."""
+        """The mean of -log p(x*|z) over the latents of all views, (B, D)."""
         self.latents.update(z)
         x = views.flat if self.target == "view" else views.original.repeat_interleave(views.count, dim=0)
         return -self.decoder(z).log_prob(x).mean()
@@ -47,7 +47,7 @@ class Autoencoder(Method):
         return self.encoder(x).mean if self.representation == "latent" else self.encoder.features(x)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> what the decoder makes of the mean of q, (B, C, H, W)."""
+        """(B, C, H, W) -> the images decoded from the means of q(z|x), (B, C, H, W)."""
         return self.decode(self.encoder(x).mean)
 
     def decode(self, z: Tensor) -> Tensor:

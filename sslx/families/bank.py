@@ -1,11 +1,11 @@
-"""The wiring of methods that remember each image of the training set from one epoch to the next."""
+"""The wiring of methods that remember every training image from one epoch to the next."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from sslx.core.public import Context, Terms, Views, gather
@@ -13,18 +13,16 @@ from sslx.families.projected import Projected
 
 
 def cross_entropy_of_known(logits: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy of (n, K) and the (n,) classes that are not -1; zero, with a zero gradient, if all are."""
+    """Mean cross-entropy of logits (n, K) with the classes (n,) that are not -1; zero, gradient too, if none is."""
     return cross_entropy(logits, y, ignore_index=-1, reduction="sum") / (y >= 0).sum().clamp(min=1)
 
 
 class Bank(Projected):
-    """A row of the bank is what was last seen of an image, from whichever process; zero before its first visit."""
-
-    bank: Tensor
+    """Keeps one row for each training image, written when the image is visited on any process and zero before that."""
 
     def build(self, ctx: Context) -> Context:
         ctx = super().build(ctx)
-        self.register_buffer("bank", torch.zeros(ctx.samples, ctx.latent))
+        self.bank = nn.Buffer(torch.zeros(ctx.samples, ctx.latent))
         return ctx
 
     def relate(self, views: Views) -> Terms:

@@ -1,4 +1,4 @@
-"""The wiring that joint-embedding methods share. They differ in their defaults and in their objective."""
+"""The wiring that joint-embedding methods share; they differ in their defaults and their objective."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from sslx.families.projected import Projected
 
 
 class JointEmbedding(Projected):
-    """Views are encoded and projected, and an objective compares the embeddings of all processes.
+    """Learns from pairs of views: an objective compares the embeddings of two views of the same image.
 
-        z = g(f(x)), online q = h(z), target k = z, sg(z) or g'(f'(x)), loss = objective(q, k)
+        z = g(f(x)), q = h(z), loss = objective(q, k), k = z (online), sg(z) (stopped) or g'(f'(x)) (teacher)
 
-    h is the predictor (the identity unless there is one), sg stops the gradient, f' and g' are the teacher: a moving
-    average of f and g whose momentum goes from m₀ to m₁ along half a cosine, m = m₁ - (m₁ - m₀)(cos πs + 1)/2 at a
-    fraction s of all steps (BYOL, 3.3). Local crops are seen by the online branch alone.
+    h is the predictor (the identity by default) and sg stops the gradient. f' and g' are the teacher: a moving average
+    of f and g whose momentum goes from m₀ to m₁ along half a cosine, m = m₁ - (m₁ - m₀)(cos πs + 1)/2 at a fraction s
+    of all steps (BYOL, 3.3). Only the online branch sees local crops.
     """
 
-    predictor: tuple[int, ...] = option(default=(), gt=0, help="widths of h, the online branch's own head; []: none")
+    predictor: tuple[int, ...] = option(default=(), gt=0, help="Widths of the predictor's layers (h); [] is none.")
     target: Literal["online", "stopped", "teacher"] = option(
-        default="online", help="what embeddings are compared with: each other, without gradient, a moving average's"
+        default="online", help="What embeddings are compared with: each other, without gradient, or the teacher's."
     )
     momentum: tuple[float, float] = option(
-        default=(0.99, 1.0), ge=0, le=1, help="m₀, m₁: of the teacher, at the start and at the end of training"
+        default=(0.99, 1.0), ge=0, le=1, help="Momentum of the teacher at the start and the end of training (m₀, m₁)."
     )
-    objective: Objective = slot(default="info-nce", help="what is minimised")
+    objective: Objective = slot(default="info-nce", help="Loss that compares the embeddings of the views.")
 
     def build(self, ctx: Context) -> Context:
         if ctx.views < 2:
@@ -40,8 +40,7 @@ class JointEmbedding(Projected):
         self.steps = max(1, ctx.steps)
         ctx = super().build(ctx)
         if self.predictor and self.predictor[-1] != ctx.latent:
-            width = self.predictor[-1]
-            raise ConfigError(f"predictor: expected its last width to be the embedding's, {ctx.latent}, got {width}")
+            raise ConfigError(f"predictor: expected a last width of {ctx.latent}, as of z, got {self.predictor[-1]}")
         self.predict = head(self.predictor, ctx.latent, self.norm, self.slope)
         if self.target == "teacher":
             self.teacher = copy.deepcopy(nn.ModuleList([self.encoder, self.head])).requires_grad_(False)
@@ -71,7 +70,7 @@ class JointEmbedding(Projected):
                 old.lerp_(new, 1 - m)
 
     def log_density(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> f(x), (B,). Only if the objective has one."""
+        """(B, C, H, W) -> log p(x) + constant, (B,). Only if the objective has a density."""
         assert can(self.objective, HasDensity), "`lacks` says so"
         return self.objective.log_density(self.embed(x))
 

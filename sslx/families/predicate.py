@@ -1,4 +1,4 @@
-"""A rule as a Python function over finite domains, and the sum that all rules are made of."""
+"""Rules written as a Python function, and the sum over which all rules are computed."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ import inspect
 import itertools
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslx.core.public import ConfigError, Constraint
 
-_MOST_MODELS = 100_000  # log_prob takes a row of so many numbers for each set
+_MOST_MODELS = 100_000  # log_prob computes so many numbers for each set
 _MOST_TRIES = 10_000_000  # some seconds of Python
 
 
 class Predicate(Constraint):
-    """A rule that says yes or no to values: log p = log Σ over (v₁…vₙ) that it allows of Πᵢ pᵢ(vᵢ).
+    """A rule in Python: a function that allows or forbids each combination of values.
 
-    A subclass defines `domains` and `holds`. What it allows is enumerated once, when it is made.
+    log p = log Σ Πᵢ pᵢ(vᵢ) over the allowed (v₁…vₙ), which are enumerated once, when the rule is made. A subclass
+    defines `domains` and `holds`.
     """
 
-    must_define: ClassVar[tuple[str, ...]] = ("domains", "holds")
-    models: Tensor  # (M, n), every combination that the rule allows
+    must_define = ("domains", "holds")
 
     def holds(self, *values: int) -> bool:
-        """Whether the rule allows these values, one of `range(d)` for each variable. Called once for each choice."""
+        """Whether the rule allows these values, one of `range(d)` for each variable; called once for each."""
         raise NotImplementedError
 
     def __attrs_post_init__(self) -> None:
@@ -45,7 +44,7 @@ class Predicate(Constraint):
             raise ConfigError(f"{name} allows nothing: `holds` is true of no combination of values")
         if len(models) > _MOST_MODELS:
             raise ConfigError(f"{name} allows more than {_MOST_MODELS} combinations, too many to sum over; {advice}")
-        self.register_buffer("models", torch.tensor(models), persistent=False)
+        self.models = nn.Buffer(torch.tensor(models), persistent=False)  # (M, n)
 
     def _allows(self, values: Sequence[int]) -> bool:
         if (answer := self.holds(*values)) is None:
@@ -57,6 +56,6 @@ class Predicate(Constraint):
 
 
 def logsumexp(x: Tensor) -> Tensor:
-    """log Σ exp x over the last dimension, (..., M) -> (...). Where all is -inf the gradient is 0, torch's is NaN."""
+    """log Σ exp x over the last dimension, (..., M) -> (...). If all are -inf the gradient is 0; torch's is NaN."""
     nothing = (x == -torch.inf).all(dim=-1)
     return x.masked_fill(nothing[..., None], 0.0).logsumexp(dim=-1).masked_fill(nothing, -torch.inf)

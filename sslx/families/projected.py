@@ -1,4 +1,4 @@
-"""The wiring of methods with an encoder under a projection head, and perhaps an energy beside their loss."""
+"""The wiring of methods with an encoder, a projection head and optionally an energy."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from sslx.families.heads import head
 
 
 class Projected(Method):
-    """An encoder f under a projection head g: z = g(f(x)), gathered from all processes when it is compared.
+    """An encoder f followed by a projection head g: a loss is computed on the embeddings z = g(f(x)) of all processes.
 
-    Two processes equal one with the joined batch, but for batch normalisation: its statistics are those of the images
-    of one process. `norm=none` and an encoder without it make them equal exactly.
+    Training on two processes equals training on one with the joined batch, except for batch normalization, whose
+    statistics are those of the images on one process. `norm=none` and an encoder without it make the two equal exactly.
 
-    Where embeddings are logits or have similarities there is a log p(x) = f(x) - log Z, the logsumexp of these, and an
-    `energy` can train it beside the method's own loss, on the first view of each image.
+    If embeddings are logits or have similarities, log p(x) = f(x) - log Z with f their logsumexp is a density. An
+    `energy` can train it in addition to the method's own loss, on the first view of each image.
     """
 
-    encoder: Encoder = slot(default="mlp", posterior="delta", help="f, whose mean is the representation")
-    projector: tuple[int, ...] = option(default=(128, 128), gt=0, help="widths of the projection head g; []: none")
-    norm: Literal["batch", "none"] = option(default="batch", help="normalisation between the layers of the heads")
-    slope: float = option(default=0.0, ge=0, lt=1, help="of the heads' activations below zero; 0: ReLU")
-    energy: Energy | None = slot(default=None, help="trains log p(x) as well, where the method has one")
+    encoder: Encoder = slot(default="mlp", posterior="delta", help="Network whose output is the representation (f).")
+    projector: tuple[int, ...] = option(default=(128, 128), gt=0, help="Widths of the projection head (g); [] is none.")
+    norm: Literal["batch", "none"] = option(default="batch", help="Normalization between the layers of the heads.")
+    slope: float = option(default=0.0, ge=0, lt=1, help="Slope of the head activations for negative inputs; 0 is ReLU.")
+    energy: Energy | None = slot(default=None, help="Additional loss that trains the method's density, log p(x).")
 
     def build(self, ctx: Context) -> Context:
         if self.energy is not None:
@@ -48,7 +48,7 @@ class Projected(Method):
         return self.build_head(self.encoder.build(ctx))
 
     def build_head(self, ctx: Context) -> Context:
-        """Make g. Returns the context with the size of an embedding."""
+        """Make the head g. Returns the context with the size of an embedding."""
         self.head = head(self.projector, ctx.latent, self.norm, self.slope)
         return ctx.but(latent=self.projector[-1] if self.projector else ctx.latent)
 
@@ -57,7 +57,7 @@ class Projected(Method):
         return self.head(self.encoder(x).mean).float()
 
     def embeddings(self, views: Views) -> Tensor:
-        """z of all views, (N, V, D): the J whole ones, then the local crops, if there are any."""
+        """z of all views, (N, V, D): the J whole views, then the local crops, if there are any."""
         z = views.group(self.embed(views.flat))
         if views.local is None:
             return z
@@ -69,14 +69,14 @@ class Projected(Method):
         return terms if self.energy is None else Terms({**terms, **self.energy(self, views.x[:, 0])})
 
     def relate(self, views: Views) -> Terms:
-        """The loss of the method without an energy."""
+        """The loss of the method, without the energy."""
         raise NotImplementedError
 
     def represent(self, x: Tensor) -> Tensor:
         return self.encoder(x).mean
 
     def sample(self, n: int) -> Tensor:
-        """n -> images drawn from p(x), (n, C, H, W). Only if there is an energy."""
+        """n images drawn from p(x), (n, C, H, W). Only if there is an energy."""
         assert self.energy is not None, "`lacks` says so"
         return self.energy.sample(self, n)
 

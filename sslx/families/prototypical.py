@@ -1,4 +1,4 @@
-"""The wiring with prototypes: an embedding becomes its similarities with K learned directions."""
+"""The wiring of methods that assign images to K learned prototypes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sslx.families.joint_embedding import JointEmbedding
 
 
 class Prototypes(nn.Module):
-    """s_c = cos(z, w_c): (B, D) -> (B, K)."""
+    """The cosine similarities of embeddings with K learned directions, s_c = cos(z, w_c): (B, D) -> (B, K)."""
 
     def __init__(self, features: int, count: int) -> None:
         super().__init__()
@@ -23,9 +23,9 @@ class Prototypes(nn.Module):
 
 
 class Assignment(Objective):
-    """An objective on scores of K clusters, p = softmax(s/τ)."""
+    """An objective that compares scores s of K clusters, with probabilities p = softmax(s/τ)."""
 
-    temperature: float = option(default=0.1, gt=0, help="τ of the predicted p = softmax(s/τ)")
+    temperature: float = option(default=0.1, gt=0, help="Temperature of the predicted probabilities (τ).")
 
     def log_prob(self, scores: Tensor) -> Tensor:
         """(..., K) -> log p, (..., K)."""
@@ -37,10 +37,10 @@ class Assignment(Objective):
 
 
 class Prototypical(JointEmbedding):
-    """Joint embedding whose projector ends in the cosine similarities with K prototypes: z is (N, J, K)."""
+    """A joint embedding whose projection head ends in the cosine similarities with K prototypes: z is (N, J, K)."""
 
-    prototypes: int = option(default=100, gt=1, help="K; several times the number of classes, or equal to cluster by")
-    objective: Assignment = slot(default="swav", help="what is minimised; one that takes scores of clusters")
+    prototypes: int = option(default=100, gt=1, help="Number of prototypes (K); for clustering, the number of classes.")
+    objective: Assignment = slot(default="swav", help="Loss that compares the scores of the views.")
 
     def build_head(self, ctx: Context) -> Context:
         ctx = super().build_head(ctx)

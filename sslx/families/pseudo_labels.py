@@ -1,40 +1,38 @@
-"""The wiring of methods that predict clusters which are found before each epoch."""
+"""The wiring of methods that predict clusters found before each epoch."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslx.core.public import ConfigError, Context, Terms, option
 from sslx.families.bank import Bank, cross_entropy_of_known
 
 
 class PseudoLabels(Bank):
-    """-log softmax(logits(z))_y over all views, y the image's cluster, found from the bank before each epoch.
+    """Predicts the cluster y of each image by -log softmax(logits(z))_y; clusters are found before each epoch.
 
-    Images without a cluster do not count: in the first epoch nothing is learned, it fills the bank.
+    Images without a cluster do not count: nothing is learned in the first epoch, which fills the bank.
     """
 
-    clusters: int = option(default=100, gt=1, help="K; several times the number of classes, or equal to cluster by")
-
-    labels: Tensor
+    clusters: int = option(default=100, gt=1, help="Number of clusters (K); for clustering, the number of classes.")
 
     def build(self, ctx: Context) -> Context:
         if self.clusters > ctx.samples:
             raise ConfigError(f"clusters: expected at most {ctx.samples}, the images there are, got {self.clusters}")
         ctx = super().build(ctx)
-        self.register_buffer("labels", torch.full((ctx.samples,), -1))
+        self.labels = nn.Buffer(torch.full((ctx.samples,), -1))
         return ctx
 
     @abstractmethod
     def logits(self, z: Tensor) -> Tensor:
-        """(..., D) -> (..., K)."""
+        """Embeddings (..., D) -> scores of the clusters, (..., K)."""
 
     @abstractmethod
     def assign(self, rows: Tensor) -> Tensor:
-        """Rows of the images that were seen, (n, D) -> their clusters, (n,)."""
+        """Rows of the images seen so far, (n, D) -> their clusters, (n,)."""
 
     def compare(self, z: Tensor) -> Terms:
         y = self.labels[self.index].repeat_interleave(z.shape[1])

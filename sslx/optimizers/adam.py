@@ -1,7 +1,5 @@
 """Adam and AdamW."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -12,9 +10,7 @@ from sslx.api import Optimizer, option
 class Adam(Optimizer):
     """Steps scaled by running moments of the gradient (Kingma & Ba 2015). The decay is part of the gradient."""
 
-    betas: tuple[float, float] = option(
-        default=(0.9, 0.999), ge=0, lt=1, help="β₁, β₂: weights of the past in the moments of the gradient."
-    )
+    betas: tuple[float, float] = option(default=(0.9, 0.999), ge=0, lt=1, help="Decay of the moments (β₁, β₂).")
     eps: float = option(default=1e-8, gt=0, help="Added to the denominator; SimVAE's code has 1e-4.")
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

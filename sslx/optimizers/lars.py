@@ -1,7 +1,5 @@
 """LARS."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -17,10 +15,10 @@ class LARS(Optimizer):
     """
 
     momentum: float = option(default=0.9, ge=0, lt=1, help="Weight of the past in the direction of a step.")
-    trust: float = option(default=1e-3, gt=0, help="η: length of a step relative to the length of the weights.")
+    trust: float = option(default=1e-3, gt=0, help="Length of a step relative to that of the weights (η).")
 
     def groups(self, module: nn.Module) -> list[dict[str, Any]]:
-        """One group: what is done to a vector is decided in the step."""
+        """One group: the step itself treats vectors differently."""
         return [{"params": [weight for weight in module.parameters() if weight.requires_grad]}]
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

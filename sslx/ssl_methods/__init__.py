@@ -1,129 +1,102 @@
-"""The built-in methods and their parts, as a plugin like any other."""
-
-from __future__ import annotations
+"""The built-in methods and their parts, a plugin like any other; `vae` and `ae` are families that plugins extend."""
 
 from collections.abc import Iterator
 
-from sslx.api import (
-    Record,
-    constraint,
-    decoder,
-    encoder,
-    energy,
-    hookimpl,
-    likelihood,
-    method,
-    objective,
-    posterior,
-    prior,
-)
+from sslx.api import Record, hookimpl
 
-
-@hookimpl
-def sslx_components() -> Iterator[Record]:
-    here = "sslx.ssl_methods"
-    yield method("random", f"{here}.random:Random", summary="the untrained encoder, the floor of every table")
-    yield method("vae", "sslx.families.vae:VAE", summary="variational autoencoder", paper="arXiv:1312.6114")
-    yield method("simvae", f"{here}.simvae:SimVAE", summary="VAE whose related views share a cluster", paper="SimVAE")
-    yield method("beta-vae", f"{here}.beta_vae:BetaVAE", summary="VAE with a weight on the prior", paper="Higgins 2017")
-    yield method(
-        "cr-vae", f"{here}.cr_vae:CRVAE", summary="VAE, consistent under augmentation", paper="arXiv:2105.14859"
-    )
-    yield method(
-        "aasae", f"{here}.aasae:AASAE", summary="noisy autoencoder of augmented views", paper="arXiv:2107.12329"
-    )
-    yield method("ae", "sslx.families.autoencoder:Autoencoder", summary="deterministic autoencoder")
-    yield method("aaae", f"{here}.aaae:AAAE", summary="autoencoder that undoes augmentation", paper="AASAE")
-    for name, target, summary, paper in (
-        ("simclr", "simclr:SimCLR", "contrast of related views", "arXiv:2002.05709"),
-        ("moco", "moco:MoCo", "contrast with a queue of a teacher's keys", "arXiv:1911.05722"),
-        ("moco-v2", "moco_v2:MoCoV2", "moco with a deeper head", "arXiv:2003.04297"),
-        ("proto-cpc", "proto_cpc:ProtoCPC", "contrast with prototypes", "ICLR 2022, Lee"),
-        ("instance-discrimination", "instance_discrimination:InstanceDiscrimination", "every image is a class",
-         "arXiv:1805.01978"),
-        ("byol", "byol:BYOL", "prediction of a moving average", "arXiv:2006.07733"),
-        ("simsiam", "simsiam:SimSiam", "prediction with a stopped gradient", "arXiv:2011.10566"),
-        ("vicreg", "vicreg:VICReg", "variance, invariance, covariance", "arXiv:2105.04906"),
-        ("barlow-twins", "barlow_twins:BarlowTwins", "the identity as correlation matrix", "arXiv:2103.03230"),
-        ("w-mse", "w_mse:WMSE", "agreement after whitening", "arXiv:2007.06346"),
-        ("cor-info-max", "cor_info_max:CorInfoMax", "agreement at the largest volume", "arXiv:2209.07999"),
+_RECORDS = {
+    "method": (
+        ("random", "random:Random", "the untrained encoder, the baseline of every table"),
+        ("simvae", "simvae:SimVAE", "VAE whose related views share a cluster", "SimVAE"),
+        ("beta-vae", "beta_vae:BetaVAE", "VAE with a larger weight on the prior", "Higgins 2017"),
+        ("cr-vae", "cr_vae:CRVAE", "VAE whose posterior is consistent under augmentation", "arXiv:2105.14859"),
+        ("aasae", "aasae:AASAE", "noisy autoencoder of augmented views", "arXiv:2107.12329"),
+        ("aaae", "aaae:AAAE", "autoencoder that undoes augmentation", "AASAE"),
+        ("simclr", "simclr:SimCLR", "contrast of related views with all others", "arXiv:2002.05709"),
+        ("moco", "moco:MoCo", "contrast with a queue of a teacher's embeddings", "arXiv:1911.05722"),
+        ("moco-v2", "moco_v2:MoCoV2", "MoCo with a deeper projection head", "arXiv:2003.04297"),
+        ("proto-cpc", "proto_cpc:ProtoCPC", "contrast with learned prototypes", "ICLR 2022, Lee"),
+        ("instance-discrimination", "instance_discrimination:InstanceDiscrimination",
+         "classification in which every image is a class", "arXiv:1805.01978"),
+        ("byol", "byol:BYOL", "prediction of a moving average's embeddings", "arXiv:2006.07733"),
+        ("simsiam", "simsiam:SimSiam", "prediction of another view, with a stopped gradient", "arXiv:2011.10566"),
+        ("vicreg", "vicreg:VICReg", "variance, invariance and covariance of embeddings", "arXiv:2105.04906"),
+        ("barlow-twins", "barlow_twins:BarlowTwins", "correlation of views made the identity", "arXiv:2103.03230"),
+        ("w-mse", "w_mse:WMSE", "agreement of whitened embeddings", "arXiv:2007.06346"),
+        ("cor-info-max", "cor_info_max:CorInfoMax", "agreement of embeddings that fill space", "arXiv:2209.07999"),
         ("swav", "swav:SwAV", "prediction of balanced clusters", "arXiv:2006.09882"),
         ("dino", "dino:DINO", "prediction of a teacher's sharpened clusters", "arXiv:2104.14294"),
         ("deep-cluster", "deep_cluster:DeepCluster", "prediction of k-means clusters", "arXiv:1807.05520"),
-        ("sela", "sela:SeLA", "prediction of an optimal transport", "arXiv:1911.05371"),
+        ("sela", "sela:SeLA", "prediction of equally large clusters, by optimal transport", "arXiv:1911.05371"),
         ("gedi", "gedi:GEDI", "clusters and a density from the same logits", "GEDI"),
-        ("gedi-no-gen", "gedi_ablations:NoGen", "gedi without its energy", "GEDI"),
-        ("gedi-no-inv", "gedi_ablations:NoInv", "gedi whose views need not agree", "GEDI"),
-        ("gedi-no-prior", "gedi_ablations:NoPrior", "gedi whose clusters may be empty", "GEDI"),
-        ("gedi-two-stage", "gedi_two_stage:TwoStage", "the energy of gedi first, then its clusters (our reading)",
-         "GEDI"),
-        ("nesy", "nesy:NeSy", "classes that obey a rule, and nothing else", "GEDI"),
-        ("jem", "jem:JEM", "the energy of gedi alone", "arXiv:1912.03263"),
-        ("ebclr", "ebclr:EBCLR", "contrast and an energy of the same distances", "Kim & Ye 2022"),
-        ("rotation", "rotation:Rotation", "by which angle was it turned?", "arXiv:1803.07728"),
-        ("jigsaw", "jigsaw:Jigsaw", "how were its tiles permuted?", "arXiv:1603.09246"),
-        ("colorization", "colorization:Colorization", "which colours has a grey image?", "arXiv:1603.08511"),
-    ):  # fmt: skip
-        yield method(name, f"{here}.{target}", summary=summary, paper=paper)
-
-    yield encoder("mlp", f"{here}.networks.mlp:MLPEncoder", summary="fully connected (SimVAE, Table 3)")
-    yield decoder("mlp", f"{here}.networks.mlp:MLPDecoder", summary="fully connected (SimVAE, Table 3)")
-    yield encoder("cnn", f"{here}.networks.cnn:CNNEncoder", summary="LeNet-like, for small images")
-    yield encoder("resnet18-small", f"{here}.networks.simvae_resnet:SmallResNetEncoder", summary="SimVAE, Table 4")
-    yield decoder("resnet18-small", f"{here}.networks.simvae_resnet:SmallResNetDecoder", summary="SimVAE, Table 4")
-    yield encoder("resnet8", f"{here}.networks.gedi_resnet:ResNet8Encoder", summary="GEDI, Table 8: no normalisation")
-    for depth in (18, 34, 50):
-        name, cls = f"resnet{depth}", f"{here}.networks.resnet:ResNet{depth}"
-        yield encoder(name, f"{cls}Encoder", summary="ResNet with stems for small images", paper="arXiv:1512.03385")
-        yield decoder(name, f"{cls}Decoder", summary="the same backwards, not normalised", paper="AASAE")
-    yield encoder("timm", f"{here}.networks.timm:TimmEncoder", summary="any model of timm: timm:resnet18")
-
-    yield posterior(
-        "gaussian", f"{here}.parts.posteriors:GaussianPosterior", summary="diagonal normal, both moments learned"
-    )
-    yield posterior("delta", f"{here}.parts.posteriors:DeltaPosterior", summary="a point: a deterministic encoder")
-    yield likelihood(
-        "gaussian",
-        f"{here}.parts.likelihoods:GaussianLikelihood",
-        summary="squared error, its variance fixed or learned",
-    )
-    yield likelihood(
-        "bernoulli", f"{here}.parts.likelihoods:BernoulliLikelihood", summary="binary cross-entropy per pixel"
-    )
-
-    yield prior("standard-normal", f"{here}.parts.priors:StandardNormal", summary="N(0, I), views independent")
-    yield prior(
-        "shared-mean", f"{here}.parts.priors:SharedMean", summary="one mean a set, flat density", paper="SimVAE"
-    )
-    yield prior(
-        "gaussian-mean", f"{here}.parts.priors:GaussianMean", summary="one mean a set, normal density", paper="SimVAE"
-    )
-    yield prior("mixture", f"{here}.parts.priors:Mixture", summary="one of K learned clusters a set", paper="SimVAE")
-
-    for name, target, summary in (
+        ("gedi-no-gen", "gedi_ablations:NoGen", "GEDI without its energy", "GEDI"),
+        ("gedi-no-inv", "gedi_ablations:NoInv", "GEDI whose views need not agree", "GEDI"),
+        ("gedi-no-prior", "gedi_ablations:NoPrior", "GEDI whose clusters may be empty", "GEDI"),
+        ("gedi-two-stage", "gedi_two_stage:TwoStage", "GEDI that learns its density first, then clusters", "GEDI"),
+        ("nesy", "nesy:NeSy", "classes learned from a rule alone", "GEDI"),
+        ("jem", "jem:JEM", "the energy of GEDI alone", "arXiv:1912.03263"),
+        ("ebclr", "ebclr:EBCLR", "contrast and an energy from the same distances", "Kim & Ye 2022"),
+        ("rotation", "rotation:Rotation", "prediction of the angle of a rotated image", "arXiv:1803.07728"),
+        ("jigsaw", "jigsaw:Jigsaw", "prediction of how an image's tiles were permuted", "arXiv:1603.09246"),
+        ("colorization", "colorization:Colorization", "prediction of a grey image's colours", "arXiv:1603.08511"),
+    ),
+    "encoder": (
+        ("mlp", "networks.mlp:MLPEncoder", "fully connected layers (SimVAE, Table 3)"),
+        ("cnn", "networks.cnn:CNNEncoder", "convolutions as in LeNet, for small images"),
+        ("resnet18-small", "networks.simvae_resnet:SmallResNetEncoder", "a narrow ResNet (SimVAE, Table 4)"),
+        ("resnet8", "networks.gedi_resnet:ResNet8Encoder", "a ResNet without normalization (GEDI, Table 8)"),
+        ("resnet18", "networks.resnet:ResNet18Encoder", "ResNet with stems for small images", "arXiv:1512.03385"),
+        ("resnet34", "networks.resnet:ResNet34Encoder", "ResNet with stems for small images", "arXiv:1512.03385"),
+        ("resnet50", "networks.resnet:ResNet50Encoder", "ResNet with stems for small images", "arXiv:1512.03385"),
+        ("timm", "networks.timm:TimmEncoder", "any model of timm, as timm:resnet18"),
+    ),
+    "decoder": (
+        ("mlp", "networks.mlp:MLPDecoder", "fully connected layers (SimVAE, Table 3)"),
+        ("resnet18-small", "networks.simvae_resnet:SmallResNetDecoder", "a narrow ResNet (SimVAE, Table 4)"),
+        ("resnet18", "networks.resnet:ResNet18Decoder", "a reversed ResNet without normalization", "AASAE"),
+        ("resnet34", "networks.resnet:ResNet34Decoder", "a reversed ResNet without normalization", "AASAE"),
+        ("resnet50", "networks.resnet:ResNet50Decoder", "a reversed ResNet without normalization", "AASAE"),
+    ),
+    "posterior": (
+        ("gaussian", "parts.posteriors:GaussianPosterior", "diagonal normal with learned mean and variance"),
+        ("delta", "parts.posteriors:DeltaPosterior", "a point, as of a deterministic encoder"),
+    ),
+    "likelihood": (
+        ("gaussian", "parts.likelihoods:GaussianLikelihood", "squared error with a fixed or learned variance"),
+        ("bernoulli", "parts.likelihoods:BernoulliLikelihood", "binary cross-entropy of each pixel"),
+    ),
+    "prior": (
+        ("standard-normal", "parts.priors:StandardNormal", "N(0, I), with independent views"),
+        ("shared-mean", "parts.priors:SharedMean", "related views share a mean of flat density", "SimVAE"),
+        ("gaussian-mean", "parts.priors:GaussianMean", "related views share a mean of normal density", "SimVAE"),
+        ("mixture", "parts.priors:Mixture", "related views share one of K learned clusters", "SimVAE"),
+    ),
+    "objective": (
         ("info-nce", "parts.objectives:InfoNCE", "contrast within the batch"),
         ("distance-nce", "ebclr:DistanceNCE", "contrast of distances within the batch"),
         ("queue-nce", "moco:QueueNCE", "contrast with a queue"),
         ("cosine", "parts.objectives:Cosine", "agreement in direction; needs a teacher or a stopped gradient"),
-        ("vicreg", "vicreg:VICRegLoss", "variance, invariance, covariance"),
-        ("barlow-twins", "barlow_twins:BarlowTwinsLoss", "the identity as correlation matrix"),
-        ("w-mse", "w_mse:WhitenedMSE", "agreement after whitening"),
-        ("cor-info-max", "cor_info_max:CorInfoMaxLoss", "agreement at the largest volume"),
-        ("swav", "swav:SwAVLoss", "scores: balanced assignments of other views"),
-        ("dino", "dino:DINOLoss", "scores: centred, sharpened assignments"),
+        ("vicreg", "vicreg:VICRegLoss", "variance, invariance and covariance of embeddings"),
+        ("barlow-twins", "barlow_twins:BarlowTwinsLoss", "correlation of views made the identity"),
+        ("w-mse", "w_mse:WhitenedMSE", "agreement of whitened embeddings"),
+        ("cor-info-max", "cor_info_max:CorInfoMaxLoss", "agreement of embeddings that fill space"),
+        ("swav", "swav:SwAVLoss", "scores: prediction of another view's balanced cluster"),
+        ("dino", "dino:DINOLoss", "scores: prediction of centred, sharpened clusters"),
         ("proto-cpc", "proto_cpc:ProtoCPCLoss", "scores: contrast with prototypes"),
-    ):
-        yield objective(name, f"{here}.{target}", summary=summary)
+    ),
+    "energy": (("sgld", "parts.sgld:SGLD", "contrastive divergence with persistent chains", "GEDI"),),
+    "constraint": (
+        ("addition", "constraints.named:Addition", "the third of three digits is the sum of the others", "GEDI"),
+        ("equal", "constraints.named:Equal", "all images of a set have the same class"),
+        ("problog", "constraints.problog:ProbLog", "a file of ProbLog rules: ./rules.pl (extra nesy)", "", ".pl"),
+    ),
+}  # fmt: skip
 
-    yield energy(
-        "sgld", f"{here}.parts.sgld:SGLD", summary="contrastive divergence with persistent chains", paper="GEDI"
-    )
 
-    rules = f"{here}.constraints"
-    yield constraint(
-        "addition", f"{rules}.named:Addition", summary="of three digits the third is the sum", paper="GEDI"
-    )
-    yield constraint("equal", f"{rules}.named:Equal", summary="all images of a set are of one class")
-    yield constraint(
-        "problog", f"{rules}.problog:ProbLog", summary="./rules.pl, written for ProbLog (extra nesy)", reads=".pl"
-    )
+@hookimpl
+def sslx_components() -> Iterator[Record]:
+    yield Record("method", "vae", "sslx.families.vae:VAE", "variational autoencoder", "arXiv:1312.6114")
+    yield Record("method", "ae", "sslx.families.autoencoder:Autoencoder", "deterministic autoencoder")
+    for kind, records in _RECORDS.items():
+        for name, target, *facts in records:
+            yield Record(kind, name, f"sslx.ssl_methods.{target}", *facts)

@@ -1,7 +1,5 @@
 """Barlow Twins."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -9,15 +7,16 @@ from sslx.api import JointEmbedding, Objective, Term, Terms, option
 
 
 class BarlowTwinsLoss(Objective):
-    """Σ_d (1 - C_dd)² + λ Σ_{d≠e} C_de², C the correlation over images between two views (Zbontar et al. 2021, Eq. 1).
+    """Distance of the correlation C between two views from the identity (Zbontar et al. 2021, Eq. 1).
 
-    The mean over all pairs of different views. GEDI's Appendix H has λ inside the square: set λ² here for it.
+    Σ_d (1 - C_dd)² + λ Σ_{d≠e} C_de², C over images, the mean over all pairs of different views. GEDI's Appendix H has
+    λ inside the square: use λ² for it.
     """
 
-    redundancy: float = option(default=0.005, ge=0, help="λ, weight of the terms off the diagonal")
+    redundancy: float = option(default=0.005, ge=0, help="Weight of the terms off the diagonal (λ).")
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
-        z, t = (_standardised(x) for x in (online, target))
+        z, t = (_standardized(x) for x in (online, target))
         pairs = [(j, k) for k in range(t.shape[1]) for j in range(z.shape[1]) if j != k]
         on, off = torch.zeros(2, device=z.device, dtype=z.dtype)
         for j, k in pairs:
@@ -30,11 +29,11 @@ class BarlowTwinsLoss(Objective):
         )
 
 
-def _standardised(x: Tensor) -> Tensor:
-    """Mean 0 and variance 1 over the images, as by batch normalisation without parameters."""
+def _standardized(x: Tensor) -> Tensor:
+    """Mean 0 and variance 1 over the images, as batch normalization without parameters gives."""
     centred = x - x.mean(dim=0)
     return centred / (centred.square().mean(dim=0) + 1e-5).sqrt()
 
 
 class BarlowTwins(JointEmbedding, objective="barlow-twins"):
-    """The correlation matrix of the embeddings of two views becomes the identity (Zbontar et al. 2021)."""
+    """Makes the correlation matrix of the embeddings of two views the identity (Zbontar et al. 2021)."""

@@ -1,33 +1,29 @@
 """Colorization."""
 
-from __future__ import annotations
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslx.api import ConfigError, Context, Decoder, Encoder, Method, Terms, Views, slot
 
-# Luma and the two chroma of ITU-R BT.601, from RGB in [0, 1]; chroma are in [-0.5, 0.5].
+# From RGB in [0, 1] to luma and the two chroma of ITU-R BT.601; chroma are in [-0.5, 0.5].
 _YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
 class Colorization(Method):
-    """-log p(colour | f(grey)): the colour of every pixel is decoded from the representation of the grey image.
+    """Predicts the colour of every pixel from the grey image, by -log p(colour | f(grey)) (Zhang et al. 2016).
 
-    Zhang et al. 2016 and Larsson et al. 2016. The colour is regressed (Zhang et al., Eq. 1) by whatever decoder and
-    likelihood, where their best pictures come from a histogram for each pixel. The encoder sees grey images always.
+    Any decoder and likelihood can regress the colour (Eq. 1), as in Larsson et al. 2016; the best pictures of Zhang et
+    al. come from a histogram for each pixel. The encoder only sees grey images.
     """
 
-    encoder: Encoder = slot(default="mlp", posterior="delta", help="its mean is the representation")
-    decoder: Decoder = slot(default="mlp", help="p(colour | z), of both chroma")
-
-    ycc: Tensor
+    encoder: Encoder = slot(default="mlp", posterior="delta", help="Network whose output is the representation (f).")
+    decoder: Decoder = slot(default="mlp", help="Network that predicts both chroma, p(colour | z).")
 
     def build(self, ctx: Context) -> Context:
         C, H, W = ctx.image_shape
         if C != 3:
-            raise ConfigError(f"colorization: expected colour images, of 3 channels, got {C}")
-        self.register_buffer("ycc", torch.tensor(_YCC), persistent=False)
+            raise ConfigError(f"colorization: expected colour images with 3 channels, got {C}")
+        self.ycc = nn.Buffer(torch.tensor(_YCC), persistent=False)
         ctx = self.encoder.build(ctx)
         self.decoder.build(ctx.but(image_shape=(2, H, W)))
         return ctx
@@ -46,7 +42,7 @@ class Colorization(Method):
         return self.encoder(grey).mean
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> the images in the colours that were decoded, (B, 3, H, W)."""
+        """(B, 3, H, W) -> the images in the predicted colours, (B, 3, H, W)."""
         grey, _ = self.split(x)
         chroma = self.decoder(self.encoder(grey).mean).mean - 0.5
         ycc = torch.cat([grey[:, :1], chroma], dim=1)

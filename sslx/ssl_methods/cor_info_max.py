@@ -1,9 +1,7 @@
 """CorInfoMax."""
 
-from __future__ import annotations
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from sslx.api import Context, JointEmbedding, Objective, Term, Terms, option
@@ -11,23 +9,21 @@ from sslx.ssl_methods.parts.objectives import over_pairs
 
 
 class CorInfoMaxLoss(Objective):
-    """α mean (z - z')² - 1/D [log|R + εI| + log|R' + εI|] (Ozsoy et al. 2022, Eq. 6), z of unit length.
+    """Distance of views minus the volume of their embeddings z, which have unit length (Ozsoy et al. 2022, Eq. 6).
 
+        α mean (z - z')² - 1/D [log|R + εI| + log|R' + εI|]
         μ ← λμ + (1-λ) z̄,   R ← λR + (1-λ) 1/N Σ (z - μ)(z - μ)ᵀ,   for each view
 
-    For J views the mean over pairs. Local crops have no covariance of their own.
+    The loss is the mean over pairs of views. Local crops have no covariance of their own.
     """
 
-    attraction: float = option(default=250.0, ge=0, help="α; 250 on CIFAR-10, 1000 on CIFAR-100, with D = 64 and 128")
-    forgetting: float = option(default=0.01, ge=0, lt=1, help="λ, what remains of the moments of earlier steps")
-    epsilon: float = option(default=1e-6, gt=0, help="ε; 1e-8 for CIFAR in the authors' code")
-
-    mu: Tensor
-    R: Tensor
+    attraction: float = option(default=250.0, ge=0, help="Weight of the distance (α); CIFAR-10 250, CIFAR-100 1000.")
+    forgetting: float = option(default=0.01, ge=0, lt=1, help="Weight of the moments of earlier steps (λ).")
+    epsilon: float = option(default=1e-6, gt=0, help="Added to the covariance (ε); the authors' CIFAR code has 1e-8.")
 
     def build(self, ctx: Context) -> Context:
-        self.register_buffer("mu", torch.zeros(ctx.views, 1, ctx.latent))
-        self.register_buffer("R", torch.eye(ctx.latent).repeat(ctx.views, 1, 1))
+        self.mu = nn.Buffer(torch.zeros(ctx.views, 1, ctx.latent))
+        self.R = nn.Buffer(torch.eye(ctx.latent).repeat(ctx.views, 1, 1))
         return ctx
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
@@ -37,7 +33,7 @@ class CorInfoMaxLoss(Objective):
         R = keep * self.R + (1 - keep) * (z - mu).mT @ (z - mu) / z.shape[1]
         self.moments = mu.detach(), R.detach()
         D = z.shape[2]
-        # In float64: the determinant of D small numbers is far smaller still.
+        # In float64: the product of D small eigenvalues is far smaller still.
         volume = torch.logdet(R.double() + self.epsilon * torch.eye(D, device=z.device)).mean()
         distance = over_pairs((q[:, :, None] - k[:, None]).square().mean(dim=3))
         return Terms(

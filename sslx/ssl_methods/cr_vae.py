@@ -1,6 +1,4 @@
-"""The consistency-regularised VAE."""
-
-from __future__ import annotations
+"""The consistency-regularized VAE."""
 
 from typing import Literal
 
@@ -11,15 +9,14 @@ from sslx.api import VAE, ConfigError, Context, Term, Terms, Views, option
 
 
 class CRVAE(VAE):
-    """Maximises ELBO(x) + E[ELBO(x̃)] - λ E[KL(q(z|x̃) ‖ q(z|x))] over views x̃ of x (Sinha & Dieng 2021).
+    """A VAE whose posterior is the same for an image and its augmented views (Sinha & Dieng 2021).
 
-    The official code does not run, and takes exp(log σ²) for σ. SimVAE does not say what its x is.
+    It maximizes ELBO(x) + E[ELBO(x̃)] - λ E[KL(q(z|x̃) ‖ q(z|x))] over views x̃ of x. The official code does not run and
+    uses exp(log σ²) as σ. SimVAE does not say what its x is.
     """
 
-    consistency: float = option(default=0.1, ge=0, help="λ; 0.1 in SimVAE's comparison, 1e-3 in the official code")
-    anchor: Literal["original", "view"] = option(
-        default="original", help="x: the image before it is augmented, or the first of two or more views"
-    )
+    consistency: float = option(default=0.1, ge=0, help="Weight of the divergence (λ); SimVAE 0.1, official code 1e-3.")
+    anchor: Literal["original", "view"] = option(default="original", help="What x is: the image or its first view.")
 
     def build(self, ctx: Context) -> Context:
         if self.anchor == "view" and ctx.views < 2:
@@ -33,10 +30,9 @@ class CRVAE(VAE):
             x, augmented = attrs.evolve(views, x=views.x[:, :1]), attrs.evolve(views, x=views.x[:, 1:])
         q, q_augmented = self.encoder(x.flat), self.encoder(augmented.flat)
         terms = self.bound(augmented, q_augmented)
-        terms.update(
-            {name: term._replace(value=term.value + terms[name].value) for name, term in self.bound(x, q).items()}
-        )
-        # (N, J, D) and (N, 1, D): each view beside the image it was made of.
+        for name, term in self.bound(x, q).items():
+            terms[name] = term._replace(value=term.value + terms[name].value)
+        # (N, J, D) and (N, 1, D): each view is compared with its image.
         divergence = kl_divergence(
             Normal(augmented.group(q_augmented.mean), augmented.group(q_augmented.stddev)),
             Normal(x.group(q.mean), x.group(q.stddev)),

@@ -1,29 +1,25 @@
 """DeepCluster."""
 
-from __future__ import annotations
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from sslx.api import Context, PseudoLabels, option
 
 
 class DeepCluster(PseudoLabels):
-    """Predicts the k-means cluster of an image, found before each epoch (Caron et al. 2018).
+    """Predicts the k-means cluster of an image; clusters are found before each epoch (Caron et al. 2018).
 
-    As in its second version (Caron et al. 2020, C.2): spherical k-means on the embeddings of the epoch before, whose
+    This is its second version (Caron et al. 2020, C.2): spherical k-means on the embeddings of the previous epoch. The
     centroids are the classifier, logits = cos(z, centroid)/τ.
     """
 
-    temperature: float = option(default=0.1, gt=0, help="τ")
-    iterations: int = option(default=10, gt=0, help="of k-means")
-
-    centroids: Tensor
+    temperature: float = option(default=0.1, gt=0, help="Temperature of the logits (τ).")
+    iterations: int = option(default=10, gt=0, help="Number of k-means iterations.")
 
     def build(self, ctx: Context) -> Context:
         ctx = super().build(ctx)
-        self.register_buffer("centroids", normalize(torch.randn(self.clusters, ctx.latent), dim=1))
+        self.centroids = nn.Buffer(normalize(torch.randn(self.clusters, ctx.latent), dim=1))
         return ctx
 
     def logits(self, z: Tensor) -> Tensor:
@@ -33,7 +29,7 @@ class DeepCluster(PseudoLabels):
         return normalize(normalize(z, dim=2).mean(dim=1), dim=1)
 
     def assign(self, rows: Tensor) -> Tensor:
-        import faiss  # slow to import
+        import faiss  # here, so that the method can be shown where faiss is not installed
 
         seed = int(torch.randint(2**31 - 1, ()))
         kmeans = faiss.Kmeans(

@@ -1,7 +1,5 @@
 """EBCLR."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from sslx.api import JointEmbedding
@@ -9,10 +7,10 @@ from sslx.ssl_methods.parts.objectives import InfoNCE
 
 
 class DistanceNCE(InfoNCE):
-    """`info-nce` with s(z, z') = -‖z - z'‖², of embeddings of any length."""
+    """`info-nce` with the similarity s(z, z') = -‖z - z'‖², for embeddings of any length."""
 
     def similarity(self, z: Tensor, t: Tensor) -> Tensor:
-        # Not torch.cdist: its gradient is infinite where two embeddings coincide.
+        # Not torch.cdist: its gradient is infinite if two embeddings coincide.
         squares = z.square().sum(dim=1, keepdim=True) + t.square().sum(dim=1) - 2 * z @ t.T
         return -squares.clamp(min=0)
 
@@ -24,9 +22,9 @@ class EBCLR(
     norm="none",
     slope=0.2,
 ):
-    """p(x, x') = p(x'|x) p(x): contrast for the first factor, an energy for the second (Kim & Ye 2022).
+    """Contrastive learning combined with a density of the same embeddings (Kim & Ye 2022).
 
-        -log p(x'|x) is `distance-nce`, f(x) = log Σᵣ exp(-‖z - r‖²/τ)   (GEDI, Eq. 1 and 2)
+        p(x, x') = p(x'|x) p(x), -log p(x'|x) is `distance-nce`, f(x) = log Σᵣ exp(-‖z - r‖²/τ)   (GEDI, Eq. 1 and 2)
 
-    Here r are the embeddings of the latest views, which have no gradient. The authors have other chains than `sgld`.
+    Here r are the embeddings of the latest views, without gradient. The authors' sampler differs from `sgld`.
     """

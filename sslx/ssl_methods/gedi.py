@@ -1,6 +1,4 @@
-"""GEDI, and the methods that it becomes without some of its terms."""
-
-from __future__ import annotations
+"""GEDI."""
 
 import math
 from collections.abc import Mapping
@@ -10,39 +8,37 @@ from torch import Tensor
 from sslx.api import ConfigError, Constraint, Context, Projected, Term, Terms, Views, gather, head, option, slot
 from sslx.ssl_methods.parts.objectives import over_pairs
 
-# Distances from the minima that count as failure: benchmarks/gedi.py prints what they tell apart. Successes are above
-# 0, as noisy views of a point disagree now and then.
+# Distances from the minima that count as failure: benchmarks/gedi.py prints the runs that they separate. Successes are
+# above 0, as noisy views of a point sometimes disagree.
 _INVARIANCE, _PRIOR = 0.015, 0.01
-_BALANCE = 0.1  # digits of sums, which are not equally frequent, are 0.007 from balance
-_UNIFORM = 0.1  # of ln c, which is L_INV at uniform p(y|x)
+_BALANCE = 0.1  # the digits of sums are not equally frequent: they are 0.007 from balance
+_UNIFORM = 0.1  # relative to ln c, which is L_INV at uniform p(y|x)
 
 
-class GEDI(
-    Projected, encoder={"use": "mlp", "slope": 0.2}, projector=(64,), norm="none", slope=0.2, energy="sgld"
-):  # fmt: skip
-    """Clusters and a density from the same c logits t(x): p(y|x) = softmax t(x) and log p(x) = f(x) + constant.
+class GEDI(Projected, encoder={"use": "mlp", "slope": 0.2}, projector=(64,), norm="none", slope=0.2, energy="sgld"):
+    """Learns clusters and a density of images from the same c logits t(x).
 
-        f(x) = logsumexp t(x)                        (GEDI, Eq. 6)
+        p(y|x) = softmax t(x), log p(x) = f(x) + constant, f(x) = logsumexp t(x)         (GEDI, Eq. 6)
         L_GEN = E f(x⁻) - E f(x)                     (Eq. 7), the energy; x⁻ are its samples
         L_INV = -Σ_y p(y|x') log p(y|x) >= 0         over pairs of different views, both with gradient
         L_PRIOR = -1/c Σ_y log E p(y|x) >= ln c      E over the views of a batch
 
-    Where a constraint says what the classes of n images that belong together obey, the last two become (App. N)
+    With a constraint on the classes of n images that belong together, the last two are replaced by (App. N)
 
         L_NESY = -log p(rule | x₁…xₙ) >= 0           as Eq. 9 is implemented: one of c classes for each image
         L_PRIOR = 1 - H(E p(y|x)) / ln c >= 0
 
-    The weights are those of the paper on CIFAR-10; on points it has 10 for the prior, as the points recommend. It names
-    neither c nor a temperature; here t(x) is a layer on the projection head without one. Its activations are ReLUs,
-    which may all be dead in a small head: here they leak.
+    The weights are the paper's CIFAR-10 values; datasets of 2-D points recommend its 10 for the prior. The paper states
+    neither the number of clusters nor a temperature: here t(x) is a layer on the projection head without one. We use
+    leaky ReLUs, because all units of a small ReLU head can die.
     """
 
-    clusters: int = option(default=10, gt=1, help="c")
-    invariance_weight: float = option(default=50.0, ge=0, help="of L_INV")
-    prior_weight: float = option(default=25.0, ge=0, help="of L_PRIOR")
-    constraint: Constraint | None = slot(default=None, help="a rule for images that belong together, instead of L_INV")
-    constraint_weight: float = option(default=25.0, ge=0, help="of L_NESY")
-    balance_weight: float = option(default=400.0, ge=0, help="of L_PRIOR where there is a constraint")
+    clusters: int = option(default=10, gt=1, help="Number of clusters (c).")
+    invariance_weight: float = option(default=50.0, ge=0, help="Weight of the invariance loss L_INV.")
+    prior_weight: float = option(default=25.0, ge=0, help="Weight of the cluster prior L_PRIOR.")
+    constraint: Constraint | None = slot(default=None, help="Rule for images that belong together, instead of L_INV.")
+    constraint_weight: float = option(default=25.0, ge=0, help="Weight of the constraint L_NESY.")
+    balance_weight: float = option(default=400.0, ge=0, help="Weight of L_PRIOR with a constraint.")
 
     def __attrs_post_init__(self) -> None:
         if self.constraint is not None and set(self.constraint.domains) != {self.clusters}:
@@ -84,7 +80,7 @@ class GEDI(
         return self.embed(x).log_softmax(dim=1)
 
     def diagnosis(self, excess: Mapping[str, float]) -> str:
-        """Which of the triad of failure modes a training ended in (Definitions 12 to 14), by Proposition 11."""
+        """Which of the three failure modes the training ended in, if any (Definitions 12 to 14, by Proposition 11)."""
         if self.constraint is not None:
             lost = "cluster collapse; " if excess["balance"] >= _BALANCE else ""
             return f"{lost}the rule holds with probability {math.exp(-excess['constraint']):.3f}"

@@ -1,10 +1,5 @@
 """GEDI without each of its terms."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 from sslx.ssl_methods.gedi import GEDI
 
 
@@ -13,17 +8,17 @@ class NoGen(GEDI, energy=None):
 
 
 class AsPrinted(GEDI):
-    """What the paper compares GEDI with has no penalty on f, which GEDI has on points here.
+    """GEDI without a penalty on f, which the ablations of the paper do not have either.
 
-    With it logits share the curves by themselves, and little is left for the missing term to do.
+    On points GEDI uses such a penalty here. It alone separates the curves, so an ablation with it would show nothing.
     """
 
-    defaults: ClassVar[Mapping[str, Any]] = {"method": {"energy": {"magnitude": 0.0}}}
+    defaults = {"method": {"energy": {"magnitude": 0.0}}}
 
 
 class NoInv(AsPrinted, invariance_weight=0.0):
-    """GEDI without L_INV, which is still recorded, nor a penalty on f."""
+    """GEDI without L_INV, which is still recorded, and without a penalty on f."""
 
 
 class NoPrior(AsPrinted, prior_weight=0.0):
-    """GEDI without L_PRIOR, which is still recorded, nor a penalty on f."""
+    """GEDI without L_PRIOR, which is still recorded, and without a penalty on f."""

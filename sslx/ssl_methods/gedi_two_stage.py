@@ -1,26 +1,22 @@
 """GEDI in two stages."""
 
-from __future__ import annotations
-
 import torch
-from torch import Tensor
+from torch import nn
 
 from sslx.api import Context, Terms, Views, option
 from sslx.ssl_methods.gedi import GEDI
 
 
 class TwoStage(GEDI):
-    """L_GEN alone for the first steps, then L_INV and L_PRIOR alone.
+    """GEDI that first learns its density alone (L_GEN) and then its clusters alone (L_INV and L_PRIOR).
 
-    Our reading: the paper names a comparison of two stages and refers to another one, which we have not read.
+    This is our reading. The paper compares with two stages and refers to another paper, which we have not read.
     """
 
-    generative_steps: int = option(default=1000, ge=0, help="of the first stage")
-
-    steps: Tensor
+    generative_steps: int = option(default=1000, ge=0, help="Number of steps of the first stage.")
 
     def build(self, ctx: Context) -> Context:
-        self.register_buffer("steps", torch.tensor(0))
+        self.steps = nn.Buffer(torch.tensor(0))
         return super().build(ctx)
 
     def forward(self, views: Views) -> Terms:
@@ -31,4 +27,4 @@ class TwoStage(GEDI):
 
     def after_step(self, step: int) -> None:
         super().after_step(step)
-        self.steps += 1
+        self.steps.add_(1)

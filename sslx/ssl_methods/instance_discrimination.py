@@ -1,7 +1,5 @@
 """Instance discrimination."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -10,16 +8,18 @@ from sslx.api import Bank, Terms, cross_entropy_of_known, option
 
 
 class InstanceDiscrimination(Bank):
-    """-log exp(v_i·z/τ) / Σ_j exp(v_j·z/τ), all images j of the training set, v their rows (Wu et al. 2018, Eq. 2).
+    """Classifies images, each of which is a class of its own (Wu et al. 2018).
 
-    Rows are v_i ← normalised(m v_i + (1 - m) z̄), z̄ the mean over the views of an image. Images that were not seen yet
-    do not count: the first epoch fills the bank. The paper starts from random rows and has 200 epochs; in a few, being
-    drawn to random rows makes the representation worse than an untrained one. The paper estimates the sum over a
-    million images from 4096 by NCE; up to some 100 000 it can be computed.
+        -log exp(v_i·z/τ) / Σ_j exp(v_j·z/τ), v_i ← normalized(m v_i + (1 - m) z̄)   (Eq. 2)
+
+    j are all training images, v their rows in the bank and z̄ the mean over an image's views. Images not seen yet do not
+    count: the first epoch fills the bank. The paper starts from random rows; in a few epochs instead of its 200 these
+    make the representation worse than an untrained one. The paper estimates the sum from 4096 images by NCE, for a
+    million images; here it is computed, which is possible for up to about 100 000.
     """
 
-    temperature: float = option(default=0.07, gt=0, help="τ")
-    bank_momentum: float = option(default=0.5, ge=0, lt=1, help="m, part of a row that remains; 0.5 in the code")
+    temperature: float = option(default=0.07, gt=0, help="Temperature of the similarities (τ).")
+    bank_momentum: float = option(default=0.5, ge=0, lt=1, help="Weight of the past in a row (m); 0.5 in the code.")
 
     def remember(self, z: Tensor) -> Tensor:
         m = self.bank_momentum

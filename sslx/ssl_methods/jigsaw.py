@@ -1,7 +1,5 @@
 """Jigsaw puzzles."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -10,16 +8,14 @@ from sslx.api import ConfigError, Context, Projected, Terms, Views, option
 
 
 class Jigsaw(Projected):
-    """Which of P permutations put the tiles of a view in this order? (Noroozi & Favaro 2016).
+    """Predicts which of P permutations was applied to the tiles of a view (Noroozi & Favaro 2016).
 
     The permutations are chosen one by one to differ most from those chosen before (Algorithm 1). The network sees the
-    permuted image as a whole (Carlucci et al. 2019), so any encoder serves; pixels beyond the last whole tile stay.
+    permuted image as a whole (Carlucci et al. 2019), so any encoder can be used; pixels beyond the last tile stay.
     """
 
-    grid: int = option(default=3, gt=1, le=8, help="tiles along each side")
-    permutations: int = option(default=30, gt=1, help="P, the order of the image itself included; 100 in the paper")
-
-    orders: Tensor
+    grid: int = option(default=3, gt=1, le=8, help="Number of tiles along each side.")
+    permutations: int = option(default=30, gt=1, help="Number of permutations with the identity (P); 100 in the paper.")
 
     def build(self, ctx: Context) -> Context:
         if min(ctx.image_shape[1:]) < self.grid:
@@ -28,12 +24,12 @@ class Jigsaw(Projected):
 
     def build_head(self, ctx: Context) -> Context:
         ctx = super().build_head(ctx)
-        self.register_buffer("orders", distant_permutations(self.grid**2, self.permutations))  # (P, tiles)
+        self.orders = nn.Buffer(distant_permutations(self.grid**2, self.permutations))  # (P, tiles)
         self.head.append(nn.Linear(ctx.latent, len(self.orders)))
         return ctx.but(latent=len(self.orders))
 
     def shuffle(self, x: Tensor, orders: Tensor) -> Tensor:
-        """(B, C, H, W), with the tiles of each image in its row of (B, tiles): place t gets the tile orders[t]."""
+        """Images (B, C, H, W) with permuted tiles: place t of image b gets the tile orders[b, t]."""
         B, C, H, W = x.shape
         g, h, w = self.grid, H // self.grid, W // self.grid
         tiles = x[:, :, : g * h, : g * w].reshape(B, C, g, h, g, w).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
@@ -49,7 +45,7 @@ class Jigsaw(Projected):
 
 
 def distant_permutations(items: int, count: int) -> Tensor:
-    """The identity, then the random candidate furthest from all before, (count, items); fewer if there are no more."""
+    """The identity, then always the random candidate furthest from all before, (count, items) or fewer rows."""
     chosen = torch.arange(items)[None]
     candidates = torch.rand(100 * count, items).argsort(dim=1)
     nearest = torch.full((len(candidates),), items)

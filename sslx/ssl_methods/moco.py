@@ -1,9 +1,7 @@
 """MoCo."""
 
-from __future__ import annotations
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from sslx.api import Context, JointEmbedding, Objective, Terms, option
@@ -11,19 +9,17 @@ from sslx.ssl_methods.parts.objectives import over_pairs
 
 
 class QueueNCE(Objective):
-    """-log exp(q·k₊/τ) / [exp(q·k₊/τ) + Σ_{k in queue} exp(q·k/τ)], all of unit length (He et al. 2020, Eq. 1).
+    """Contrast of a query q with a key k₊ of the same image and a queue of others (He et al. 2020, Eq. 1).
 
-    k₊ is another view of the query's image, the mean is over all pairs of different views. The queue holds the newest
-    keys first, those of all processes in order of rank.
+    -log exp(q·k₊/τ) / [exp(q·k₊/τ) + Σ_{k in queue} exp(q·k/τ)], all of unit length, the mean over all pairs of
+    different views. The queue holds the newest keys first, those of all processes in order of rank.
     """
 
-    temperature: float = option(default=0.2, gt=0, help="τ; MoCo 0.07, MoCo v2 0.2; SimVAE's comparison 0.7 and 0.2")
-    queue_length: int = option(default=4096, gt=0, help="keys in the queue; 65536 in MoCo on ImageNet")
-
-    queue: Tensor
+    temperature: float = option(default=0.2, gt=0, help="Temperature (τ); MoCo 0.07, MoCo v2 0.2; SimVAE 0.7 and 0.2.")
+    queue_length: int = option(default=4096, gt=0, help="Number of keys in the queue; 65536 in MoCo on ImageNet.")
 
     def build(self, ctx: Context) -> Context:
-        self.register_buffer("queue", normalize(torch.randn(self.queue_length, ctx.latent), dim=1))
+        self.queue = nn.Buffer(normalize(torch.randn(self.queue_length, ctx.latent), dim=1))
         return ctx
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
@@ -45,8 +41,8 @@ class MoCo(
     JointEmbedding, projector=(128,), target="teacher", momentum=(0.99, 0.99),
     objective={"use": "queue-nce", "temperature": 0.07},
 ):  # fmt: skip
-    """Contrast with a queue of keys from a moving average of the network (He et al. 2020).
+    """Contrasts each view with a queue of embeddings from a moving average of the network (He et al. 2020).
 
-    The paper has m = 0.999 throughout, for millions of steps. Both views are queries and keys, as in MoCo v3; keys are
-    not shuffled between processes, which matters for encoders with batch normalisation alone.
+    The paper has m = 0.999 throughout, for millions of steps. Both views are queries and keys, as in MoCo v3. Keys are
+    not shuffled between processes, which matters only for encoders with batch normalization.
     """

@@ -1,11 +1,7 @@
 """MoCo v2."""
 
-from __future__ import annotations
-
 from sslx.ssl_methods.moco import MoCo
 
 
-class MoCoV2(
-    MoCo, projector=(128, 128), norm="none", objective={"use": "queue-nce", "temperature": 0.2}
-):  # fmt: skip
-    """MoCo with a projection head of two layers and τ = 0.2 (Chen et al. 2020); its blur is an option of the views."""
+class MoCoV2(MoCo, projector=(128, 128), norm="none", objective={"use": "queue-nce", "temperature": 0.2}):
+    """MoCo with a projection head of two layers and τ = 0.2 (Chen et al. 2020). Its blur is an option of the views."""

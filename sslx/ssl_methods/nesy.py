@@ -1,9 +1,4 @@
-"""A constraint alone."""
-
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any, ClassVar
+"""Learning from a rule alone."""
 
 from sslx.ssl_methods.gedi import GEDI
 
@@ -11,9 +6,10 @@ from sslx.ssl_methods.gedi import GEDI
 class NeSy(
     GEDI, encoder={"use": "cnn", "dim": 64}, projector=(), energy=None, constraint="addition", balance_weight=0.0
 ):  # fmt: skip
-    """A constraint alone: L_NESY, best satisfied by a trivial answer if the rule has one, as 0 + 0 = 0.
+    """Learns the classes of images from a rule that they obey, by L_NESY of GEDI alone.
 
-    With `balance_weight=400` it is GEDI with a constraint and without L_GEN.
+    A trivial answer satisfies some rules best, such as 0 + 0 = 0. `balance_weight=400` adds L_PRIOR, which prevents it:
+    this is GEDI with a constraint and without L_GEN.
     """
 
-    defaults: ClassVar[Mapping[str, Any]] = {"views": {"count": 1}}
+    defaults = {"views": {"count": 1}}

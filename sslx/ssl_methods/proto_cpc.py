@@ -1,7 +1,5 @@
 """ProtoCPC."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from sslx.api import Assignment, Prototypical, Terms, option
@@ -9,13 +7,13 @@ from sslx.ssl_methods.parts.objectives import over_pairs
 
 
 class ProtoCPCLoss(Assignment):
-    """-Σ_c p'_c(x') s_c(x)/τ + log Σ_c q_c exp(s_c(x)/τ), p' = softmax(s'/τ'), q = mean p' (Lee 2022).
+    """A bound of InfoNCE whose negatives are prototypes (Lee 2022; derived in GEDI's Appendix G).
 
-    A bound of InfoNCE whose negatives are prototypes; GEDI derives it in Appendix G. p' is the teacher's, q the mean
-    over all processes' images and views; the sum is the mean over pairs of different views.
+    -Σ_c p'_c(x') s_c(x)/τ + log Σ_c q_c exp(s_c(x)/τ), the mean over pairs of different views. p' = softmax(s'/τ') is
+    the teacher's and q = mean p', over the images and views of all processes.
     """
 
-    teacher_temperature: float = option(default=0.04, gt=0, help="τ'")
+    teacher_temperature: float = option(default=0.04, gt=0, help="Temperature of the teacher (τ').")
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
         p = (target.detach() / self.teacher_temperature).softmax(dim=2)  # (N, J, K)
@@ -25,7 +23,5 @@ class ProtoCPCLoss(Assignment):
         return Terms(contrast=over_pairs(repelled - attracted))
 
 
-class ProtoCPC(
-    Prototypical, target="teacher", momentum=(0.99, 1.0), objective="proto-cpc"
-):  # fmt: skip
-    """A view predicts the teacher's prototypes of another view, against how frequent each prototype is (Lee 2022)."""
+class ProtoCPC(Prototypical, target="teacher", momentum=(0.99, 1.0), objective="proto-cpc"):
+    """Contrasts a teacher's prototypes for another view with the frequency of all prototypes (Lee 2022)."""

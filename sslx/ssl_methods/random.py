@@ -1,9 +1,4 @@
-"""The floor of every table."""
-
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any, ClassVar
+"""The untrained encoder, the baseline of every table."""
 
 from torch import Tensor
 
@@ -11,11 +6,11 @@ from sslx.api import Context, Encoder, Method, Terms, Views, slot
 
 
 class Random(Method):
-    """An encoder as it is initialised. It has nothing to train."""
+    """An encoder with its initial weights. It has nothing to train and is what other methods are compared with."""
 
-    defaults: ClassVar[Mapping[str, Any]] = {"train": {"epochs": 0}}
+    defaults = {"train": {"epochs": 0}}
 
-    encoder: Encoder = slot(default="mlp", help="the network to look at")
+    encoder: Encoder = slot(default="mlp", help="Network whose initial weights are evaluated.")
 
     def build(self, ctx: Context) -> Context:
         ctx = super().build(ctx)

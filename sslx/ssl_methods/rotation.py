@@ -1,7 +1,5 @@
 """Prediction of rotations."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -10,10 +8,10 @@ from sslx.api import ConfigError, Context, Projected, Terms, Views
 
 
 class Rotation(Projected):
-    """Which of 0, 90, 180 and 270 degrees was a view turned by? All four of each view (Gidaris et al. 2018, Eq. 2).
+    """Predicts by which of 0, 90, 180 and 270 degrees a view was rotated; each view is seen in all four rotations.
 
-    Between the representation and the classifier is a projector: the paper, too, finds its earlier layers more useful
-    than the last, which knows little but the angle.
+    Gidaris et al. 2018, Eq. 2. A projector is between the representation and the classifier: in the paper, too, earlier
+    layers are more useful than the last one, which knows little more than the angle.
     """
 
     def build(self, ctx: Context) -> Context:

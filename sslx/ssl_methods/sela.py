@@ -1,22 +1,20 @@
 """SeLA."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from sslx.api import Context, PseudoLabels, option
-from sslx.ssl_methods.parts.sinkhorn import sinkhorn
+from sslx.ssl_methods.parts.objectives import sinkhorn
 
 
 class SeLA(PseudoLabels):
-    """Predicts labels that are the optimal transport of the predictions to equally large classes (Asano et al. 2020).
+    """Predicts labels found by assigning images to equally large classes (optimal transport; Asano et al. 2020).
 
-    Before each epoch Q ∝ P^λ with equal row and column sums, by Sinkhorn-Knopp (Eq. 6 to 8), y = argmax Q; P are the
-    predictions of the epoch before, averaged over views. The authors start from random labels.
+    Before each epoch Q ∝ P^λ with equal row and column sums, by Sinkhorn-Knopp (Eq. 6 to 8), and y = argmax Q. P are
+    the predictions of the previous epoch, averaged over views. The authors start from random labels.
     """
 
-    sharpness: float = option(default=25.0, gt=0, help="λ")
-    iterations: int = option(default=20, gt=0, help="of Sinkhorn-Knopp")
+    sharpness: float = option(default=25.0, gt=0, help="Inverse temperature of the transport plan (λ).")
+    iterations: int = option(default=20, gt=0, help="Number of Sinkhorn-Knopp iterations.")
 
     def build_head(self, ctx: Context) -> Context:
         ctx = super().build_head(ctx)

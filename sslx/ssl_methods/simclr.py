@@ -1,9 +1,7 @@
 """SimCLR."""
 
-from __future__ import annotations
-
 from sslx.api import JointEmbedding
 
 
 class SimCLR(JointEmbedding, objective="info-nce"):
-    """Related views attract, all others repel (Chen et al. 2020): `info-nce` on projected embeddings."""
+    """Views of the same image attract each other and all other views repel each other (Chen et al. 2020)."""

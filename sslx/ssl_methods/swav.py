@@ -1,33 +1,28 @@
 """SwAV."""
 
-from __future__ import annotations
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslx.api import Assignment, Context, Prototypical, Terms, option
-from sslx.ssl_methods.parts.objectives import over_pairs
-from sslx.ssl_methods.parts.sinkhorn import sinkhorn
+from sslx.ssl_methods.parts.objectives import over_pairs, sinkhorn
 
 
 class SwAVLoss(Assignment):
-    """-Σ_c q_c(x') log p_c(x) over pairs of different views (Caron et al. 2020, Eq. 2), p = softmax(s/τ).
+    """Cross-entropy with the balanced clusters of another view (Caron et al. 2020, Eq. 2).
 
-    The codes q are the Sinkhorn-Knopp assignment of the batch's scores s/ε to equally large clusters (Eq. 3 to 5),
-    without gradient. A queue of scores of earlier batches joins it once it is full, so that a batch may be smaller than
-    K; the authors keep embeddings there, whose scores change while the prototypes do.
+    -Σ_c q_c(x') log p_c(x), the mean over pairs of different views. p = softmax(s/τ); q assigns the scores s/ε of the
+    batch to equally large clusters by Sinkhorn-Knopp, without gradient (Eq. 3 to 5). Once a queue of earlier scores is
+    full it joins the batch, which may then be smaller than K. The authors' queue holds embeddings instead, whose scores
+    change with the prototypes.
     """
 
-    epsilon: float = option(default=0.05, gt=0, help="ε, smoothness of the codes")
-    iterations: int = option(default=3, gt=0, help="of Sinkhorn-Knopp")
-    queue_length: int = option(default=0, ge=0, help="earlier images per view that codes are balanced with; 3840")
-
-    queue: Tensor
-    queued: Tensor
+    epsilon: float = option(default=0.05, gt=0, help="Smoothness of the codes (ε).")
+    iterations: int = option(default=3, gt=0, help="Number of Sinkhorn-Knopp iterations.")
+    queue_length: int = option(default=0, ge=0, help="Number of earlier images in the queue; the authors have 3840.")
 
     def build(self, ctx: Context) -> Context:
-        self.register_buffer("queue", torch.zeros(ctx.views, self.queue_length, ctx.latent))
-        self.register_buffer("queued", torch.tensor(0))
+        self.queue = nn.Buffer(torch.zeros(ctx.views, self.queue_length, ctx.latent))
+        self.queued = nn.Buffer(torch.tensor(0))
         return ctx
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
@@ -40,11 +35,11 @@ class SwAVLoss(Assignment):
 
     def after_step(self, step: int) -> None:
         self.queue.copy_(torch.cat([self.scores, self.queue], dim=1)[:, : self.queue_length])
-        self.queued += self.scores.shape[1]
+        self.queued.add_(self.scores.shape[1])
 
 
 class SwAV(Prototypical, objective="swav"):
-    """A view predicts the balanced cluster assignment of another view (Caron et al. 2020).
+    """Predicts the cluster of another view; clusters are balanced over the batch (Caron et al. 2020).
 
-    Local crops join by `--set views.local.use=standard`. The authors keep prototypes fixed in the first epoch.
+    `--set views.local.use=standard` adds local crops. The authors keep prototypes fixed in the first epoch.
     """

@@ -1,7 +1,5 @@
 """VICReg."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -10,17 +8,18 @@ from sslx.ssl_methods.parts.objectives import over_pairs
 
 
 class VICRegLoss(Objective):
-    """λ s(Z, Z') + μ [v(Z) + v(Z')] + ν [c(Z) + c(Z')] (Bardes et al. 2022, Eq. 6), for J views the mean over pairs.
+    """Distance of two views, with penalties on small variances and on covariances (Bardes et al. 2022, Eq. 6).
 
+        λ s(Z, Z') + μ [v(Z) + v(Z')] + ν [c(Z) + c(Z')], the mean over pairs of views
         s = mean (z - z')²,  v = 1/D Σ_d max(0, 1 - √(Var z_d + ε)),  c = 1/D Σ_{d≠e} Cov(z_d, z_e)²
 
     The authors' code halves v; GEDI's Appendix H prints ε outside the root and sums over d, which are misprints.
     """
 
-    invariance: float = option(default=25.0, ge=0, help="λ")
-    variance: float = option(default=25.0, ge=0, help="μ")
-    covariance: float = option(default=1.0, ge=0, help="ν")
-    epsilon: float = option(default=1e-4, gt=0, help="ε, under the root")
+    invariance: float = option(default=25.0, ge=0, help="Weight of the invariance term (λ).")
+    variance: float = option(default=25.0, ge=0, help="Weight of the variance term (μ).")
+    covariance: float = option(default=1.0, ge=0, help="Weight of the covariance term (ν).")
+    epsilon: float = option(default=1e-4, gt=0, help="Added to the variance under the root (ε).")
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
         N, _, D = online.shape
@@ -38,4 +37,4 @@ class VICRegLoss(Objective):
 
 
 class VICReg(JointEmbedding, objective="vicreg"):
-    """Views agree, each dimension varies over images, and no two dimensions vary together (Bardes et al. 2022)."""
+    """Views agree, each dimension varies over images and no two dimensions are correlated (Bardes et al. 2022)."""

@@ -1,7 +1,5 @@
 """W-MSE."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -11,22 +9,21 @@ from sslx.ssl_methods.parts.objectives import over_pairs
 
 
 class WhitenedMSE(Objective):
-    """2 - 2 cos(w, w'), w = L⁻¹(z - z̄), L Lᵀ the covariance over images of a view (Ermolov et al. 2021, Eq. 5 to 7).
+    """Distance of views on the unit sphere after whitening (Ermolov et al. 2021, Eq. 5 to 7).
 
-    The mean over all pairs of different views. The whole batch is whitened at once; the paper averages over random
-    parts of it. Either needs more images than dimensions, or the shrinkage does the work.
+    2 - 2 cos(w, w'), w = L⁻¹(z - z̄), L Lᵀ the covariance over images of a view, the mean over all pairs of different
+    views. The whole batch is whitened at once; the paper averages over random parts of it. Both need more images than
+    dimensions, as otherwise the shrinkage decides; the authors have no shrinkage.
     """
 
-    shrinkage: float = option(
-        default=1e-3, gt=0, lt=1, help="ε: whiten (1 - ε) Σ + ε I; the authors have 0, which fails for N <= D"
-    )
+    shrinkage: float = option(default=1e-3, gt=0, lt=1, help="Part of I in (1 - ε) Σ + ε I; 0 fails for N <= D.")
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
         w, t = (normalize(self.whiten(x), dim=2) for x in (online, target))
         return Terms(distance=Term(over_pairs(2 - 2 * w @ t.mT), minimum=0.0))
 
     def whiten(self, x: Tensor) -> Tensor:
-        """(N, J, D) -> the same, of covariance I in each view."""
+        """Embeddings (N, J, D) -> the same with covariance I in each view."""
         z = (x - x.mean(dim=0)).transpose(0, 1)  # (J, N, D)
         I = torch.eye(z.shape[2], device=z.device, dtype=z.dtype)
         covariance = z.mT @ z / max(1, len(x) - 1)
@@ -35,8 +32,8 @@ class WhitenedMSE(Objective):
 
 
 class WMSE(JointEmbedding, projector=(), objective="w-mse"):
-    """Views agree after the batch has been whitened (Ermolov et al. 2021).
+    """Views agree after the embeddings of the batch have been whitened (Ermolov et al. 2021).
 
-    The representation itself is whitened. The paper has a head of 1024-64 on 512 dimensions; on one of ten dimensions
-    a head satisfies the loss alone, and the representation gets worse than an untrained one.
+    The representation itself is whitened. The paper has a head of 1024-64 on 512 dimensions. On ten dimensions a head
+    can satisfy the loss by itself, and the representation becomes worse than an untrained one.
     """

@@ -223,14 +223,14 @@ def test_any_objective_on_embeddings_works_in_any_wiring(name: str) -> None:
 
 
 def test_an_objective_on_embeddings_is_refused_where_scores_are_needed() -> None:
-    with pytest.raises(ConfigError, match="objective: vicreg is no Assignment"):
+    with pytest.raises(ConfigError, match="objective: vicreg is not an Assignment"):
         method("swav", objective="vicreg")
 
 
 def test_one_view_is_refused_in_one_line() -> None:
     with pytest.raises(ConfigError, match=r"^views.count: BYOL relates views, expected at least 2, got 1$"):
         method("byol", views=1)
-    with pytest.raises(ConfigError, match=r"^predictor: expected its last width to be the embedding's, 8, got 5$"):
+    with pytest.raises(ConfigError, match=r"^predictor: expected a last width of 8, as of z, got 5$"):
         method("byol", predictor=[5])
 
 
@@ -443,5 +443,5 @@ def test_colours_are_predicted_from_grey() -> None:
     )
     colours = model.reconstruct(x)
     assert colours.shape == x.shape and colours.min() >= 0 and colours.max() <= 1
-    with pytest.raises(ConfigError, match="colorization: expected colour images, of 3 channels, got 1"):
+    with pytest.raises(ConfigError, match="colorization: expected colour images with 3 channels, got 1"):
         configure({"method": "colorization"}).method.build(Context((1, 8, 8), 10))

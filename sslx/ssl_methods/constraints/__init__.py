@@ -1,0 +1,1 @@
+"""Rules about the classes of images that belong together."""

@@ -1,6 +1,4 @@
-"""Multi-valued decision diagrams: any rule over finite domains as layers that torch evaluates for a whole batch."""
-
-from __future__ import annotations
+"""Multi-valued decision diagrams: rules over finite domains as layers that torch evaluates for a whole batch."""
 
 import functools
 from collections.abc import Sequence
@@ -15,13 +13,11 @@ _MOST_NODES = 1_000_000
 
 
 class Diagrams:
-    """Reduced, ordered diagrams that share their nodes; a diagram is the number of its root.
+    """Reduced, ordered decision diagrams that share their nodes; a diagram is the number of its root node.
 
-    A node asks one variable and goes on to one child for each of its values. Equal nodes exist once, so two diagrams
-    are the same rule if and only if they are the same number.
-
-    Args:
-        sizes: number of values of each variable, in the order in which they are asked.
+    A node asks for one variable and has one child for each of its values. Equal nodes exist only once, so two diagrams
+    are the same rule if and only if they are the same number. `sizes` has the number of values of each variable, in the
+    order in which they are asked for.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
@@ -37,7 +33,7 @@ class Diagrams:
         number = self._numbers.setdefault((variable, children), len(self._nodes))
         if number == len(self._nodes):
             if number > _MOST_NODES:
-                raise ConfigError(f"the rule takes more than {_MOST_NODES} nodes; define log_prob of a Constraint")
+                raise ConfigError(f"the rule needs more than {_MOST_NODES} nodes; define log_prob of a Constraint")
             self._nodes.append((variable, children))
         return number
 
@@ -46,7 +42,7 @@ class Diagrams:
         return children if asked == variable else (diagram,) * self.sizes[variable]
 
     def literal(self, variable: int, value: int) -> int:
-        """The variable takes the value."""
+        """The variable has the value."""
         return self._node(variable, tuple(int(v == value) for v in range(self.sizes[variable])))
 
     def negation(self, a: int) -> int:
@@ -55,21 +51,14 @@ class Diagrams:
             self._negated[a] = self._node(variable, tuple(self.negation(child) for child in children))
         return self._negated[a]
 
-    def conjunction(self, diagrams: Sequence[int]) -> int:
-        return self._reduce(diagrams, FALSE)
-
-    def disjunction(self, diagrams: Sequence[int]) -> int:
-        return self._reduce(diagrams, TRUE)
-
-    def _reduce(self, diagrams: Sequence[int], decides: int) -> int:
-        # In halves: what is combined stays small for longest.
-        if len(diagrams) > 2:
+    def combination(self, diagrams: Sequence[int], decides: int) -> int:
+        """All of the diagrams if FALSE decides, at least one of them if TRUE decides."""
+        if len(diagrams) > 2:  # in halves, which keeps the parts small for longest
             middle = len(diagrams) // 2
-            diagrams = [self._reduce(half, decides) for half in (diagrams[:middle], diagrams[middle:])]
-        return functools.reduce(lambda a, b: self._combine(a, b, decides), diagrams)
+            diagrams = [self.combination(half, decides) for half in (diagrams[:middle], diagrams[middle:])]
+        return functools.reduce(lambda a, b: self._pair(a, b, decides), diagrams)
 
-    def _combine(self, a: int, b: int, decides: int) -> int:
-        """a and b if FALSE decides, a or b if TRUE does."""
+    def _pair(self, a: int, b: int, decides: int) -> int:
         if a == b or decides in (a, b):
             return a if a == b else decides
         if a < 2 or b < 2:  # the other leaf
@@ -78,14 +67,14 @@ class Diagrams:
         if key not in self._combined:
             variable = min(self._nodes[a][0], self._nodes[b][0])
             pairs = zip(self._children(a, variable), self._children(b, variable), strict=True)
-            self._combined[key] = self._node(variable, tuple(self._combine(x, y, decides) for x, y in pairs))
+            self._combined[key] = self._node(variable, tuple(self._pair(x, y, decides) for x, y in pairs))
         return self._combined[key]
 
     def layers(self, root: int) -> list[Tensor]:
-        """For each variable the (nodes, values) positions of its nodes' children among the nodes of the next one.
+        """For each variable, the positions (nodes, values) of its nodes' children among the nodes of the next variable.
 
-        The first layer has one node, the root; the positions of the last are FALSE and TRUE. Every path asks every
-        variable, so that the sum is over all worlds, whether or not probabilities sum to one.
+        The first layer has one node, the root; the positions in the last are FALSE and TRUE. Every path asks for every
+        variable, so that the sum is over all worlds even if probabilities do not sum to one.
         """
         layers, nodes = [], [root]
         for variable in range(len(self.sizes)):

@@ -1,12 +1,10 @@
-"""Constraints that have a name."""
-
-from __future__ import annotations
+"""Constraints with a name."""
 
 from sslx.api import Predicate, option
 
 
 class Addition(Predicate):
-    """The third digit is the sum of the others, a + b = c: 55 of the 1000 combinations (GEDI, App. N)."""
+    """The third digit is the sum of the other two, a + b = c: 55 of the 1000 combinations (GEDI, App. N)."""
 
     domains = (10, 10, 10)
 
@@ -16,10 +14,10 @@ class Addition(Predicate):
 
 
 class Equal(Predicate):
-    """All images of a set are of one class."""
+    """All images of a set have the same class."""
 
-    variables: int = option(default=2, gt=1, help="n, images of a set")
-    values: int = option(default=10, gt=1, help="K, classes")
+    variables: int = option(default=2, gt=1, help="Number of images in a set (n).")
+    values: int = option(default=10, gt=1, help="Number of classes (K).")
 
     @property
     def domains(self) -> tuple[int, ...]:

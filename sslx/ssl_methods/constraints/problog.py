@@ -1,6 +1,4 @@
-"""Rules written for ProbLog: grounded by it once, evaluated by torch for the whole batch."""
-
-from __future__ import annotations
+"""Rules written for ProbLog, which grounds them once; torch evaluates them for a whole batch."""
 
 import math
 import re
@@ -25,29 +23,30 @@ try:
 except ImportError:
     raise PluginError('rules for ProbLog need the extra `nesy`: pip install "sslx[nesy]"') from None
 
-_DEEPEST = 10_000  # goals that wait for others when a program is grounded; ProbLog itself goes on for ever
+_DEEPEST = 10_000  # goals that may wait for others while a program is grounded; ProbLog itself has no limit
 
 
 class ProbLog(Constraint):
-    """The probability of one query under ProbLog's distribution semantics (De Raedt et al. 2007), exactly.
+    """A rule written for ProbLog: the exact probability of one query (De Raedt et al. 2007).
 
-    Images enter as neural predicates (DeepProbLog, Manhaeve et al. 2018):
+    Images are neural predicates (DeepProbLog, Manhaeve et al. 2018):
 
         nn(digit, [X], Y, [0..9]) :: digit(X, Y).
 
     says that image X, numbered from 0 in its set, shows one of these digits: an annotated disjunction whose
-    probabilities are the network's. Facts and rules, both with or without probabilities, negation and ProbLog's own
-    libraries may be used. Nothing is pruned, however improbable.
+    probabilities the network gives. Facts and rules, with or without probabilities, negation and ProbLog's libraries
+    can be used. Nothing is pruned, however improbable.
     """
 
-    rules: str = option(help="ProbLog text, or the path of a .pl file that holds it")
+    domains = tuple[int, ...]()  # known once the rules are read
+    rules: str = option(help="Program in ProbLog, or the path of a .pl file with it.")
 
     def __attrs_post_init__(self) -> None:
         where = "rules"
         if self.rules.endswith(".pl") and "\n" not in self.rules:
             where = self.rules
             try:
-                self.rules = Path(where).expanduser().read_text()  # the text: a run must not change with the file
+                self.rules = Path(where).expanduser().read_text()  # keep the text: a run must not change with the file
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
         try:
@@ -56,32 +55,29 @@ class ProbLog(Constraint):
             raise ConfigError(f"{where}: {' '.join(str(error).split())}") from None
         except RecursionError:
             raise ConfigError(f"{where}: endless or too deep recursion") from None
-        except (AttributeError, TypeError, IndexError, KeyError, ValueError) as error:  # its parser trusts some texts
+        except (AttributeError, TypeError, LookupError, ValueError) as error:  # its parser does not check every text
             raise ConfigError(f"{where}: ProbLog cannot read it ({type(error).__name__}: {error})") from error
 
-    @property
-    def domains(self) -> tuple[int, ...]:
-        return self._domains
-
     def _compile(self, formula: Any) -> None:
-        """The decision diagram of the ground program, over its random choices: images, and facts with probabilities."""
-        choices: dict[Any, list[Any]] = {}  # for each the atoms that stand for its values
+        """Make the decision diagram of the ground program over its choices: images, and facts with probabilities."""
+        choices: dict[Any, list[Any]] = {}  # the atoms that are the values of each choice
         for _, node, kind in formula:
             if kind == "atom" and not node.is_extra:
                 choices.setdefault(node.group or node.identifier, []).append(node)
-        self._images = [_image(atoms) for atoms in choices.values()]  # the image that a level asks; None: a fact
-        sizes = [_size(atoms) for atoms in choices.values()]
+        self._images = [_image(atoms) for atoms in choices.values()]  # the image of each level; None for a fact
+        # A fact has one more value than atoms: that none of them holds.
+        sizes = [int(a[0].probability.args[3]) if _neural(a[0]) else len(a) + 1 for a in choices.values()]
         asked = {image: size for image, size in zip(self._images, sizes, strict=True) if image is not None}
         if not asked:
-            raise ConfigError("no class of any image makes the query true, or there is no `nn(...) ::` for it to ask")
+            raise ConfigError("the query depends on no image; write `nn(...) ::` predicates and use them in the query")
         if sorted(asked) != list(range(len(asked))):
             raise ConfigError(f"the query must ask for images 0, 1, ... without a gap, it asks for {sorted(asked)}")
         if len(asked) < sum(image is not None for image in self._images):
             raise ConfigError("an image has several neural predicates, or one that depends on more; expected one")
-        self._domains = tuple(asked[image] for image in range(len(asked)))
+        self.domains = tuple(asked[image] for image in range(len(asked)))
 
         diagrams = Diagrams(sizes)
-        found: dict[int | None, int] = {0: TRUE, None: FALSE}  # the numbers that ProbLog gives to what is certain
+        found: dict[int | None, int] = {0: TRUE, None: FALSE}  # ProbLog's numbers of what is certain
         levels = {key: level for level, key in enumerate(choices)}
 
         def diagram(index: int | None) -> int:
@@ -94,7 +90,7 @@ class ProbLog(Constraint):
                 found[index] = diagrams.literal(levels[key], value)
             elif kind != "atom":
                 children = [diagram(child) for child in node.children]
-                found[index] = diagrams.conjunction(children) if kind == "conj" else diagrams.disjunction(children)
+                found[index] = diagrams.combination(children, FALSE if kind == "conj" else TRUE)
         ((_, query),) = formula.queries()
         if (root := diagram(query)) == FALSE:
             raise ConfigError("the query is never true")
@@ -117,7 +113,7 @@ def _neural(atom: Any) -> bool:
 
 
 def _image(atoms: list[Any]) -> int | None:
-    """The number of the image whose class a choice is, None if it is no image."""
+    """The number of the image whose class a choice is; None for a fact."""
     if not _neural(atoms[0]):
         return None
     predicate, image = atoms[0].probability.args[:2]
@@ -126,13 +122,8 @@ def _image(atoms: list[Any]) -> int | None:
     return int(image)
 
 
-def _size(atoms: list[Any]) -> int:
-    """How many values a choice has. That none of its atoms holds is one, too, unless it is an image."""
-    return int(atoms[0].probability.args[3]) if _neural(atoms[0]) else len(atoms) + 1
-
-
 def _probabilities(atoms: list[Any]) -> Tensor:
-    """Of the values of a choice, and what remains for none of them: (values + 1,) float64."""
+    """Probabilities of the values of a fact, and that of none of them: (values + 1,) float64."""
     p = [float(atom.probability) for atom in atoms]
     rest = 1 - math.fsum(p)
     if min(p) < 0 or rest < -1e-9:
@@ -140,22 +131,19 @@ def _probabilities(atoms: list[Any]) -> Tensor:
     return torch.tensor([*p, max(rest, 0.0)], dtype=torch.float64)
 
 
-# --- grounding --------------------------------------------------------------------------------------------------------
-
-
 def _ground(text: str) -> Any:
-    """The acyclic ground program of its one query."""
+    """The acyclic ground program of the one query."""
     text = re.sub(r"\[(\d+)\.\.(\d+)\]", lambda ends: str([*range(int(ends[1]), int(ends[2]) + 1)]), text)
     formula = _Engine().ground_all(_Program(text))
     if (n := len(list(formula.queries()))) != 1:
-        raise ConfigError(f"expected one query, as `query(rule(0, 1)).`, got {n}")
+        raise ConfigError(f"expected one query, such as `query(rule(0, 1)).`, got {n}")
     if formula.evidence():
-        raise ConfigError("evidence has no place in a constraint: make it part of the query")
+        raise ConfigError("a constraint cannot have evidence; make it part of the query")
     return LogicDAG.create_from(formula)
 
 
 class _Program(PrologString):  # type: ignore[misc]
-    """A program whose neural predicates are written out as annotated disjunctions."""
+    """A program that replaces its neural predicates by annotated disjunctions."""
 
     def __iter__(self) -> Iterator[Any]:
         return map(self._written_out, super().__iter__())
@@ -165,10 +153,10 @@ class _Program(PrologString):  # type: ignore[misc]
             alternatives, body = clause.to_list(), Term("true")
         elif isinstance(clause, AnnotatedDisjunction):
             alternatives, body = clause.heads, clause.body
+        elif isinstance(clause, Clause):
+            alternatives, body = [clause.head], clause.body
         else:
-            alternatives, body = (
-                ([clause.head], clause.body) if isinstance(clause, Clause) else ([clause], Term("true"))
-            )
+            alternatives, body = [clause], Term("true")
         if not any(map(_neural, alternatives)):
             return clause
         try:
@@ -179,7 +167,7 @@ class _Program(PrologString):  # type: ignore[misc]
         except (ValueError, AttributeError):
             expected = "nn(digit, [X], Y, [0, 1, 2]) :: digit(X, Y)"
             where = self.lineno(clause.location)
-            raise GroundingError(f"expected a neural predicate as `{expected}`, got `{clause}`", where) from None
+            raise GroundingError(f"expected a neural predicate such as `{expected}`, got `{clause}`", where) from None
         heads = []
         for i, value in enumerate(values):
             p = Term("nn", name, image, Constant(i), Constant(len(values)))
@@ -188,7 +176,7 @@ class _Program(PrologString):  # type: ignore[misc]
 
 
 class _Database(ClauseDB):  # type: ignore[misc]
-    """Loads ProbLog's own libraries and no other file: `use_module` would run a file of Python."""
+    """Loads ProbLog's own libraries and no other file, because `use_module` can run a Python file."""
 
     def resolve_filename(self, filename: Any) -> Any:
         path = super().resolve_filename(filename)

@@ -1,17 +1,15 @@
 """A small convolutional network."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from sslx.api import Context, Encoder, option
 
 
 class CNNEncoder(Encoder):
-    """A LeNet-like network for small images: convolutions 5x5 with stride 2, 3x3, 3x3 and a fully connected layer."""
+    """A network like LeNet for small images: convolutions 5x5 by 2, 3x3 and 3x3, and a fully connected layer."""
 
-    widths: tuple[int, int, int] = option(default=(16, 32, 64), gt=0, help="channels of the convolutions")
-    hidden: int = option(default=128, gt=0, help="width of the fully connected layer")
+    widths: tuple[int, int, int] = option(default=(16, 32, 64), gt=0, help="Channels of the three convolutions.")
+    hidden: int = option(default=128, gt=0, help="Width of the fully connected layer.")
 
     def build(self, ctx: Context) -> Context:
         C, _, _ = ctx.image_shape

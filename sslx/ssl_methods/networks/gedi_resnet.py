@@ -1,6 +1,4 @@
-"""The residual network of GEDI's Table 8, without normalisation: a density has no batch."""
-
-from __future__ import annotations
+"""The residual network of GEDI's Table 8, without normalization: a density depends on one image alone."""
 
 from torch import Tensor, nn
 
@@ -10,11 +8,11 @@ _SLOPE = 0.2
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, then a pooling that halves the size if there is one."""
+    """Two 3x3 convolutions with a shortcut, followed by pooling that halves the size if `pool`."""
 
     def __init__(self, channels: int, width: int, first: bool, pool: bool) -> None:
         super().__init__()
-        before = [] if first else [nn.LeakyReLU(_SLOPE)]  # the image itself has no activation
+        before = [] if first else [nn.LeakyReLU(_SLOPE)]  # no activation of the image itself
         after = nn.Conv2d(width, width, 3, padding=1)
         self.residual = nn.Sequential(*before, nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(_SLOPE), after)
         self.shortcut: nn.Module = nn.Conv2d(channels, width, 1) if first else nn.Identity()
@@ -29,9 +27,9 @@ class Block(nn.Module):
 
 
 class ResNet8Encoder(Encoder):
-    """GEDI, Table 8: four blocks of two 3x3 convolutions, of which the first two halve the size, then the mean."""
+    """Four blocks of two 3x3 convolutions without normalization, the first two halving the size (GEDI, Table 8)."""
 
-    width: int = option(default=128, gt=0, help="F; 128 on SVHN and CIFAR-10, 256 on CIFAR-100")
+    width: int = option(default=128, gt=0, help="Channels (F); 128 on SVHN and CIFAR-10, 256 on CIFAR-100.")
 
     def build(self, ctx: Context) -> Context:
         C, F = ctx.image_shape[0], self.width

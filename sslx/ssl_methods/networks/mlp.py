@@ -1,7 +1,5 @@
 """Fully connected networks."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor, nn
@@ -19,10 +17,10 @@ def mlp(widths: tuple[int, ...], slope: float = 0.0) -> nn.Sequential:
 
 
 class MLPEncoder(Encoder):
-    """SimVAE, Table 3a: 784-500-500-2000-D. (SimVAE's code has 2000-500-500.)"""
+    """Fully connected layers (SimVAE, Table 3a: 784-500-500-2000-D; its code has 2000-500-500)."""
 
-    hidden: tuple[int, ...] = option(default=(500, 500, 2000), gt=0, help="widths of the hidden layers")
-    slope: float = option(default=0.0, ge=0, lt=1, help="of the activations below zero; 0: ReLU")
+    hidden: tuple[int, ...] = option(default=(500, 500, 2000), gt=0, help="Widths of the hidden layers.")
+    slope: float = option(default=0.0, ge=0, lt=1, help="Slope of the activation for negative inputs; 0 is ReLU.")
 
     def build(self, ctx: Context) -> Context:
         widths = (math.prod(ctx.image_shape), *self.hidden)
@@ -34,9 +32,9 @@ class MLPEncoder(Encoder):
 
 
 class MLPDecoder(Decoder):
-    """SimVAE, Table 3b: D-2000-500-500-784."""
+    """Fully connected layers (SimVAE, Table 3b: D-2000-500-500-784)."""
 
-    hidden: tuple[int, ...] = option(default=(2000, 500, 500), gt=0, help="widths of the hidden layers")
+    hidden: tuple[int, ...] = option(default=(2000, 500, 500), gt=0, help="Widths of the hidden layers.")
 
     def build(self, ctx: Context) -> Context:
         self.shape = ctx.image_shape
@@ -46,5 +44,4 @@ class MLPDecoder(Decoder):
         return self.likelihood.build(ctx)
 
     def forward(self, z: Tensor) -> Distribution:
-        p: Distribution = self.likelihood(self.pixels(self.layers(z)).unflatten(1, self.shape))
-        return p
+        return self.likelihood(self.pixels(self.layers(z)).unflatten(1, self.shape))

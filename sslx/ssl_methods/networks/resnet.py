@@ -1,6 +1,4 @@
-"""The residual networks of ImageNet with stems for smaller images, and the decoders that mirror them (AASAE)."""
-
-from __future__ import annotations
+"""ResNets with stems for small and large images, and the decoders that mirror them (AASAE)."""
 
 import math
 from typing import Any, ClassVar, Literal
@@ -15,16 +13,14 @@ Stem = Literal["small", "medium", "imagenet"]
 
 
 class ResNetEncoder(Encoder):
-    """A ResNet (He et al. 2016) as torchvision has it, without its classifier.
+    """A ResNet (He et al. 2016) from torchvision, without its classifier.
 
-    The stems are those of AASAE on CIFAR-10, STL-10 and ImageNet, where `posterior.projection=2048` follows.
+    The stems are AASAE's on CIFAR-10 (3x3), STL-10 (7x7 by 2) and ImageNet (and pooling; `posterior.projection=2048`).
     """
 
     depth: ClassVar[int]
 
-    stem: Stem = option(
-        default="small", help="small: 3x3, for 32 pixels; medium: 7x7 by twos, for 96; imagenet: and a pooling, for 224"
-    )
+    stem: Stem = option(default="small", help="First layers, for images of about 32, 96 or 224 pixels.")
 
     def build(self, ctx: Context) -> Context:
         self.network: nn.Module = (network := getattr(resnet, f"resnet{self.depth}")())
@@ -40,35 +36,33 @@ class ResNetEncoder(Encoder):
         return self.network(x)
 
     def timm(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """torchvision and timm name the weights alike; timm has no other stem than that of ImageNet."""
+        """The weights have the same names in torchvision and timm, which only has the stem of ImageNet."""
         if self.stem != "imagenet":
-            raise ConfigError(f"timm has a ResNet with the stem imagenet alone, this one is {self.stem}")
-        return {
-            "architecture": f"resnet{self.depth}",
-            "pretrained_cfg": {"classifier": "fc"},
-        }, self.network.state_dict()
+            raise ConfigError(f"timm only has ResNets with the stem imagenet, this one has {self.stem}")
+        config = {"architecture": f"resnet{self.depth}", "pretrained_cfg": {"classifier": "fc"}}
+        return config, self.network.state_dict()
 
 
 class ResNet18Encoder(ResNetEncoder):
-    """Four stages of two basic blocks."""
+    """A ResNet-18: four stages of two basic blocks (He et al. 2016)."""
 
     depth = 18
 
 
 class ResNet34Encoder(ResNetEncoder):
-    """Stages of three, four, six and three basic blocks."""
+    """A ResNet-34: stages of three, four, six and three basic blocks (He et al. 2016)."""
 
     depth = 34
 
 
 class ResNet50Encoder(ResNetEncoder):
-    """Stages of three, four, six and three bottlenecks."""
+    """A ResNet-50: stages of three, four, six and three bottlenecks (He et al. 2016)."""
 
     depth = 50
 
 
 class Block(nn.Module):
-    """A residual block without normalisation: two 3x3 convolutions, or a 3x3 one between two of 1x1, a bottleneck."""
+    """A residual block without normalization: two 3x3 convolutions, or a bottleneck, a 3x3 between two 1x1 ones."""
 
     def __init__(self, channels: int, width: int, expansion: int) -> None:
         super().__init__()
@@ -87,16 +81,15 @@ class Block(nn.Module):
 
 
 class ResNetDecoder(Decoder):
-    """A ResNet backwards and without normalisation: D-2048-2048, then 4x4 pixels that the stages enlarge (AASAE).
+    """A reversed ResNet without normalization: D-2048-2048, then 4x4 pixels that the stages enlarge (AASAE).
 
-    Enlarging is by nearest neighbours, to the sizes that the encoder with the same stem has on its way down.
-    AASAE has no sigmoid at the end: `likelihood.mean=linear`.
+    Nearest neighbours enlarge to the sizes of the encoder with the same stem. AASAE has `likelihood.mean=linear`.
     """
 
     blocks: ClassVar[tuple[int, ...]]  # of each stage
     expansion: ClassVar[int]  # of a block's width to its output, more than 1 in a bottleneck
 
-    stem: Stem = option(default="small", help="of the encoder that it mirrors")
+    stem: Stem = option(default="small", help="Stem of the encoder that it mirrors.")
 
     def build(self, ctx: Context) -> Context:
         C, H, W = ctx.image_shape
@@ -118,23 +111,22 @@ class ResNetDecoder(Decoder):
         return self.likelihood.build(ctx)
 
     def forward(self, z: Tensor) -> Distribution:
-        p: Distribution = self.likelihood(self.layers(self.enlarge(z).unflatten(1, self.start)))
-        return p
+        return self.likelihood(self.layers(self.enlarge(z).unflatten(1, self.start)))
 
 
 class ResNet18Decoder(ResNetDecoder):
-    """Four stages of two basic blocks."""
+    """A reversed ResNet-18: four stages of two basic blocks (AASAE)."""
 
     blocks, expansion = (2, 2, 2, 2), 1
 
 
 class ResNet34Decoder(ResNetDecoder):
-    """Stages of three, six, four and three basic blocks."""
+    """A reversed ResNet-34: stages of three, six, four and three basic blocks (AASAE)."""
 
     blocks, expansion = (3, 6, 4, 3), 1
 
 
 class ResNet50Decoder(ResNetDecoder):
-    """Stages of three, six, four and three bottlenecks."""
+    """A reversed ResNet-50: stages of three, six, four and three bottlenecks (AASAE)."""
 
     blocks, expansion = (3, 6, 4, 3), 4

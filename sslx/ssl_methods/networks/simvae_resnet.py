@@ -1,8 +1,7 @@
 """The small residual networks of SimVAE's Table 4, for images of any size."""
 
-from __future__ import annotations
-
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -11,7 +10,7 @@ from sslx.api import Context, Decoder, Encoder, option
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch normalisation beside a shortcut (He et al. 2016)."""
+    """Two 3x3 convolutions with batch normalization and a shortcut (He et al. 2016)."""
 
     def __init__(self, channels: int, width: int, stride: int = 1) -> None:
         super().__init__()
@@ -36,40 +35,37 @@ def stage(channels: int, width: int, stride: int = 1) -> list[nn.Module]:
 
 
 class SmallResNetEncoder(Encoder):
-    """SimVAE, Table 4a: a 4x4 convolution, pooling, and stages of two blocks, halving from the second stage on."""
+    """A narrow ResNet: a 4x4 convolution, pooling and stages of two blocks, later ones halving (SimVAE, Table 4a)."""
 
-    widths: tuple[int, ...] = option(default=(16, 32, 64, 128, 256), gt=0, help="channels of the stem and the stages")
+    widths: tuple[int, ...] = option(default=(16, 32, 64, 128, 256), gt=0, help="Channels of the stem and the stages.")
 
     def build(self, ctx: Context) -> Context:
         C, H, W = ctx.image_shape
-        stem, *widths = self.widths
+        stem = self.widths[0]
         layers: list[nn.Module] = [
-            nn.ZeroPad2d((1, 2, 1, 2)),  # an even kernel: one more on the right, to keep the size
+            nn.ZeroPad2d((1, 2, 1, 2)),  # one more on the right, as an even kernel needs to keep the size
             nn.Conv2d(C, stem, 4, bias=False),
             nn.BatchNorm2d(stem),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, stride=2, padding=1),
         ]
-        channels, sides = stem, (math.ceil(H / 2), math.ceil(W / 2))
-        for i, width in enumerate(widths):
+        for i, (channels, width) in enumerate(pairwise(self.widths)):
             layers += stage(channels, width, stride=1 if i == 0 else 2)
-            channels = width
-            if i > 0:
-                sides = (math.ceil(sides[0] / 2), math.ceil(sides[1] / 2))
         self.layers = nn.Sequential(*layers, nn.Flatten())
-        return self.head(ctx, channels * sides[0] * sides[1])
+        shrunk = 2 ** max(1, len(self.widths) - 1)  # by the pooling and by each stage after the first
+        return self.head(ctx, self.widths[-1] * math.ceil(H / shrunk) * math.ceil(W / shrunk))
 
     def features(self, x: Tensor) -> Tensor:
         return self.layers(x)
 
 
 class SmallResNetDecoder(Decoder):
-    """SimVAE, Table 4b: stages that double the size, each two blocks, then a 5x5 convolution.
+    """A narrow ResNet: stages of two blocks that double the size, and a 5x5 convolution (SimVAE, Table 4b).
 
-    Sizes that are no multiple of 2^stages are decoded at the next multiple and cropped in the middle.
+    A size that is not a multiple of 2^stages is decoded at the next multiple and cropped in the middle.
     """
 
-    widths: tuple[int, ...] = option(default=(256, 128, 64, 32, 16), gt=0, help="channels at the start and of stages")
+    widths: tuple[int, ...] = option(default=(256, 128, 64, 32, 16), gt=0, help="Channels of the stages.")
 
     def build(self, ctx: Context) -> Context:
         C, H, W = self.shape = ctx.image_shape
@@ -77,7 +73,7 @@ class SmallResNetDecoder(Decoder):
         self.start = (self.widths[0], math.ceil(H / factor), math.ceil(W / factor))
         self.enlarge = nn.Linear(ctx.latent, math.prod(self.start))
         layers: list[nn.Module] = []
-        for channels, width in zip(self.widths, self.widths[1:], strict=False):
+        for channels, width in pairwise(self.widths):
             layers += [nn.Upsample(scale_factor=2), *stage(channels, width)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(self.widths[-1], C, 5, padding=2))
         return self.likelihood.build(ctx)
@@ -86,5 +82,4 @@ class SmallResNetDecoder(Decoder):
         h = self.layers(self.enlarge(z).unflatten(1, self.start))
         _, H, W = self.shape
         top, left = (h.shape[2] - H) // 2, (h.shape[3] - W) // 2
-        p: Distribution = self.likelihood(h[:, :, top : top + H, left : left + W])
-        return p
+        return self.likelihood(h[:, :, top : top + H, left : left + W])

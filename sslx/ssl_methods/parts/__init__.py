@@ -1,0 +1,1 @@
+"""Parts that several methods use: priors, posteriors, likelihoods, objectives and the sampler of energies."""

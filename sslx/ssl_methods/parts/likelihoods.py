@@ -1,6 +1,4 @@
-"""Likelihoods: the last step of a decoder."""
-
-from __future__ import annotations
+"""Likelihoods: the distribution that the output of a decoder defines."""
 
 import math
 from typing import Literal
@@ -13,17 +11,16 @@ from sslx.api import Context, Likelihood, option
 
 
 class GaussianLikelihood(Likelihood):
-    """p(x|z) = N(sigmoid(h), σ² I): the squared error, summed over pixels, over 2σ², and log σ for each of them.
+    """A normal distribution of each pixel, p(x|z) = N(sigmoid(h), σ² I): its loss is the squared error over 2σ².
 
-    SimVAE gives its variance as 0.02; its code divides the squared error by 0.0201, which is σ² = 0.01. The log-scale
-    of AASAE's code is log σ², 0 by default. A learned σ² approaches the mean squared error of a pixel.
+    h is the decoder's output. Its mean is h itself with `mean=linear`, as in AASAE and for points. SimVAE states its
+    variance as 0.02; its code divides the squared error by 0.0201, which is σ² = 0.01. The log-scale of AASAE's code is
+    log σ², 0 by default. A learned σ² approaches the mean squared error of a pixel.
     """
 
-    variance: float = option(default=0.02, gt=0, help="σ², of each pixel; where it begins, if it is learned")
-    scale: Literal["fixed", "learned"] = option(default="fixed", help="whether σ², one for all pixels, is trained")
-    mean: Literal["sigmoid", "linear"] = option(
-        default="sigmoid", help="of the decoder's output h; linear, which is h itself: as AASAE, and for points"
-    )
+    variance: float = option(default=0.02, gt=0, help="Variance of each pixel (σ²), or its initial value if learned.")
+    scale: Literal["fixed", "learned"] = option(default="fixed", help="Whether σ², one for all pixels, is trained.")
+    mean: Literal["sigmoid", "linear"] = option(default="sigmoid", help="Activation of the decoder's output.")
 
     def build(self, ctx: Context) -> Context:
         if self.scale == "learned":
@@ -37,7 +34,7 @@ class GaussianLikelihood(Likelihood):
 
 
 class BernoulliLikelihood(Likelihood):
-    """p(x|z) = Bernoulli(sigmoid(h)). For grey pixels in [0, 1] a cross-entropy, not a density (SimVAE's code)."""
+    """Binary pixels, p(x|z) = Bernoulli(sigmoid(h)). Of grey pixels it is a cross-entropy, not a density (SimVAE)."""
 
     def forward(self, h: Tensor) -> Distribution:
         return Independent(Bernoulli(logits=h.float(), validate_args=False), 3, validate_args=False)

@@ -1,38 +1,46 @@
-"""Objectives on the embeddings of related views, (N, J, D), that belong to no single method."""
-
-from __future__ import annotations
+"""Objectives on the embeddings of related views, (N, J, D), that several methods share."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from sslx.api import Context, Objective, Term, Terms, option
 
 
 def over_pairs(x: Tensor) -> Tensor:
-    """(..., V, J), a value for each online and each target view -> their mean over all pairs of different views."""
+    """Values for each online and each target view, (..., V, J) -> their mean over all pairs of different views."""
     V, J = x.shape[-2:]
     return x[..., ~torch.eye(V, J, dtype=torch.bool, device=x.device)].mean()
 
 
+def sinkhorn(scores: Tensor, iterations: int) -> Tensor:
+    """Scores (..., N, K) -> log q of the same shape: each row is a distribution and each column sums to about N/K.
+
+    It is computed in logarithms (Cuturi 2013), because exp(score) overflows float32 for sharp scores.
+    """
+    for _ in range(iterations):
+        scores = scores.log_softmax(dim=-2).log_softmax(dim=-1)
+    return scores
+
+
 class InfoNCE(Objective):
-    """-1/(B(J-1)) Σᵢ Σ_{p related to i} [sᵢₚ/τ - log Σ_{a≠i} exp(sᵢₐ/τ)], s the cosine similarity.
+    """Contrast of related views with all other embeddings of the batch, s their cosine similarity.
+
+        -1/(B(J-1)) Σᵢ Σ_{p related to i} [sᵢₚ/τ - log Σ_{a≠i} exp(sᵢₐ/τ)]
 
     For J = 2 this is NT-Xent (SimCLR, Eq. 1); for more views every pair of related ones is a positive. The embeddings r
-    of the latest images give a density, f(x) = log Σᵣ exp(s(z, r)/τ) (GEDI, Eq. 2).
+    of the latest views give a density, f(x) = log Σᵣ exp(s(z, r)/τ) (GEDI, Eq. 2).
     """
 
-    temperature: float = option(default=0.7, gt=0, help="τ; 0.7 in SimVAE's comparison, 0.5 in SimCLR on CIFAR-10")
-    references: int = option(default=256, gt=0, help="embeddings r that are kept, of the latest views")
-
-    latest: Tensor
+    temperature: float = option(default=0.7, gt=0, help="Temperature (τ); 0.7 in SimVAE, 0.5 in SimCLR on CIFAR-10.")
+    references: int = option(default=256, gt=0, help="Number of embeddings of the latest views that are kept (r).")
 
     def build(self, ctx: Context) -> Context:
-        self.register_buffer("latest", torch.randn(self.references, ctx.latent))
+        self.latest = nn.Buffer(torch.randn(self.references, ctx.latent))
         return ctx
 
     def similarity(self, z: Tensor, t: Tensor) -> Tensor:
-        """(n, D), (m, D) -> s, (n, m)."""
+        """Embeddings (n, D), (m, D) -> their similarities s, (n, m)."""
         return normalize(z, dim=1) @ normalize(t, dim=1).T
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
@@ -54,9 +62,9 @@ class InfoNCE(Objective):
 
 
 class Cosine(Objective):
-    """Mean over pairs of different views of ‖q̄ - k̄‖² = 2 - 2 cos(q, k), bars for unit length (BYOL, Eq. 2).
+    """Distance of different views on the unit sphere, ‖q̄ - k̄‖² = 2 - 2 cos(q, k) with unit vectors q̄, k̄ (BYOL, Eq. 2).
 
-    SimSiam's D(q, k) is half of it, less one (Eq. 1).
+    The loss is the mean over pairs. SimSiam's D(q, k) is half of it, minus one (Eq. 1).
     """
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:

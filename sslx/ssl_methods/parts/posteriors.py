@@ -1,6 +1,4 @@
-"""Posteriors: the last layer of an encoder."""
-
-from __future__ import annotations
+"""Posteriors: the distribution that the features of an encoder define."""
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -9,19 +7,18 @@ from sslx.api import Context, Delta, Posterior, diagonal_normal, option
 
 
 class ProjectedPosterior(Posterior):
-    """A posterior that can have layers of its own between the encoder's features and its parameters."""
+    """A posterior with optional layers before its last one, each with batch normalization and ReLU."""
 
-    projection: tuple[int, ...] = option(
-        default=(), gt=0, help="widths of layers below it, each with batch normalisation and ReLU; 2048 in AASAE"
-    )
+    projection: tuple[int, ...] = option(default=(), gt=0, help="Widths of layers before the last; AASAE has 2048.")
 
-    def project(self, ctx: Context) -> int:
-        """Make these layers, and return how many outputs they have."""
-        widths, layers = (ctx.features, *self.projection), list[nn.Module]()
-        for features, width in zip(widths, self.projection, strict=False):
+    def project(self, features: int) -> int:
+        """Make the layers on so many features. Returns the number of their outputs."""
+        layers: list[nn.Module] = []
+        for width in self.projection:
             layers += [nn.Linear(features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
+            features = width
         self.layers = nn.Sequential(*layers)
-        return widths[-1]
+        return features
 
     def rows(self, layer: nn.Linear, n: int) -> tuple[Tensor, Tensor]:
         """The first n rows of the last layer, if it is the only one, as `linear` returns them."""
@@ -29,10 +26,10 @@ class ProjectedPosterior(Posterior):
 
 
 class GaussianPosterior(ProjectedPosterior):
-    """q(z|x) = N(μ(x), diag σ²(x))."""
+    """A normal distribution with learned mean and diagonal variance, q(z|x) = N(μ(x), diag σ²(x))."""
 
     def build(self, ctx: Context) -> Context:
-        self.moments = nn.Linear(self.project(ctx), 2 * ctx.latent)
+        self.moments = nn.Linear(self.project(ctx.features), 2 * ctx.latent)
         return ctx
 
     def linear(self) -> tuple[Tensor, Tensor]:
@@ -44,10 +41,10 @@ class GaussianPosterior(ProjectedPosterior):
 
 
 class DeltaPosterior(ProjectedPosterior):
-    """q(z|x) = δ(z - f(x))."""
+    """A single point, q(z|x) = δ(z - f(x)), which makes the encoder deterministic."""
 
     def build(self, ctx: Context) -> Context:
-        self.point = nn.Linear(self.project(ctx), ctx.latent)
+        self.point = nn.Linear(self.project(ctx.features), ctx.latent)
         return ctx
 
     def linear(self) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,4 @@
-"""Priors: how the latents z¹…zᴶ of J related views are distributed. Densities of (N, J, D) are (N,)."""
-
-from __future__ import annotations
+"""Priors: how the latents z¹…zᴶ of J related views are distributed; latents (N, J, D) have densities (N,)."""
 
 import math
 from typing import Literal
@@ -14,12 +12,10 @@ _LOG_2PI = math.log(2 * math.pi)
 
 
 class StandardNormal(Prior):
-    """p(z) = Πⱼ N(zʲ; 0, I): views are unrelated, as in a VAE."""
-
-    origin: Tensor
+    """Unrelated views, as in a VAE: p(z) = Πⱼ N(zʲ; 0, I)."""
 
     def build(self, ctx: Context) -> Context:
-        self.register_buffer("origin", torch.zeros(ctx.latent), persistent=False)
+        self.origin = nn.Buffer(torch.zeros(ctx.latent), persistent=False)
         return ctx
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -30,9 +26,9 @@ class StandardNormal(Prior):
 
 
 class SharedMean(Prior):
-    """p(z|y) ∝ exp(-Σⱼ ‖zʲ - z̄‖² / 2σ²): the views' common mean has a flat density (SimVAE, Eq. 6). Improper."""
+    """Views around a mean of flat density: p(z|y) ∝ exp(-Σⱼ ‖zʲ - z̄‖² / 2σ²) (SimVAE, Eq. 6). It is improper."""
 
-    variance: float = option(default=0.15, gt=0, help="σ² = Var(z|y); 0.15 in SimVAE")
+    variance: float = option(default=0.15, gt=0, help="Variance of the views around their mean (σ²); 0.15 in SimVAE.")
 
     def log_prob(self, z: Tensor) -> Tensor:
         spread = (z - z.mean(dim=1, keepdim=True)).square().sum(dim=(1, 2))
@@ -40,20 +36,20 @@ class SharedMean(Prior):
 
 
 class GaussianMean(Prior):
-    """p(z|y) = ∫ N(ψ; 0, γ²I) Πⱼ N(zʲ; ψ, σ²I) dψ, the exact marginal (SimVAE, A.4 without its misprints).
+    """Views around a mean of normal density (SimVAE, A.4 without its misprints).
 
-    -log p = Σⱼ‖zʲ - z̄‖²/2σ² + ‖z̄‖²/2(γ² + σ²/J) + D/2 [(J-1) log σ² + log(σ² + Jγ²) + J log 2π]
+        p(z|y) = ∫ N(ψ; 0, γ²I) Πⱼ N(zʲ; ψ, σ²I) dψ
+        -log p = Σⱼ‖zʲ - z̄‖²/2σ² + ‖z̄‖²/2(γ² + σ²/J) + D/2 [(J-1) log σ² + log(σ² + Jγ²) + J log 2π]
 
-    SimVAE's code has z̄ in the place of the mean instead of integrating it out: then the divisor of ‖z̄‖² is 2γ².
+    SimVAE's code uses z̄ as the mean instead of integrating the mean out: then the divisor of ‖z̄‖² is 2γ².
     """
 
-    variance: float = option(default=0.15, gt=0, help="σ² = Var(z|y)")
-    scale: float = option(default=1.0, gt=0, help="γ, standard deviation of the means")
-    mean: Literal["integrated", "plugged-in"] = option(default="integrated", help="plugged-in: z̄, as SimVAE's code")
-    origin: Tensor
+    variance: float = option(default=0.15, gt=0, help="Variance of the views around their mean (σ²).")
+    scale: float = option(default=1.0, gt=0, help="Standard deviation of the means (γ).")
+    mean: Literal["integrated", "plugged-in"] = option(default="integrated", help="Integrates the mean out, or uses z̄.")
 
     def build(self, ctx: Context) -> Context:
-        self.register_buffer("origin", torch.zeros(ctx.latent), persistent=False)
+        self.origin = nn.Buffer(torch.zeros(ctx.latent), persistent=False)
         return ctx
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -71,11 +67,11 @@ class GaussianMean(Prior):
 
 
 class Mixture(Prior):
-    """p(z) = Σ_y π_y Πⱼ N(zʲ; μ_y, σ²I): a set of views comes from one of K clusters (SimVAE, discrete y)."""
+    """Views in one of K clusters: p(z) = Σ_y π_y Πⱼ N(zʲ; μ_y, σ²I) (SimVAE, discrete y)."""
 
-    components: int = option(default=10, gt=0, help="K, clusters")
-    variance: float = option(default=0.15, gt=0, help="σ² of each cluster")
-    weights: Literal["learned", "uniform"] = option(default="learned", help="π; its cluster means are always learned")
+    components: int = option(default=10, gt=0, help="Number of clusters (K).")
+    variance: float = option(default=0.15, gt=0, help="Variance of each cluster (σ²).")
+    weights: Literal["learned", "uniform"] = option(default="learned", help="Weights of the clusters (π).")
 
     def build(self, ctx: Context) -> Context:
         self.means = nn.Parameter(torch.randn(self.components, ctx.latent))
@@ -83,7 +79,7 @@ class Mixture(Prior):
         return ctx
 
     def joint(self, z: Tensor) -> Tensor:
-        """log p(y, z) for every cluster y, (N, K)."""
+        """Latents (N, J, D) -> log p(y, z) for every cluster y, (N, K)."""
         distance = (z[:, :, None] - self.means).square().sum(dim=(1, 3))  # (N, K), over views and dimensions
         volume = z[0].numel() * (math.log(self.variance) + _LOG_2PI)
         return self.logits.log_softmax(dim=0) - 0.5 * (distance / self.variance + volume)
@@ -92,7 +88,7 @@ class Mixture(Prior):
         return self.joint(z).logsumexp(dim=1)
 
     def cluster(self, z: Tensor) -> Tensor:
-        """log p(y|z¹…zᴶ) of each set, (N, J, D) -> (N, K)."""
+        """Latents (N, J, D) -> log p(y|z¹…zᴶ) of each set, (N, K)."""
         return self.joint(z).log_softmax(dim=1)
 
     def sample(self, n: int, views: int = 1) -> Tensor:
