@@ -1,7 +1,5 @@
 """sslx: self-supervised and generative representation learning of images, every method a plugin."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 from sslx.core import catalogue as _catalogue

@@ -1,7 +1,5 @@
 """The built-in evaluators, which score frozen representations and trained methods. They are a plugin themselves."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from sslx.api import Record, evaluator, hookimpl

@@ -1,7 +1,5 @@
 """The method's own clusters, compared with the classes."""
 
-from __future__ import annotations
-
 import torch
 
 from sslx.api import Clusters, DataError, Evaluation, Evaluator, Result, can

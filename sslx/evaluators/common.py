@@ -1,7 +1,5 @@
 """What several evaluators do: check and scale features, and train small networks on them."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

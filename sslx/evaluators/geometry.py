@@ -1,7 +1,5 @@
 """Measures of collapse of the representation."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Clusters that a Gaussian mixture finds in the representation, compared with the classes."""
 
-from __future__ import annotations
-
 import warnings
 
 import torch

@@ -1,7 +1,5 @@
 """Classification by nearest neighbours, which tests whether images with similar representations share a class."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

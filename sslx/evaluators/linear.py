@@ -1,7 +1,5 @@
 """The linear probe, which tells the classes apart by hyperplanes."""
 
-from __future__ import annotations
-
 import warnings
 
 from sslx.api import Evaluation, Evaluator, Result, option

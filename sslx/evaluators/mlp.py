@@ -1,7 +1,5 @@
 """The MLP probe, which also finds classes that no hyperplane separates."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 
 from sslx.api import Evaluation, Result, option

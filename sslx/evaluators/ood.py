@@ -1,7 +1,5 @@
 """How well a method tells images of another dataset from those of the run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """How much of an image its representation contains."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from typing import Any

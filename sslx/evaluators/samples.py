@@ -1,7 +1,5 @@
 """Distance between images that a method draws and real ones."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """What a representation contains about an image besides its class."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

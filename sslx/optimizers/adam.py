@@ -1,5 +1,3 @@
-"""Adam and AdamW."""
-
 from typing import Any
 
 import torch

@@ -1,5 +1,3 @@
-"""LARS."""
-
 from typing import Any
 
 import torch

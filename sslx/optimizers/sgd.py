@@ -1,5 +1,3 @@
-"""Stochastic gradient descent."""
-
 from typing import Any
 
 import torch

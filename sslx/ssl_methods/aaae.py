@@ -1,5 +1,3 @@
-"""AAAE."""
-
 from typing import Literal
 
 from sslx.api import Autoencoder, option

@@ -1,5 +1,3 @@
-"""AASAE."""
-
 from typing import Literal
 
 from sslx.api import VAE, option

@@ -1,5 +1,3 @@
-"""Barlow Twins."""
-
 import torch
 from torch import Tensor
 

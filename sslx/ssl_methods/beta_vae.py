@@ -1,5 +1,3 @@
-"""β-VAE."""
-
 from sslx.api import VAE, option
 
 

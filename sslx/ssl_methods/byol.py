@@ -1,5 +1,3 @@
-"""BYOL."""
-
 from sslx.api import JointEmbedding
 
 

@@ -1,5 +1,3 @@
-"""Colorization."""
-
 import torch
 from torch import Tensor, nn
 

@@ -1,5 +1,3 @@
-"""CorInfoMax."""
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize

@@ -1,5 +1,3 @@
-"""The consistency-regularized VAE."""
-
 from typing import Literal
 
 import attrs

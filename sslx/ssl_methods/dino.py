@@ -1,5 +1,3 @@
-"""DINO."""
-
 import torch
 from torch import Tensor, nn
 

@@ -1,5 +1,3 @@
-"""EBCLR."""
-
 from torch import Tensor
 
 from sslx.api import JointEmbedding

@@ -1,5 +1,3 @@
-"""GEDI."""
-
 import math
 from collections.abc import Mapping
 

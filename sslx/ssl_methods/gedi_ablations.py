@@ -1,5 +1,3 @@
-"""GEDI without each of its terms."""
-
 from sslx.ssl_methods.gedi import GEDI
 
 

@@ -1,5 +1,3 @@
-"""GEDI in two stages."""
-
 import torch
 from torch import nn
 

@@ -1,5 +1,3 @@
-"""Instance discrimination."""
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize

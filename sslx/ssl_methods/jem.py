@@ -1,5 +1,3 @@
-"""JEM."""
-
 from sslx.ssl_methods.gedi_ablations import AsPrinted
 
 

@@ -1,5 +1,3 @@
-"""Jigsaw puzzles."""
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy

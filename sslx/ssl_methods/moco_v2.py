@@ -1,5 +1,3 @@
-"""MoCo v2."""
-
 from sslx.ssl_methods.moco import MoCo
 
 

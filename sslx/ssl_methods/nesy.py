@@ -1,5 +1,3 @@
-"""Learning from a rule alone."""
-
 from sslx.ssl_methods.gedi import GEDI
 
 

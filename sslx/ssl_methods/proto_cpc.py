@@ -1,5 +1,3 @@
-"""ProtoCPC."""
-
 from torch import Tensor
 
 from sslx.api import Assignment, Prototypical, Terms, option

@@ -1,5 +1,3 @@
-"""Prediction of rotations."""
-
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy

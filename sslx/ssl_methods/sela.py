@@ -1,5 +1,3 @@
-"""SeLA."""
-
 from torch import Tensor, nn
 
 from sslx.api import Context, PseudoLabels, option

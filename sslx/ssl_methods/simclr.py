@@ -1,5 +1,3 @@
-"""SimCLR."""
-
 from sslx.api import JointEmbedding
 
 

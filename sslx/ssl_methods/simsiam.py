@@ -1,5 +1,3 @@
-"""SimSiam."""
-
 from torch import nn
 
 from sslx.api import Context, JointEmbedding

@@ -1,5 +1,3 @@
-"""SimVAE."""
-
 from sslx.api import VAE, Prior, slot
 
 

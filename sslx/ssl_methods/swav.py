@@ -1,5 +1,3 @@
-"""SwAV."""
-
 import torch
 from torch import Tensor, nn
 

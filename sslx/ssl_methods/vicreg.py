@@ -1,5 +1,3 @@
-"""VICReg."""
-
 import torch
 from torch import Tensor
 

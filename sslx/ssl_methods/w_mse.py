@@ -1,5 +1,3 @@
-"""W-MSE."""
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize

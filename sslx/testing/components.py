@@ -1,7 +1,5 @@
 """Checks of every component, and the list of those of each kind."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Checks of datasets, loaders and view policies."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 from unittest import SkipTest

@@ -1,7 +1,5 @@
 """Checks of energies, which train a density of images and draw from it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Fixtures for the tests of plugins. `pytest_plugins = ["sslx.testing.fixtures"]` in a conftest.py loads them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from importlib.metadata import distribution
 from pathlib import Path

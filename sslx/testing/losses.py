@@ -1,7 +1,5 @@
 """Checks of losses on latents, embeddings and classes: priors, objectives and constraints."""
 
-from __future__ import annotations
-
 from typing import Any
 from unittest import SkipTest
 

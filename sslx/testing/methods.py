@@ -1,7 +1,5 @@
 """Checks of methods, on which the engine, resumed runs and every evaluator rely."""
 
-from __future__ import annotations
-
 import random
 import tempfile
 from pathlib import Path

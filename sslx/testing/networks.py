@@ -1,7 +1,5 @@
 """Checks of the parts that methods wire together: encoders, decoders and the distributions on top of them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Checks of optimizers, on a small regression."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

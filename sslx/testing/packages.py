@@ -1,7 +1,5 @@
 """Checks of a distribution as a whole: how it is discovered, and what it requires."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Checks of evaluators, on images whose class and brightness are known."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any

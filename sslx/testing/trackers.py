@@ -1,7 +1,5 @@
 """Checks of trackers."""
 
-from __future__ import annotations
-
 import pluggy
 
 from sslx.plugins import hookspecs

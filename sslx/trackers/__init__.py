@@ -1,7 +1,5 @@
 """Trackers, which show runs in dashboards: `sslx run --track NAME`. They are a plugin themselves."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from sslx.api import Record, hookimpl, tracker

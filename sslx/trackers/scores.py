@@ -1,7 +1,5 @@
 """Scores as numbers by name, as dashboards take them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

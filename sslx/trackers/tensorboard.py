@@ -1,7 +1,3 @@
-"""The tracker for TensorBoard."""
-
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

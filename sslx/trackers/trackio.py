@@ -1,7 +1,3 @@
-"""The tracker for Trackio."""
-
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout

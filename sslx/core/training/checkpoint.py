@@ -5,8 +5,6 @@ and one rename makes it appear. Loading checks the hashes, because torch reads a
 executes nothing: `weights_only=True`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

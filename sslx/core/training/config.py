@@ -1,7 +1,5 @@
 """The options of a run. `RunConfig` is what config.toml holds, and what `sslx run` and `sslx.run` fill in."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Label-free diagnosis of a training, from the terms of its loss."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any

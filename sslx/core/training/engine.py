@@ -5,8 +5,6 @@ torch's generators are seeded before each epoch and each step. So a checkpoint h
 resumed run continues bit for bit.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 import time

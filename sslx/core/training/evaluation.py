@@ -1,7 +1,5 @@
 """Evaluation: features of the clean, full splits once, then every evaluator on the same features."""
 
-from __future__ import annotations
-
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Several processes on one machine: which one this is, and the same command again under torchrun."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
