@@ -1,7 +1,5 @@
 """The command line. Commands are imported when they are used, so that help and lists stay fast."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys
@@ -14,17 +12,18 @@ from sslx import __version__
 from sslx.core import signals
 from sslx.core.errors import ConfigError, SslxError
 from sslx.core.training.launch import is_launched, is_main
+from sslx.plugins.registry import registry
 
 _COMMANDS = {
     "run": ("sslx.cli.run", "Train methods and evaluate their representations."),
-    "resume": ("sslx.cli.run", "Go on with a run that was stopped, as if it never had been."),
+    "resume": ("sslx.cli.run", "Continue an interrupted run, with the same result as without the interruption."),
     "eval": ("sslx.cli.run", "Evaluate a finished run with other evaluators."),
-    "compare": ("sslx.cli.run", "One table of several runs."),
+    "compare": ("sslx.cli.run", "Print one table of several runs."),
     "export": ("sslx.cli.export", "Write a trained network for timm, ONNX or torch."),
     "embed": ("sslx.cli.export", "Write the representations of images to a file."),
     "replay": ("sslx.cli.run", "Repeat the step at which a run crashed."),
-    "data": ("sslx.cli.data", "Convert datasets, and look at views of them."),
-    "plugins": ("sslx.cli.plugins", "What is installed, and what each component's options are."),
+    "data": ("sslx.cli.data", "Convert datasets, and make pictures of their views."),
+    "plugins": ("sslx.cli.plugins", "List, explain, write and check plugins and their components."),
 }
 
 
@@ -32,17 +31,12 @@ class _Lazy(click.Group):
     """Built-in commands, then those of plugins."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        from sslx.plugins.registry import registry
-
         return [*_COMMANDS, *sorted(registry().providers("command"))]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        from sslx.plugins.registry import registry
-
         others = registry().providers("command")  # plugins are found before a command imports torch
         if name in _COMMANDS:
-            command: click.Command = getattr(importlib.import_module(_COMMANDS[name][0]), f"{name}_command")
-            return command
+            return getattr(importlib.import_module(_COMMANDS[name][0]), f"{name}_command")
         if name not in others:
             return None
         found: Any = registry().resolve("command", name).cls
@@ -51,8 +45,6 @@ class _Lazy(click.Group):
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from sslx.plugins.registry import registry
-
         rows = [(name, text) for name, (_, text) in _COMMANDS.items()]
         rows += [(name, found[0].record.summary) for name, found in sorted(registry().providers("command").items())]
         with formatter.section("Commands"):
@@ -60,7 +52,7 @@ class _Lazy(click.Group):
 
 
 def _no_plugins(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value:  # in the environment, so that it holds for processes that this one starts
+    if value:  # in the environment, so that child processes do the same
         os.environ["SSLX_PLUGINS"] = ""
 
 
@@ -72,7 +64,7 @@ def _no_plugins(ctx: click.Context, parameter: click.Parameter, value: bool) -> 
     is_eager=True,
     expose_value=False,
     callback=_no_plugins,
-    help="Only sslx's own.",
+    help="Use only sslx's own plugins.",
 )
 def cli() -> None:
     """Self-supervised and generative representation learning of images. Every method is a plugin.
@@ -80,14 +72,14 @@ def cli() -> None:
     \b
     sslx run --plugin simvae               train on real digits, score the representation
     sslx run --plugin vae --set prior=shared-mean --set prior.variance=0.1
-    sslx plugins show simvae               its options
+    sslx plugins show simvae               list its options
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 1 failed, 2 wrong input, 75 stopped and resumable."""
+    """Run a command and exit with 0 if it is done, 1 if it failed, 2 for wrong input, 75 if a run can be resumed."""
     signals.install()
-    # Before torch is imported: its idle threads would spin, which makes small steps ten times slower on a busy machine.
+    # Before torch is imported. Its idle threads would spin otherwise, and small steps take ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = cli.main(arguments, prog_name="sslx", standalone_mode=False)

@@ -1,7 +1,5 @@
 """Arguments shared by several commands."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,20 +15,20 @@ from sslx.core.training.run import Launch
 PATH = click.Path(path_type=Path)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 NEW_FOLDER = click.Path(path_type=Path, file_okay=False)
-OF_THE_DATASET = "An option of the dataset; dataset.KEY=VALUE is the same. Repeatable."
+OF_THE_DATASET = "An option of the dataset; dataset.KEY=VALUE means the same. Repeatable."
 
 trust_option = click.option(
-    "--trust-code", is_flag=True, help="Execute files of code that the run names, such as a method in a file."
+    "--trust-code", is_flag=True, help="Execute code files that the run names, such as a method in a file."
 )
 data_options = (
     click.option("--offline", is_flag=True, help="Never download anything."),
-    click.option("--data-dir", type=PATH, help="Folder of the datasets.  [$SSLX_DATA, or a folder in your cache]"),
+    click.option("--data-dir", type=PATH, help="Folder of the datasets.  [$SSLX_DATA, or a cache folder]"),
 )
-machine_options = (*data_options, click.option("--device", help="cpu, cuda, cuda:1, ...  [cuda where there is one]"))
+machine_options = (*data_options, click.option("--device", help="Device: cpu, cuda, cuda:1, ...  [cuda if available]"))
 launch_options = (
     *machine_options,
-    click.option("--devices", type=click.IntRange(1), help="Number of processes to train with, under torchrun.  [1]"),
-    click.option("--track", help="Trackers, with commas: tensorboard, trackio:PROJECT."),
+    click.option("--devices", type=click.IntRange(1), help="Number of processes, started by torchrun.  [1]"),
+    click.option("--track", help="Trackers, separated by commas: tensorboard, trackio:PROJECT."),
 )
 
 
@@ -46,7 +44,7 @@ def options(decorators: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
 
 
 def launched(flags: dict[str, Any], base: Launch | None = None) -> Launch:
-    """How the command is to be carried out; what its flags do not say is taken from `base`."""
+    """The launch settings that a command's flags give. Settings without a flag are taken from `base`."""
     base = base or Launch()
     given = {name: flags.pop(name, None) for name in ("device", "devices", "data_dir", "offline", "track")}
     folder, trackers = given["data_dir"] or base.data_dir, words(given["track"] or "")
@@ -61,7 +59,7 @@ def launched(flags: dict[str, Any], base: Launch | None = None) -> Launch:
 
 
 def words(text: str) -> list[str]:
-    """Names with commas between them. Raises ConfigError if one is there twice."""
+    """Names separated by commas. Raises ConfigError if a name occurs twice."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"{text}: {twice[0]} is named twice")
@@ -69,14 +67,14 @@ def words(text: str) -> list[str]:
 
 
 def sections(settings: Sequence[str], own: str, *others: str) -> dict[str, Any]:
-    """`--set` as tables by section: a key is an option of the section `own` unless it begins with a section."""
+    """Values of `--set` as one table for each section. Keys that do not begin with a section belong to `own`."""
     given = nest(dict(map(parse, settings)))
     named = {name: given.pop(name, {}) for name in (own, *others)}
     return {**named, own: merge({own: given}, {own: named[own]})[own]}
 
 
 def untaken(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
-    """A callback for what will be written. Raises ConfigError if it is there, an empty folder apart, or cannot be."""
+    """Callback that checks an output path. Raises ConfigError if it exists (unless empty) or cannot be written."""
     if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
         raise ConfigError(f"{option.opts[0]}: {path} exists, and nothing is overwritten")
     above = next(folder for folder in path.absolute().parents if os.path.exists(folder))

@@ -1,6 +1,4 @@
-"""Commands that take a finished run elsewhere: its network, or what it makes of images."""
-
-from __future__ import annotations
+"""`sslx export` and `sslx embed`: the network of a run, and its representations, for other software."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,18 +31,16 @@ from sslx.runs.session import open_run
 @click.command("export")
 @click.argument("path", metavar="RUN", type=PATH)
 @click.option("--to", "folder", type=NEW_FOLDER, required=True, callback=untaken, help="The folder to write.")
-@click.option(
-    "--format", "formats", default="safetensors", help=f"Of {', '.join(FORMATS)}, with commas.  [safetensors]"
-)
+@click.option("--format", "formats", default="safetensors", help="Formats, separated by commas.  [safetensors]")
 @trust_option
 def export_command(path: Path, folder: Path, formats: str, trust_code: bool) -> None:
-    """Write the trained network for other software, and check that it computes the same.
+    """Write the trained network for other software, and check that the result is the same there.
 
     \b
     safetensors   model.safetensors and config.json, which timm.create_model("local-dir:DIR", pretrained=True) reads
                   if timm has such a network: timm:NAME, and resnet18 to resnet50 with the stem imagenet
     onnx          model.onnx, from images (n, C, H, W) in [0, 1] to their representations; needs the extra export
-    torch         model.pt2, the same for torch.export.load
+    torch         model.pt2, the same function for torch.export.load
     """
     chosen = words(formats)
     if unknown := [name for name in chosen if name not in FORMATS]:
@@ -56,7 +52,7 @@ def export_command(path: Path, folder: Path, formats: str, trust_code: bool) -> 
 
 @click.command("embed")
 @click.argument("path", metavar="RUN", type=PATH)
-@click.option("--data", help="Dataset, such as folder:PATH.  [that of the run]")
+@click.option("--data", help="Dataset, such as folder:PATH.  [the dataset of the run]")
 @click.option(
     "--to", "file", type=NEW_FILE, required=True, callback=untaken, help="The file to write, .npz or .parquet."
 )
@@ -68,7 +64,7 @@ def embed_command(
 ) -> None:
     """Write the representations of images, with their labels and the paths of their files.
 
-    Images are resized and made grey as those of the run were, where the dataset has an option for it.
+    Images are resized and converted to grey as in the run, if the dataset has options for this.
     """
     run = _opened(path, trust_code)
     launch = launched(flags, run.launch)
@@ -79,7 +75,7 @@ def embed_command(
 
 
 def _opened(path: Path, trust_code: bool) -> Run:
-    """A run, and a word to whoever takes it for finished while it is not."""
+    """The run at a path, with a message if it is not finished."""
     run = open_run(path, trust_code=trust_code)
     newest, _ = checkpoint.newest(run.folder.checkpoints)
     if newest is not None and not run.folder.finished:

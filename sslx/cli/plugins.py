@@ -1,6 +1,4 @@
-"""`sslx plugins`: what is installed. Imports torch only to show options."""
-
-from __future__ import annotations
+"""`sslx plugins`: lists, explains, writes and checks plugins. Imports torch only to show or check components."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +16,7 @@ from sslx.plugins.scaffold import RUNS, create
 
 @click.group("plugins")
 def plugins_command() -> None:
-    """What is installed, and what each component's options are."""
+    """List, explain, write and check plugins and their components."""
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
@@ -29,7 +27,7 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 @plugins_command.command("list")
 def list_command() -> None:
-    """Every plugin with its status, and every component by kind."""
+    """List every plugin with its status, and every component by kind."""
     found = registry()
     rows = [("PLUGIN", "FROM", "STATUS", "")]
     for plugin in found.plugins:
@@ -37,8 +35,8 @@ def list_command() -> None:
         rows.append((plugin.name, f"{plugin.distribution} {plugin.version}", plugin.status, facts))
     for line in _columns(rows):
         click.echo(line)
-    click.echo("\nA plugin is code that runs with your rights. SSLX_PLUGINS=a,b loads only these beside sslx's own,")
-    click.echo("SSLX_DISABLE_PLUGINS=a,b all but these, and `sslx --no-plugins COMMAND` none.")
+    click.echo("\nA plugin is code that runs with your rights. SSLX_PLUGINS=a,b loads only these and sslx's own,")
+    click.echo("SSLX_DISABLE_PLUGINS=a,b loads all but these, and `sslx --no-plugins COMMAND` loads only sslx's own.")
     rows = []
     for kind in KINDS:
         for name, providers in sorted(found.providers(kind).items()):
@@ -52,10 +50,10 @@ def list_command() -> None:
 
 @plugins_command.command("new")
 @click.argument("name")
-@click.option("--kind", "-k", required=True, type=click.Choice(list(RUNS)), help="what it is to provide")
-@click.option("--to", type=click.Path(path_type=Path), default=Path("."), help="the folder to write it in  [.]")
+@click.option("--kind", "-k", required=True, type=click.Choice(list(RUNS)), help="Kind of the component.")
+@click.option("--to", type=click.Path(path_type=Path), default=Path("."), help="Folder in which to write it.  [.]")
 def new_command(name: str, kind: str, to: Path) -> None:
-    """Write NAME, a package with one component that works, its tests and CI. Nothing is overwritten."""
+    """Write a package NAME with one working component, tests and CI. Nothing is overwritten."""
     target = create(name, kind, to)
     click.echo(f"cd {target} && pip install . && pytest    # README.md says how to use it")
 
@@ -63,7 +61,7 @@ def new_command(name: str, kind: str, to: Path) -> None:
 @plugins_command.command("check")
 @click.argument("name")
 def check_command(name: str) -> None:
-    """Run the checks of `sslx.testing` on what plugin, distribution or component NAME provides."""
+    """Run the checks of `sslx.testing` on the components of plugin, distribution or component NAME."""
     from unittest import SkipTest
 
     from sslx.testing import checks
@@ -80,25 +78,22 @@ def check_command(name: str) -> None:
             outcome = f"FAILED: {' '.join(str(error).split()) or type(error).__name__}"
         click.echo(f"{check.component}  {check.name}  {outcome}")
     if failed:
-        raise SslxError(f"{failed} of the checks of {name} failed; parametrize_with_checks in a test shows tracebacks")
+        raise SslxError(f"{failed} of the checks of {name} failed; tests with parametrize_with_checks show tracebacks")
 
 
 @plugins_command.command("show")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), help="if several kinds have a component of this name")
+@click.option("--kind", type=click.Choice(KINDS), help="Kind of the component, if several have this name.")
 def show_command(name: str, kind: str | None) -> None:
-    """The options of component NAME, with their types, defaults and help; or what plugin NAME provides."""
+    """Show the options of component NAME with types, defaults and help, or the components of plugin NAME."""
     found = registry()
     short = name.rpartition("/")[2].partition(":")[0]
     kinds = [k for k in KINDS if short in found.providers(k) and kind in (None, k)]
     if not kinds and (plugins := [p for p in found.plugins if name in (p.name, p.distribution)]):
         for plugin in plugins:
-            click.echo(
-                f"plugin {plugin.name} of {plugin.distribution} {plugin.version}: {plugin.status} {plugin.reason}"
-            )
-            for line in (
-                _columns([(f"  {r.kind}", r.name, r.summary) for r in plugin.records]) if plugin.records else ()
-            ):
+            origin = f"{plugin.distribution} {plugin.version}"
+            click.echo(f"plugin {plugin.name} of {origin}: {plugin.status} {plugin.reason}")
+            for line in _columns([(f"  {record.kind}", record.name, record.summary) for record in plugin.records]):
                 click.echo(line)
         return
     if not kinds:
@@ -123,15 +118,14 @@ def _show(provider: Provider) -> None:
         click.echo(f"  {line.strip()}".rstrip())
     if cls.defaults:
         click.echo(f"\n  recommends {json.dumps(cls.defaults)}")
-    rows = list(option_rows(cls))
-    if rows:
+    if rows := list(option_rows(cls)):
         click.echo()
-    for line in _columns(rows) if rows else ():
+    for line in _columns(rows):
         click.echo(f"  {line}")
 
 
 def option_rows(cls: type, prefix: str = "", preferred: Mapping[str, Any] | None = None) -> Iterator[tuple[str, ...]]:
-    """Name, type, default and help of each option, and below a slot the options of what fills it by default."""
+    """Name, type, default and help of each option. The options of a slot's default component follow the slot."""
     from sslx.core.options import interface_of, options_of
 
     for name, option in options_of(cls).items():

@@ -1,6 +1,4 @@
-"""Commands that make or read runs."""
-
-from __future__ import annotations
+"""Commands that start, resume, evaluate and compare runs."""
 
 import json
 import shutil
@@ -21,7 +19,7 @@ from sslx.core.options import options_of
 from sslx.core.toml import read
 from sslx.core.training.config import RunConfig, evaluator_table
 from sslx.core.training.launch import is_launched, is_main, relaunch
-from sslx.core.training.run import Run
+from sslx.core.training.run import Launch, Run
 from sslx.core.training.runtime import Runtime
 from sslx.core.values import Text
 from sslx.outputs import formats
@@ -48,25 +46,25 @@ _FLAGS = {
 
 
 @click.command("run")
-@click.option("--plugin", "-p", help="Method: a name, several with commas, or ./file.py:Class.")
-@click.option("--dataset", "-d", help="Dataset.  [digits]")
-@click.option("--loader", "-l", help="Data loader: memory holds all images, ffcv reads a .beton file.  [memory]")
+@click.option("--plugin", "-p", help="Methods, separated by commas: names or ./file.py:Class.")
+@click.option("--dataset", "-d", help="Dataset to train on and to evaluate with.  [digits]")
+@click.option("--loader", "-l", help="Data loader: memory keeps all images, ffcv reads a .beton file.  [memory]")
 @click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the method, or of "
               f"a section: {_SECTIONS}. Repeatable.")  # fmt: skip
 @click.option("--epochs", help="Number of passes over the training set.")
-@click.option("--batch-size", help="Number of images per step; each gives several views.")
-@click.option("--lr", help="Learning rate.")
+@click.option("--batch-size", help="Number of images per step. Each image gives several views.")
+@click.option("--lr", help="Learning rate at the end of warm-up.")
 @click.option("--views", help="Number of views of each image.")
-@click.option("--subset", help="Train on a random subset of this many images, chosen by the seed.")
+@click.option("--subset", help="Train on a random subset of this many images, which the seed chooses.")
 @click.option("--bad-images", help="What to do with files that cannot be read as images: fail or skip.  [fail]")
-@click.option("--seed", help="Seed of everything that is random; several with commas.  [0]")
+@click.option("--seed", help="Seed of everything random, or several seeds separated by commas.  [0]")
 @click.option("--restarts", type=click.IntRange(2), help="Train with this many successive seeds and rank the runs by "
               "their loss.")  # fmt: skip
 @click.option("--cpu-seconds", help="Stop training after this much processor time.")
-@click.option("--precision", help="fp32 or bf16.  [fp32]")
+@click.option("--precision", help="Floating-point precision: fp32 or bf16.  [fp32]")
 @click.option("--compile", flag_value="true", help="Compile the method with torch.compile.")
-@click.option("--evaluators", "-e", help="Names with commas, or all.  [knn,linear]")
-@click.option("--config", type=PATH, help="A config.toml to start from, or the folder of a run.")
+@click.option("--evaluators", "-e", help="Evaluators, separated by commas, or all.  [knn,linear]")
+@click.option("--config", type=PATH, help="A config.toml with settings, or the folder of a run to repeat.")
 @click.option("--sweep", type=PATH, help="Many runs: a config with lists of values in [grid], or tables in [[runs]].")
 @click.option("--out", "-o", type=PATH, help="Folder of the run.  [runs/DATASET-METHOD-N]")
 @trust_option
@@ -85,20 +83,20 @@ def run_command(
 ) -> None:
     """Train methods and evaluate their representations.
 
-    `sslx plugins show METHOD` lists what `--set` can set. Several plugins or seeds, or a sweep, are runs in one folder,
-    one after another; the same command again continues those that are not finished. --restarts N trains with N
-    successive seeds and ranks the runs without labels, by how close the terms of the loss are to their known minima.
+    `sslx plugins show METHOD` lists the options for `--set`. Several methods or seeds, or a sweep, make several runs in
+    one folder; the same command again continues the unfinished ones. --restarts N trains with N successive seeds and
+    ranks the runs without labels, by the distances of the terms of the loss from their known minima.
     """
     launch = launched(flags)
     if config is not None and config.is_dir():
         config = config / "config.toml"
     if sweep is not None and config is not None:
-        raise ConfigError("--sweep: has a config in it, expected no --config beside it")
+        raise ConfigError("--sweep: the sweep contains its config, expected no --config as well")
     base, choices = read_sweep(sweep) if sweep else (read(config) if config else {}, [{}])
     here = {_FLAGS[flag]: Text(value) for flag, value in flags.items() if value} | dict(map(parse, settings))
     methods, names = words(plugin or ""), None if evaluators is None else words(evaluators)
     catalogue().vouch([*methods, *here.values(), *(names or [])])
-    # A config.toml is what a run writes, anybody's run; other files are the user's own.
+    # A run writes its config.toml, and the run may be somebody else's. Other files are the user's own.
     on_record = config is not None and config.name == "config.toml"
     with catalogue().on_record(trust_code) if on_record else nullcontext():
         configs = plan(
@@ -111,12 +109,11 @@ def run_command(
             choices=choices,
         )
     first, *more = configs.values()
-    if config is not None and (record := config.parent / "run.json").is_file() and is_main():  # a run is repeated
+    if config is not None and (record := config.parent / "run.json").is_file() and is_main():  # this repeats a run
         for line in provenance.differences(json.loads(record.read_text()), first):
             click.echo(f"{record.parent}: {line}", err=True)
     grid = Grid.make(out, configs, launch, restarts is not None, trust_code) if more or sweep is not None else None
-    if not is_launched() and launch.devices > 1:
-        sys.exit(relaunch(launch.devices))
+    _relaunch_for(launch)
     if grid is not None:
         _carry_out(grid)
     else:
@@ -128,41 +125,39 @@ def run_command(
 @trust_option
 @options(launch_options)
 def resume_command(path: Path, trust_code: bool, **flags: Any) -> None:
-    """Resume an interrupted run, or the runs of a grid. The result is the same as without the interruption.
+    """Continue an interrupted run, or the runs of a grid, with the same result as without the interruption.
 
-    A finished run is left as it is.
+    A finished run does not change.
     """
     if is_grid(path):
         grid = Grid.open(path, trust_code)
         grid = attrs.evolve(grid, launch=launched(flags, grid.launch))
-        if grid.launch.devices > 1 and not is_launched():
-            sys.exit(relaunch(grid.launch.devices))
+        _relaunch_for(grid.launch)
         _carry_out(grid)
         return
     run = session.open_run(path)
     launch = launched(flags, run.launch)
     if run.folder.finished:
         click.echo(f"{path} is finished")
-    elif launch.devices > 1 and not is_launched():
-        sys.exit(relaunch(launch.devices))
     else:
+        _relaunch_for(launch)
         run = session.resume(path, launch, trust_code=trust_code)
     _print([run])
 
 
 @click.command("eval")
 @click.argument("path", metavar="RUN", type=PATH)
-@click.option("--evaluators", "-e", required=True, help="Names with commas, or all.")
+@click.option("--evaluators", "-e", required=True, help="Evaluators, separated by commas, or all.")
 @click.option("--set", "-s", "settings", multiple=True, metavar="EVALUATOR.KEY=VALUE", help="An evaluator's option; "
-              "evaluators.EVALUATOR.KEY=VALUE is the same. Repeatable.")  # fmt: skip
+              "evaluators.EVALUATOR.KEY=VALUE means the same. Repeatable.")  # fmt: skip
 @trust_option
 @options(launch_options)
 def eval_command(path: Path, evaluators: str, settings: Sequence[str], trust_code: bool, **flags: Any) -> None:
-    """Evaluate a finished run, or those of a grid, with other evaluators."""
+    """Evaluate a finished run, or the finished runs of a grid, with other evaluators."""
     chosen = evaluator_table(session.evaluator_names(words(evaluators)))
     given = nest({key.removeprefix("evaluators."): value for key, value in map(parse, settings)})
     if others := sorted(given.keys() - chosen.keys()):
-        raise ConfigError(f"--set {others[0]}: expected one of the evaluators that are named, {', '.join(chosen)}")
+        raise ConfigError(f"--set {others[0]}: expected an option of one of the chosen evaluators, {', '.join(chosen)}")
     runs = opened([path], trust_code)
     launch = launched(flags, runs[0].launch)
     _print([session.evaluate(run, merge(chosen, given), launch) for run in runs])
@@ -170,22 +165,20 @@ def eval_command(path: Path, evaluators: str, settings: Sequence[str], trust_cod
 
 @click.command("compare")
 @click.argument("paths", metavar="RUN...", type=PATH, nargs=-1, required=True)
-@click.option("--scores", help="Columns, with commas; * stands for anything, an evaluator for its first score.  [all]")
-@click.option("--format", "style", type=click.Choice(list(formats.FORMATS)), default="text", help="[text]")
+@click.option("--scores", help="Columns, separated by commas. The name of an evaluator means its first score, and * "
+              "matches any text.  [all]")  # fmt: skip
+@click.option("--format", "style", type=click.Choice(list(formats.FORMATS)), default="text", help="Format.  [text]")
 @click.option("--to", type=PATH, help="Write the table to this file.")
 def compare_command(paths: Sequence[Path], scores: str | None, style: str, to: Path | None) -> None:
-    """One table of several runs or grids, with mean and standard error of those that differ only in the seed.
+    """Print one table of several runs or grids, with mean and standard error over runs that differ only in the seed.
 
-    Each dataset has a table of its own. Where runs of a method differ in options, these are in the row's name.
+    Each dataset has its own table. If runs of a method differ in options, the names of the rows show these options.
     """
     runs = opened(paths)
     if unfinished := [str(run.path) for run in runs if not run.folder.finished]:
         raise ConfigError(f"not finished: {', '.join(unfinished)}; `sslx resume` continues a run")
     found = tables(runs, words(scores or ""))
-    if style == "text" and to is None:
-        output = formats.text(found, _screen())
-    else:
-        output = formats.FORMATS[style](found)
+    output = formats.text(found, _screen()) if style == "text" and to is None else formats.FORMATS[style](found)
     if to is None:
         click.echo(output, nl=False)
     else:
@@ -193,23 +186,29 @@ def compare_command(paths: Sequence[Path], scores: str | None, style: str, to: P
             to.write_text(output, encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"--to: {to} cannot be written ({error.strerror})") from error
-    if style == "csv":  # has no place for them
-        for table in found:
-            for note in table.notes:
-                click.echo(note, err=True)
+    if style == "csv":  # the file has no place for notes
+        for note in (note for table in found for note in table.notes):
+            click.echo(note, err=True)
 
 
 @click.command("replay")
 @click.argument("path", metavar="RUN", type=PATH)
 @trust_option
 def replay_command(path: Path, trust_code: bool) -> None:
-    """Repeat the step at which a run crashed, and say where the first NaN arose."""
+    """Repeat the step at which a run crashed, and show where the first NaN arose."""
     facts = session.replay_run(path, trust_code)
     for name, value in facts.items():
         click.echo(f"{name}: {value}")
 
 
+def _relaunch_for(launch: Launch) -> None:
+    """Run this command again in several processes and exit, if the launch asks for them and this is not one of them."""
+    if launch.devices > 1 and not is_launched():
+        sys.exit(relaunch(launch.devices))
+
+
 def _carry_out(grid: Grid) -> None:
+    """Train and evaluate the runs of a grid that are not finished, and print the table."""
     if is_main():
         grid.create()
     Runtime.start(grid.launch.device).barrier()
@@ -242,11 +241,10 @@ def _print(runs: Sequence[Run]) -> None:
     if is_main():
         click.echo(formats.text(tables(runs), _screen()), nl=False)
         for run in runs:
-            time = run.training
-            click.echo(
-                f"{run.path}: trained {time.get('seconds', 0):.1f} s ({time.get('cpu_seconds', 0):.1f} CPU-seconds)"
-            )
-            if time.get("diagnosis"):
-                click.echo(f"{run.path}: {time['diagnosis']}")
+            facts = run.training
+            cpu = f"{facts.get('cpu_seconds', 0):.1f} CPU-seconds"
+            click.echo(f"{run.path}: trained {facts.get('seconds', 0):.1f} s ({cpu})")
+            if facts.get("diagnosis"):
+                click.echo(f"{run.path}: {facts['diagnosis']}")
     if failed := failures(runs):
         raise SslxError("\n".join(failed))

@@ -1,7 +1,7 @@
-"""What a component can do beyond its interface, as protocols: who needs such a function asks for it with `can`.
+"""Optional abilities of components, as protocols. `can` tells whether a component has one.
 
-A class that defines one of these functions has the capability. Where that depends on the parts of an instance, as an
-energy that is optional, the instance says so in `lacks`.
+A class has a capability if it defines its functions. If an instance does not have it after all, for example because an
+optional energy is absent, `lacks` names it.
 """
 
 from __future__ import annotations
@@ -16,51 +16,51 @@ __all__ = ["Clusters", "Decodes", "Diagnoses", "HasDensity", "Reconstructs", "Sa
 
 
 class Reconstructs(Protocol):
-    """A method that shows what is left of an image in its representation."""
+    """A method that can turn an image into a representation and back."""
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
 
 
 class Decodes(Protocol):
-    """A method that makes images of latents."""
+    """A method that can turn latents into images."""
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, D) -> (B, C, H, W)."""
 
 
 class Samples(Protocol):
-    """A method that draws new images."""
+    """A method that can generate new images."""
 
     def sample(self, n: int) -> Tensor:
         """n -> (n, C, H, W)."""
 
 
 class HasDensity(Protocol):
-    """A method with log p(x), a bound on it, or either up to a constant; an objective with one of embeddings."""
+    """A method with a density of images, or an objective with a density of embeddings."""
 
     def log_density(self, x: Tensor) -> Tensor:
-        """(B, C, H, W), or (B, D) for an objective, -> (B,)."""
+        """(B, C, H, W), or (B, D) for an objective, -> (B,): log p(x) or a bound on it, up to a constant."""
 
 
 class Clusters(Protocol):
-    """A method with clusters of its own; a prior with clusters of sets of latents."""
+    """A method that assigns images to clusters, or a prior that assigns sets of related latents."""
 
     def cluster(self, x: Tensor) -> Tensor:
         """(B, C, H, W), or (N, J, D) for a prior, -> log-probabilities (B, K)."""
 
 
 class Diagnoses(Protocol):
-    """A method that says what is wrong with a finished training."""
+    """A method that can say in which way its training failed."""
 
     def diagnosis(self, excess: Mapping[str, float]) -> str:
-        """The distance of each term from its known minimum -> a sentence."""
+        """The distance of each term of the loss from its known minimum -> a sentence."""
 
 
 _Capability = TypeVar("_Capability")
 
 
 def can(subject: object, capability: Callable[..., _Capability]) -> TypeIs[_Capability]:
-    """Whether a component has a capability: `if can(method, Samples): method.sample(64)`."""
+    """Whether a component has a capability, as in `if can(method, Samples): method.sample(64)`."""
     names = [name for name in vars(capability) if not name.startswith("_")]
     return capability not in getattr(subject, "lacks", tuple)() and all(hasattr(subject, name) for name in names)

@@ -1,10 +1,8 @@
-"""The catalogue of components: what a name such as `shared-mean` stands for.
+"""The catalogue of components, which finds the class for a name such as `shared-mean`.
 
-The core knows no component by name. `sslx/__init__.py`, which Python runs before any other module of sslx, says where
-the catalogue comes from: it is the registry of the installed plugins.
+The core knows no component by name. `sslx/__init__.py`, which Python runs before any other module of sslx, provides the
+catalogue: the registry of the installed plugins.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -14,7 +12,7 @@ from sslx.core.errors import PluginError
 
 
 class Resolved(NamedTuple):
-    """What a reference such as `shared-mean`, `timm:resnet18` or `./file.py:Class` stands for."""
+    """The class that a reference such as `shared-mean`, `timm:resnet18` or `./file.py:Class` stands for."""
 
     cls: type
     use: str  # the reference without its argument, as it is written to a config
@@ -22,7 +20,7 @@ class Resolved(NamedTuple):
 
 
 class Catalogue(Protocol):
-    """Classes by reference, and references by class."""
+    """Finds classes by reference, and references by class."""
 
     def resolve(self, kind: str, reference: str, owner: str = "") -> Resolved:
         """The class of a reference. Raises PluginError.
@@ -33,16 +31,16 @@ class Catalogue(Protocol):
         """
 
     def reference(self, cls: type) -> str:
-        """The reference that stands for a class: its registered name, `FILE.py:Class` or `module:Class`."""
+        """The reference of a class: its registered name, `FILE.py:Class` or `module:Class`."""
 
     def vouch(self, texts: Iterable[Any]) -> None:
-        """Take these as words of the user: code that they name may be executed, wherever else it is named."""
+        """Allow the code that these texts name, which the user wrote. It may then be executed wherever it is named."""
 
     def on_record(self, trust: bool) -> AbstractContextManager[None]:
-        """References inside come from the files of a run: only what is installed or vouched for is executed.
+        """Treat references inside as read from the files of a run: only installed or vouched code is executed.
 
         Args:
-            trust: whether the user trusts all code that the files name.
+            trust: whether the user trusts all code that these files name.
         """
 
 
@@ -50,7 +48,7 @@ _source: Callable[[], Catalogue] | None = None
 
 
 def provide(source: Callable[[], Catalogue]) -> None:
-    """Say where the catalogue comes from. It is asked each time that a component is looked up."""
+    """Set the function that returns the catalogue. It is called for each lookup."""
     global _source
     _source = source
 

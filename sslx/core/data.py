@@ -1,4 +1,4 @@
-"""Images as they are stored: a split of a dataset, and images that are read when they are asked for."""
+"""Stored images: a split of a dataset, and images that are read from files on demand."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from sslx.core.randomness import Use, permutation
 
 __all__ = ["Lazy", "Source", "Split", "pixels"]
 
-_NUMBERS = 1 << 22  # of a batch of images that need no gradient
+_NUMBERS = 1 << 22  # most numbers in a batch of images that needs no gradient
 
 
 def pixels(images: Tensor) -> Tensor:
-    """uint8 images as floats in [0, 1]; floats as they are."""
+    """uint8 images as floats in [0, 1]. Float images are returned unchanged."""
     return images if images.is_floating_point() else images.to(torch.float32).div_(255)
 
 
 class Source(ABC):
-    """Images that are read when they are asked for, as all of them would not fit into memory."""
+    """Images that are read on demand, because they do not all fit into memory."""
 
     image_shape: tuple[int, int, int]  # (C, H, W)
 
     @abstractmethod
     def read(self, index: Tensor) -> Tensor:
-        """(k,) positions -> their images, (k, C, H, W) uint8. The same ones every time."""
+        """(k,) positions -> their images, (k, C, H, W) uint8. Every call returns the same images."""
 
     @property
     @abstractmethod
     def identity(self) -> str:
-        """A text that is another one as soon as the images are others."""
+        """Fingerprint that changes whenever the images change."""
 
 
 @attrs.frozen(eq=False)
 class Lazy:
-    """Some images of a source, in the place of a tensor of them: `lazy[index]` reads (k, C, H, W) uint8."""
+    """Some images of a source, used like a tensor: `lazy[index]` reads (k, C, H, W) uint8."""
 
     source: Source
     index: Tensor  # (n,) positions in the source
@@ -66,12 +66,16 @@ class Lazy:
 class Split:
     """The training or the test half of a dataset.
 
-    `images` is (n, C, H, W) uint8, or float32 where there are no 256 levels, as of points in the plane, or Lazy;
-    `labels` (n,) int64 or None; `factors` known causes of variation by name, each (n,); `sizes` (n, 2) the heights and
-    widths that images of several sizes had before all were made (H, W), in which crops are drawn; `fresh` a function of
-    (seed, epoch) that makes the images of an epoch, where they are generated; `skipped` the files that were left out,
-    with the reasons; `paths` the n files that the images are from, where each has one. Every `arity` consecutive images
-    belong together, such as the three digits of a sum: they come in one batch, side by side.
+    Attributes:
+        images: (n, C, H, W) uint8; float32 for data without 256 levels, such as points in the plane; or Lazy.
+        labels: (n,) int64, or None.
+        factors: known causes of variation by name, each (n,).
+        sizes: (n, 2), heights and widths before the images were resized to (H, W). Crops are drawn in these sizes.
+        fresh: function of (seed, epoch) that generates the images of an epoch, for datasets that generate them.
+        skipped: files that were left out, with the reasons.
+        paths: the n files of the images, where each image has one.
+        arity: number of consecutive images that belong together, such as the three digits of a sum. They are in the
+            same batch, side by side.
     """
 
     images: Tensor | Lazy
@@ -87,7 +91,7 @@ class Split:
         return len(self.images)
 
     def problem(self) -> str:
-        """What is wrong with it, or an empty text."""
+        """What is wrong with the split, or an empty string."""
         n, shape, dtype = len(self), tuple(self.images.shape), self.images.dtype
         if len(shape) != 4 or dtype not in (torch.uint8, torch.float32) or n == 0:
             found = f"{shape} {str(dtype).removeprefix('torch.')}"
@@ -99,13 +103,13 @@ class Split:
         return f"{n} images, but every {self.arity} belong together" if n % self.arity else ""
 
     def batches(self, device: torch.device, size: int = 1024) -> Iterator[Tensor]:
-        """All images in order, `size` at a time or fewer if they are large, as floats on the device."""
+        """All images in order as floats on the device, `size` at a time, or fewer if they are large."""
         size = max(1, min(size, _NUMBERS // self.images.shape[1:].numel()))
         for index in torch.arange(len(self)).split(size):
             yield pixels(self.images[index].to(device))
 
     def take(self, index: Tensor) -> Split:
-        """Those at (k,) positions, or where an (n,) mask is true. What belongs together must stay so."""
+        """The images at (k,) positions, or where an (n,) mask is true. It must keep images together that belong so."""
         images, fresh, paths = self.images, self.fresh, self.paths
         return attrs.evolve(
             self,
@@ -118,6 +122,6 @@ class Split:
         )
 
     def shuffled(self, use: Use, *parts: int) -> Tensor:
-        """A `permutation` of the positions of all images, (n,), in which those that belong together stay so."""
+        """A `permutation` of all positions, (n,), that keeps images that belong together side by side."""
         first = permutation(len(self) // self.arity, use, *parts) * self.arity
         return (first[:, None] + torch.arange(self.arity)).flatten()

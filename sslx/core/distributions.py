@@ -14,9 +14,9 @@ __all__ = ["Delta", "diagonal_normal"]
 
 
 class Delta(Distribution):
-    """All mass at one point: what a deterministic encoder returns. Batch (B,), event (D,).
+    """All mass at one point, as a deterministic encoder returns it. Batch (B,), event (D,).
 
-    It has no density and its entropy is minus infinity: a method that needs them is refused rather than misled.
+    It has no density, and its entropy is minus infinity: a method that needs one of them gets a ConfigError.
     """
 
     arg_constraints: dict[str, Any] = {}
@@ -31,7 +31,7 @@ class Delta(Distribution):
         return self.point
 
     def entropy(self) -> Tensor:
-        raise ConfigError("a deterministic posterior has no entropy to maximise; expected encoder.posterior=gaussian")
+        raise ConfigError("a deterministic posterior has no entropy to maximize; expected encoder.posterior=gaussian")
 
     def log_prob(self, value: Tensor) -> Tensor:
         raise ConfigError("a deterministic posterior has no density; expected encoder.posterior=gaussian")
@@ -41,6 +41,6 @@ class Delta(Distribution):
 
 
 def diagonal_normal(mean: Tensor, log_variance: Tensor) -> Distribution:
-    """N(mean, diag(exp(log_variance))) with everything but the first dimension as one event."""
+    """N(mean, diag(exp(log_variance))), with all dimensions but the first as one event."""
     normal = Normal(mean, (log_variance / 2).exp(), validate_args=False)
     return Independent(normal, mean.ndim - 1, validate_args=False)

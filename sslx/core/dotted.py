@@ -1,9 +1,7 @@
-"""Dotted keys: `prior.variance = 0.1` is `{"prior": {"variance": 0.1}}`, and the other way round.
+"""Conversion between dotted keys and nested tables: `prior.variance = 0.1` is `{"prior": {"variance": 0.1}}`.
 
-In a table, a component is its name or a table of its options with the name under `use`; both are the same choice.
+A component in a table is either its name, or a table of its options with the name under `use`. Both mean the same.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +11,7 @@ from sslx.core.values import Text
 
 
 def parse(setting: str) -> tuple[str, Text]:
-    """`KEY=VALUE` as a key and a value. Raises ConfigError."""
+    """Split `KEY=VALUE` into key and value. Raises ConfigError."""
     key, equals, value = setting.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
@@ -22,7 +20,7 @@ def parse(setting: str) -> tuple[str, Text]:
 
 
 def nest(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted keys as tables in tables. The order in which an option and its component come is irrelevant."""
+    """Nested tables from values by dotted keys. An option may come before or after its component."""
     result: dict[str, Any] = {}
     for key, value in values.items():
         for name in reversed(key.split(".")):
@@ -32,7 +30,7 @@ def nest(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Tables in tables as values by dotted keys: `{"prior": {"use": "mixture"}}` is `{"prior": "mixture"}`."""
+    """Values by dotted keys from nested tables: `{"prior": {"use": "mixture"}}` becomes `{"prior": "mixture"}`."""
     found: dict[str, Any] = {}
     for name, value in table.items():
         key = prefix if name == "use" and prefix else f"{prefix}.{name}".lstrip(".")
@@ -41,7 +39,7 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def overlay(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Both in one table, `new` above `old`. Options that were set before their component was chosen stay."""
+    """One table from two, where `new` wins. Options that were set before their component was chosen are kept."""
     result = dict(old)
     for name, value in new.items():
         before, after = _tables(result.get(name), value)
@@ -51,7 +49,7 @@ def overlay(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Later layers win. The choice of another component drops the options that were meant for the one before."""
+    """One table from several, where later ones win. Choosing another component drops the options of the one before."""
     result: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():
@@ -64,12 +62,14 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tables(before: Any, after: Any) -> tuple[Any, Any]:
-    """A name beside a table as the table of that name. Raises ConfigError for options beside an object."""
+    """Both values as tables if one of them is a table. Raises ConfigError for options beside an object."""
     if isinstance(before, Mapping) and isinstance(after, str | type):
         after = {"use": after}
     if isinstance(after, Mapping) and isinstance(before, str | type):
         before = {"use": before}
     if isinstance(after, Mapping) and before is not None and not isinstance(before, Mapping):
         options = ", ".join(after)
-        raise ConfigError(f"{options}: cannot be set beside {before!r}, which was given whole; set it there")
+        raise ConfigError(
+            f"{options}: cannot be set beside {before!r}, which was given whole, as an object; set it there"
+        )
     return before, after

@@ -1,4 +1,4 @@
-"""Everything that sslx raises on purpose.
+"""The exceptions that sslx raises on purpose.
 
 SslxError
 ├── ConfigError (ValueError)
@@ -9,7 +9,7 @@ SslxError
 ├── NonFiniteError
 └── Interrupted
 
-`exit_code` is what the command line exits with.
+`exit_code` is the exit code of the command line.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["CheckpointError", "ConfigError", "DataError", "NonFiniteError", "Plu
 
 
 class SslxError(Exception):
-    """Whatever sslx raises on purpose."""
+    """Base class of the exceptions that sslx raises on purpose."""
 
     exit_code = 1
 
 
 class ConfigError(SslxError, ValueError):
-    """Wrong input. `problems` holds one line each, so that all are reported together."""
+    """The input is wrong. `problems` has one line for each mistake, so that all are reported together."""
 
     exit_code = 2
 
@@ -38,11 +38,11 @@ class ConfigError(SslxError, ValueError):
 
 
 class Problems(list[str]):
-    """Lines about mistakes, collected so that all of them are reported together."""
+    """Mistakes, one line each, collected so that all of them are reported together."""
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Take the lines of a ConfigError or PluginError that is raised inside, instead of passing it on."""
+        """Collect the lines of a ConfigError or PluginError that is raised inside, instead of raising it."""
         try:
             yield
         except ConfigError as error:
@@ -57,19 +57,19 @@ class Problems(list[str]):
 
 
 class PluginError(SslxError):
-    """A plugin or a component of one cannot be used."""
+    """A plugin, or one of its components, cannot be used."""
 
     exit_code = 2
 
 
 class DataError(SslxError):
-    """A dataset is missing, damaged or contradicts itself."""
+    """A dataset is missing, damaged or inconsistent."""
 
     exit_code = 2
 
 
 class CheckpointError(SslxError):
-    """No checkpoint can be used, or one belongs to another run."""
+    """No checkpoint can be used, or a checkpoint belongs to another run."""
 
 
 class LockedError(SslxError):
@@ -77,17 +77,17 @@ class LockedError(SslxError):
 
 
 class NonFiniteError(SslxError):
-    """A loss or a gradient is not finite; nothing was updated."""
+    """A loss or a gradient is not finite. Nothing was updated."""
 
 
 class Interrupted(SslxError):
-    """The run was asked to stop, and can be resumed. Exit code 75 is EX_TEMPFAIL: try again."""
+    """The run was stopped by a signal and can be resumed. Exit code 75 is EX_TEMPFAIL: try again."""
 
     exit_code = 75
 
 
 def nearest(name: str, known: Iterable[str], everywhere: Iterable[str] | None = None) -> str:
-    """`" (did you mean 'x'?)"` for the closest name of all that there are, or the list of those known here."""
+    """`" (did you mean 'x'?)"` for the closest name in `everywhere` or `known`; otherwise the list of `known`."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known if everywhere is None else sorted(everywhere), n=1, cutoff=0.5)
     if close:

@@ -1,4 +1,4 @@
-"""Tensors of all processes as one, with their gradients."""
+"""Concatenation of the tensors of all processes, with gradients."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["gather"]
 class _Gather(torch.autograd.Function):
     """All-gather along the first dimension, with the gradient of every process's loss.
 
-    The backward pass sums what all processes want from this slice. Averaged by DDP this is exactly the gradient of
-    one process that holds the whole batch; a gather that is detached, or that patches in its own slice, is not.
+    The backward pass sums the gradients that all processes have for this slice. After DDP's average this is exactly the
+    gradient of one process with the whole batch. A gather that is detached, or replaces only its own slice, is not.
     """
 
     @staticmethod
@@ -26,13 +26,13 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.clone(memory_format=torch.contiguous_format)  # autograd may hold it elsewhere
+        grad = grad.clone(memory_format=torch.contiguous_format)  # autograd may use the original elsewhere
         dist.all_reduce(grad)
         return grad.chunk(dist.get_world_size())[dist.get_rank()]
 
 
 def gather(x: Tensor) -> Tensor:
-    """(n, ...) of this process -> (n · processes, ...) of all, in order of rank, with gradient."""
+    """(n, ...) of this process -> (n · processes, ...) of all processes in order of rank, with gradients."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return x
     gathered: Tensor = _Gather.apply(x)

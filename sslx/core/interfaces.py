@@ -1,6 +1,6 @@
-"""The interfaces. A method of any family is made of these and of nothing else.
+"""The interfaces from which methods of every family are made.
 
-N images, J related views of each, B = N·J, D dimensions of the latent; images are (C, H, W).
+Shapes: N images, J related views of each, B = N·J; D latent dimensions; images are (C, H, W).
 """
 
 from __future__ import annotations
@@ -31,22 +31,23 @@ __all__ = [
 
 @attrs.frozen
 class Context:
-    """What is known when networks are made. Parts built later see what earlier ones add."""
+    """Sizes that are known when networks are built. Each part can add sizes for the parts built after it."""
 
     image_shape: tuple[int, int, int]  # (C, H, W)
-    samples: int  # size of the training set
+    samples: int  # number of training images
     views: int = 2  # J
-    steps: int = 0  # of the whole training, for schedules
-    arity: int = 1  # consecutive images of a batch that belong together, as in Split
+    steps: int = 0  # number of training steps, for schedules
+    arity: int = 1  # number of consecutive images that belong together, as in Split
     latent: int = 0  # D, known once the encoder is built
-    features: int = 0  # width of the layer that a posterior stands on
+    features: int = 0  # width of the layer below the posterior
 
     def but(self, **changes: Any) -> Self:
+        """A copy with these changes."""
         return attrs.evolve(self, **changes)
 
 
 class Module(Component, nn.Module):
-    """A component with parameters. Its constructor stores options; `build` makes parameters, once shapes are known."""
+    """A component with parameters. The constructor stores options; `build` makes parameters when shapes are known."""
 
     def __attrs_pre_init__(self) -> None:
         nn.Module.__init__(self)
@@ -55,22 +56,21 @@ class Module(Component, nn.Module):
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return super().__getattr__(name)  # type: ignore[misc]
+            return super().__getattr__(name)
         except AttributeError as error:
             if name[0] == "_" or any(True for _ in self.parameters()):
                 raise
-            raise AttributeError(
-                f"{error}; is it used before `build(Context(...))`, which makes its networks?"
-            ) from None
+            advice = "is it used before `build(Context(...))`, which makes its networks?"
+            raise AttributeError(f"{error}; {advice}") from None
 
     def build(self, ctx: Context) -> Context:
-        """Build the parts in the order they are declared. Returns the context for whatever is built next."""
+        """Build the parts in the order of their declaration. Returns the context for the parts that are built next."""
         for _, part in list(self.parts()):
             ctx = part.build(ctx)
         return ctx
 
     def parts(self) -> Iterator[tuple[str, Module]]:
-        """The components that this one is made of, by name."""
+        """The parts of this component that are modules themselves, with their names."""
         return ((name, part) for name, part in self.named_children() if isinstance(part, Module))
 
     def lacks(self) -> Collection[type]:
@@ -78,58 +78,58 @@ class Module(Component, nn.Module):
         return ()
 
     def extra_repr(self) -> str:
-        """The plain options, beside the parts that torch prints."""
+        """The plain options, which `repr` shows beside the parts that torch prints."""
         plain = (name for name, option in options_of(type(self)).items() if option.slot is None)
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in plain)
 
     def after_step(self, step: int) -> None:
-        """Called on every process after each update, of the method and through it of its parts: teachers, queues.
+        """Update state that is not trained, such as teachers and queues. Called on every process after each update.
 
-        `forward` may be repeated, this is not: what a step remembers is written here.
+        The default calls it on all parts. State must change here and not in `forward`, which may be repeated.
         """
         for _, part in self.parts():
             part.after_step(step)
 
     def local_state(self) -> dict[str, Tensor]:
-        """State that differs between processes, such as a replay buffer. Buffers hold what is equal on all."""
+        """State that differs between processes, such as a replay buffer. Equal state belongs in torch's buffers."""
         return {f"{name}.{key}": value for name, part in self.parts() for key, value in part.local_state().items()}
 
     def load_local_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `local_state` returned."""
+        """Restore state that `local_state` returned."""
         for name, part in self.parts():
             mine = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
             part.load_local_state(mine)
 
 
 class Posterior(Module, kind="posterior", must_define=("forward",)):
-    """The last layer of an encoder: what kind of distribution q(z|x) is."""
+    """The last layer of an encoder, which returns the distribution q(z|x)."""
 
     def forward(self, h: Tensor) -> Distribution:
         """(B, ctx.features) -> a distribution with batch (B,) and event (ctx.latent,)."""
         raise NotImplementedError
 
     def linear(self) -> tuple[Tensor, Tensor]:
-        """Weight (D, F) and bias (D,) of the mean, where it is W h + b. Raises ConfigError where it is not."""
-        raise ConfigError(f"the mean of {type(self).__name__} is no linear function of the features")
+        """Weight W (D, F) and bias b (D,) of the mean W h + b. Raises ConfigError if the mean is not linear."""
+        raise ConfigError(f"the mean of {type(self).__name__} is not a linear function of the features")
 
 
 class Encoder(Module, kind="encoder", must_define=("build", "features or forward")):
-    """q(z|x): a network with a posterior on top, or anything that returns a distribution."""
+    """q(z|x): a network with a posterior on top, or any other network that returns a distribution."""
 
-    dim: int = option(default=10, gt=0, help="D, dimensions of the latent")
-    posterior: Posterior = slot(default="gaussian", help="what kind of distribution q(z|x) is")
+    dim: int = option(default=10, gt=0, help="Number of latent dimensions (D).")
+    posterior: Posterior = slot(default="gaussian", help="Distribution of the latents given an image, q(z|x).")
 
     def build(self, ctx: Context) -> Context:
-        """Make the layers, then `return self.head(ctx, features)` with the width of the last of them."""
+        """Make the layers, then `return self.head(ctx, features)` with the width of the last layer."""
         raise NotImplementedError
 
     def head(self, ctx: Context, features: int) -> Context:
-        """Build the posterior on `features` inputs and make D known to the parts that follow."""
+        """Build the posterior on `features` inputs and add D to the context."""
         self.posterior.build(ctx.but(features=features, latent=self.dim))
         return ctx.but(latent=self.dim)
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, F), the last layer below the posterior. Raises ConfigError if there is none."""
+        """(B, C, H, W) -> (B, F), the output of the layer below the posterior. Raises ConfigError if there is none."""
         raise ConfigError(f"{type(self).__name__} has no features below its distribution")
 
     def forward(self, x: Tensor) -> Distribution:
@@ -138,16 +138,16 @@ class Encoder(Module, kind="encoder", must_define=("build", "features or forward
         return q
 
     def timm(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The same features as a timm model: `config.json` as timm reads it, and the weights by timm's names.
+        """The same features as a timm model: the content of `config.json`, and the weights by timm's names.
 
-        `{"architecture": NAME, "pretrained_cfg": {"classifier": NAME}}` is the least that a config has. Raises
-        ConfigError where timm has no such network.
+        The config has at least `{"architecture": NAME, "pretrained_cfg": {"classifier": NAME}}`. Raises ConfigError if
+        timm has no such network.
         """
         raise ConfigError(f"timm has no network such as {type(self).__name__}")
 
 
 class Likelihood(Module, kind="likelihood", must_define=("forward",)):
-    """The last step of a decoder: what kind of distribution p(x|z) is."""
+    """The last layer of a decoder, which returns the distribution p(x|z)."""
 
     def forward(self, h: Tensor) -> Distribution:
         """(B, C, H, W) of unbounded network output -> a distribution with batch (B,) and event (C, H, W)."""
@@ -155,9 +155,9 @@ class Likelihood(Module, kind="likelihood", must_define=("forward",)):
 
 
 class Decoder(Module, kind="decoder", must_define=("build", "forward")):
-    """p(x|z)."""
+    """p(x|z): a network that returns a distribution of images for each latent."""
 
-    likelihood: Likelihood = slot(default="gaussian", help="what kind of distribution p(x|z) is")
+    likelihood: Likelihood = slot(default="gaussian", help="Distribution of an image given its latent, p(x|z).")
 
     def forward(self, z: Tensor) -> Distribution:
         """(B, D) -> a distribution with batch (B,) and event (C, H, W)."""
@@ -165,10 +165,10 @@ class Decoder(Module, kind="decoder", must_define=("build", "forward")):
 
 
 class Prior(Module, kind="prior", must_define=("log_prob",)):
-    """p(z¹…zᴶ | y): how the latents of related views are distributed."""
+    """p(z¹…zᴶ | y): the joint distribution of the latents of related views."""
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """(N, J, D) -> (N,), the log density of each set of J related latents, up to a constant if improper."""
+        """(N, J, D) -> (N,), the log density of each set of J related latents; up to a constant if improper."""
         raise NotImplementedError
 
     def forward(self, z: Tensor) -> Tensor:
@@ -177,24 +177,24 @@ class Prior(Module, kind="prior", must_define=("log_prob",)):
 
     @property
     def proper(self) -> bool:
-        """Whether one can draw from it: it defines `sample`."""
+        """Whether the prior can be sampled, which is so if it defines `sample`."""
         return type(self).sample is not Prior.sample
 
     def sample(self, n: int, views: int = 1) -> Tensor:
-        """n sets of J related latents, (n, J, D). Only proper priors define it."""
-        raise NotImplementedError(f"{type(self).__name__} is improper: nothing can be drawn from it")
+        """n sets of J related latents, (n, J, D). Only proper priors define this."""
+        raise NotImplementedError(f"{type(self).__name__} is improper and cannot be sampled")
 
 
 class Constraint(Module, kind="constraint", must_define=("domains", "log_prob")):
-    """A rule that the classes of n images which belong together obey. Called as `constraint(log_p)`."""
+    """A rule for the classes of n images that belong together. Called as `constraint(log_p)`."""
 
     @property
     def domains(self) -> tuple[int, ...]:
-        """(d₁…dₙ), how many values each variable has. A subclass may define a property or a plain tuple."""
+        """(d₁…dₙ), the number of values of each variable. A subclass may define a property or a plain tuple."""
         raise NotImplementedError
 
     def log_prob(self, log_p: Sequence[Tensor]) -> Tensor:
-        """n times (B, dᵢ) -> (B,): the log probability that the rule holds, exact and in log space.
+        """n tensors (B, dᵢ) -> (B,): the log probability that the rule holds, exact and computed in log space.
 
         The variables are independent, and variable i takes value v with probability exp(log_p[i][:, v]).
         """
@@ -220,70 +220,70 @@ class Objective(Module, kind="objective", must_define=("forward",)):
     """A loss on the embeddings of related views."""
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
-        """Embeddings of the trained branch, (N, V, D), and of the target branch, (N, J, D) -> terms.
+        """Embeddings of the trained branch (N, V, D) and of the target branch (N, J, D) -> terms.
 
-        N is over all processes. View j of one and of the other branch are the same view; the trained branch can have
-        further ones, of local crops: V >= J.
+        N counts the images of all processes. View j is the same in both branches. The trained branch may have further
+        views after these, which are local crops: V >= J.
         """
         raise NotImplementedError
 
 
 class Energy(Module, kind="energy", must_define=("forward", "sample")):
-    """How an unnormalised density f(x) = log p(x) + constant, `model.log_density`, is trained and drawn from.
+    """Trains and samples an unnormalized log density f(x) = log p(x) + constant, which is `model.log_density`.
 
-    `model` is the method itself, not what wraps it for several processes.
+    `model` is the method itself, without the wrapper for several processes.
     """
 
-    weight: float = option(default=1.0, gt=0, help="of this term in the loss")
+    weight: float = option(default=1.0, gt=0, help="Weight of the energy term in the loss.")
 
     def forward(self, model: Method, x: Tensor) -> Terms:
-        """(B, C, H, W) images to make likelier -> the terms of the loss."""
+        """(B, C, H, W) images whose density should increase -> the terms of the loss."""
         raise NotImplementedError
 
     def sample(self, model: Method, n: int) -> Tensor:
-        """Images drawn from p(x), (n, C, H, W). Called in evaluation mode, without gradient."""
+        """n images drawn from p(x), (n, C, H, W). Called in evaluation mode, without gradient."""
         raise NotImplementedError
 
 
 class Method(Module, kind="method", must_define=("forward", "represent")):
-    """What is trained.
+    """A model that is trained, with its loss.
 
-    Methods that can do more define the functions of `sslx.core.capabilities`: `reconstruct`, `decode`, `sample`,
-    `log_density`, `cluster`, `diagnosis`. Evaluators and pictures use them as they use `represent`.
+    It may also define the functions of `sslx.core.capabilities`: `reconstruct`, `decode`, `sample`, `log_density`,
+    `cluster` and `diagnosis`. Evaluators and pictures use the ones that it has.
     """
 
     def forward(self, views: Views) -> Terms:
-        """The loss of one batch. Plain torch: randomness is seeded, devices and processes are the engine's."""
+        """The loss of one batch, in plain torch. The engine seeds randomness and handles devices and processes."""
         raise NotImplementedError
 
     def represent(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, D), the representation that is evaluated. Called in evaluation mode, without gradient."""
+        """(B, C, H, W) -> (B, D), the representations to evaluate. Called in evaluation mode, without gradient."""
         raise NotImplementedError
 
     def before_epoch(self, epoch: int) -> None:
-        """Called on every process before each epoch, with torch seeded for the epoch, alike on all processes."""
+        """Called on every process before each epoch. Torch is seeded for the epoch, equally on all processes."""
 
 
 class Optimizer(Component, kind="optimizer", must_define=("build",)):
-    """How weights follow their gradients: an optimizer of torch, and the learning rate of each step.
+    """An optimizer of torch with a learning-rate schedule.
 
-    Torch's optimizer reads its rate from `group["lr"]`, a tensor of one number that changes from step to step.
+    Torch's optimizer reads the rate from `group["lr"]`, a tensor with one number that changes at each step.
     """
 
-    lr: float = option(default=1e-3, gt=0, help="Learning rate after warm-up.")
+    lr: float = option(default=1e-3, gt=0, help="Learning rate at the end of warm-up.")
     weight_decay: float = option(default=0.0, ge=0, help="Weight of the L2 penalty; AdamW decouples it from the rate.")
-    decay_vectors: bool = option(
-        default=False, help="Whether biases and normalization weights, which have one dimension, are decayed as well."
+    decay_vectors: bool = option(default=False, help="Whether biases and normalization weights are decayed as well.")
+    schedule: Literal["constant", "cosine"] = option(
+        default="constant", help="Course of the rate after warm-up: constant, or falling to 0 along a cosine."
     )
-    schedule: Literal["constant", "cosine"] = option(default="constant", help="Learning rate after warm-up.")
     warmup_epochs: float = option(default=0.0, ge=0, help="Epochs over which the learning rate rises linearly.")
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Torch's optimizer of these parameter groups, which are as `torch.optim` takes them."""
+        """Torch's optimizer for these parameter groups, which have the format of `torch.optim`."""
         raise NotImplementedError
 
     def groups(self, module: nn.Module) -> list[dict[str, Any]]:
-        """The trained weights of a module, those that are decayed and those that are not."""
+        """The trained weights of a module as two groups: those with weight decay, and the others."""
         weights = [weight for weight in module.parameters() if weight.requires_grad]
         decayed = [weight for weight in weights if self.decay_vectors or weight.ndim > 1]
         others = [weight for weight in weights if not self.decay_vectors and weight.ndim <= 1]
@@ -291,11 +291,11 @@ class Optimizer(Component, kind="optimizer", must_define=("build",)):
         return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
 
     def rate(self, step: int, total: int, per_epoch: int) -> float:
-        """The learning rate of a step, a pure function of its number: linear warm-up, then constant or cosine to 0.
+        """Learning rate of a step, a pure function of its number: linear warm-up, then constant or cosine decay to 0.
 
         Args:
-            total: steps of the whole training.
-            per_epoch: steps of an epoch.
+            total: number of training steps.
+            per_epoch: number of steps per epoch.
         """
         warmup = round(self.warmup_epochs * per_epoch)
         if step < warmup:
@@ -310,17 +310,17 @@ class Optimizer(Component, kind="optimizer", must_define=("build",)):
 
 
 class Dataset(Component, kind="dataset", must_define=("load",)):
-    """A training and a test set of images. No transforms: views are made where they are used."""
+    """A training and a test set of images, without transforms: a view policy makes the views later."""
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
-        """Training and test split, read below `folder`; downloaded there if missing, unless `offline`.
+        """Training and test split, read from below `folder`. Missing files are downloaded there, unless `offline`.
 
-        Raises DataError, saying where it looked and what to do.
+        Raises DataError, which says where the files were expected and what to do.
         """
         raise NotImplementedError
 
     def halves(self, folder: Path, offline: bool) -> tuple[Split, Split]:
-        """`load`, with what it returns checked. Raises DataError."""
+        """`load`, with a check of the result. Raises DataError."""
         name, halves = label(self), self.load(folder, offline)
         if not (isinstance(halves, tuple) and len(halves) == 2 and all(isinstance(half, Split) for half in halves)):
             raise DataError(f"dataset {name}: load must return a training and a test Split")
@@ -333,14 +333,15 @@ class Dataset(Component, kind="dataset", must_define=("load",)):
         return train, test
 
     def recommended(self) -> Mapping[str, Any]:
-        """Settings of a run on it that a user's override: `defaults`, unless they depend on its options."""
+        """Recommended settings of a run on this dataset, which a user's override. By default these are `defaults`."""
         return self.defaults
 
 
 class Loader(Component, kind="loader", must_define=("open", "batches")):
-    """Brings images to the device, in the order that it is told."""
+    """Brings images to the device in a given order."""
 
     def open(self, split: Split, device: torch.device) -> None:
+        """Prepare for reading this split. Called before `batches`."""
         raise NotImplementedError
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
@@ -349,15 +350,15 @@ class Loader(Component, kind="loader", must_define=("open", "batches")):
 
 
 class ViewPolicy(Component, kind="views", must_define=("__call__",)):
-    """How views of an image are made. A pure function of (seed, epoch, index, view), on any device."""
+    """Makes random views of images. A view is a pure function of (seed, epoch, index, view), on any device."""
 
-    count: int = option(default=2, gt=0, help="J, views of each image")
+    count: int = option(default=2, gt=0, help="Number of views of each image (J).")
 
     def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int, sizes: Tensor | None = None) -> Views:
         """(N, C, H, W) uint8 images and their (N,) positions in the dataset -> their views.
 
         Args:
-            sizes: heights and widths that the images had before all were made (H, W), (N, 2); None if they had these.
+            sizes: heights and widths before the images were resized to (H, W), (N, 2); None if they were not resized.
         """
         raise NotImplementedError
 
@@ -367,7 +368,7 @@ class ViewPolicy(Component, kind="views", must_define=("__call__",)):
 
 @attrs.frozen(eq=False)
 class Features:
-    """Representations of a split: `z` (n, D) float32 on the CPU, `labels` (n,) int64 or None, `factors` as in Split."""
+    """Representations of a split: `z` (n, D) float32 on the CPU; `labels` (n,) int64 or None; `factors` as in Split."""
 
     z: Tensor
     labels: Tensor | None
@@ -376,10 +377,10 @@ class Features:
 
 @attrs.frozen(eq=False)
 class Evaluation:
-    """What an evaluator is given: features of the clean, full splits, computed once, and the method itself.
+    """The input of an evaluator: features of both splits without augmentation, and the method itself.
 
-    The method is in evaluation mode. `views` is how the run makes views. `load` reads another dataset from where those
-    of this run are.
+    The method is in evaluation mode. `views` is the view policy of the run. `load` reads another dataset from the same
+    data folder.
     """
 
     train: Features
@@ -394,9 +395,9 @@ class Evaluation:
 
 @attrs.frozen
 class Result:
-    """Scores by name, headline first, and the protocol by which they were obtained.
+    """Scores by name, with the headline score first, and the protocol by which they were obtained.
 
-    `protocol` is complete, for results.json; `summary` is what a reader of the table must know of it, in one line.
+    `protocol` is complete and goes to results.json. `summary` is one line for readers of the table.
     """
 
     scores: Mapping[str, float]
@@ -405,9 +406,9 @@ class Result:
 
 
 class Evaluator(Component, kind="evaluator", must_define=("evaluate",)):
-    """Scores frozen representations. Writes plain torch: the default generators are seeded before `evaluate`."""
+    """Scores frozen representations, in plain torch. The default generators are seeded before `evaluate`."""
 
-    #: The headline score of a representation that tells everything, such as 1.0; None where there is no such score.
+    #: Headline score of a perfect representation, for example 1.0; None if it is unbounded.
     best: ClassVar[float | None] = None
 
     def skip(self, evaluation: Evaluation) -> str:
@@ -415,6 +416,7 @@ class Evaluator(Component, kind="evaluator", must_define=("evaluate",)):
         return ""
 
     def evaluate(self, evaluation: Evaluation) -> Result:
+        """Compute the scores."""
         raise NotImplementedError
 
 
@@ -422,14 +424,14 @@ class Evaluator(Component, kind="evaluator", must_define=("evaluate",)):
 
 
 class Tracker(Component, kind="tracker"):
-    """Follows the runs that name it, `sslx run --track NAME`, one object for each run and process.
+    """Shows runs elsewhere, such as in a dashboard: `sslx run --track NAME`. Each run and process has its own object.
 
-    Its methods are lifecycle hooks, such as `sslx_metrics`, marked with `hookimpl`. One that fails mutes the tracker,
-    with one line, and the run goes on.
+    Its methods are lifecycle hooks, such as `sslx_metrics`, marked with `hookimpl`. If one fails, the tracker is muted
+    with one message and the run continues.
     """
 
 
-#: The interface of each kind that has one; a command is a click.Command.
+#: The interface of each kind. Commands have none: they are instances of click.Command.
 INTERFACES: dict[str, type[Component]] = {
     cls.kind: cls
     for cls in list(globals().values())

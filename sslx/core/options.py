@@ -1,8 +1,9 @@
-"""Options: a component is a class, and its typed fields are its options.
+"""Options of components: a component is a class, and its typed fields are its options.
 
-A field is declared once, with its type, default, limits and help. From that follow the constructor, the check of
-every value wherever it comes from (Python, a TOML file, the command line), the error message, `sslx plugins show`
-and the complete `config.toml` of a run.
+Each field is declared once, with its type, default, limits and help. The constructor, the check of values from Python,
+TOML files and the command line, the error messages, `sslx plugins show` and the `config.toml` of a run follow from it.
+
+The first half of this file declares options. The second half, from `make` on, builds components from values.
 """
 
 from __future__ import annotations
@@ -33,18 +34,19 @@ def option(
     lt: float | None = None,
     le: float | None = None,
 ) -> Any:
-    """Declare an option of a component. Without a default the option is required.
+    """Declare an option of a component. An option without a default is required.
 
-    Limits hold for a number, or for each number of a tuple. Mutable defaults are not possible: use tuples.
+    The limits `gt` (>), `ge` (>=), `lt` (<) and `le` (<=) hold for a number, or for each number of a tuple. Defaults
+    must be immutable: use tuples instead of lists.
     """
     limits = {name: limit for name, limit in dict(gt=gt, ge=ge, lt=lt, le=le).items() if limit is not None}
     return attrs.field(default=default, metadata={"help": help, "limits": limits})
 
 
 def slot(*, default: str | type | Mapping[str, Any] | None, help: str = "", **options: Any) -> Any:
-    """Declare a part of a component, filled by another component of the annotated interface.
+    """Declare a part of a component, which another component of the annotated interface fills.
 
-    The default is given by keyword, as in `option`, because type checkers would call the field required otherwise.
+    `default` must be a keyword, as in `option`. Otherwise type checkers treat the field as required.
 
     Args:
         default: the component used unless another one is chosen: its name, or its class if it is defined in the same
@@ -55,26 +57,26 @@ def slot(*, default: str | type | Mapping[str, Any] | None, help: str = "", **op
 
 
 def _in_place(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Keep the position of an option that a subclass declares again: parts are built in this order."""
+    """Keep the position of options that a subclass declares again, because parts are built in this order."""
     inherited = [field.name for field in getattr(cls.__base__, "__attrs_attrs__", ())]
     return sorted(fields, key=lambda f: inherited.index(f.name) if f.name in inherited else len(inherited))
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(option, slot))
 class Component:
-    """Anything with options. Subclasses list their options as annotated fields made by `option` or `slot`."""
+    """A class with options, which are annotated fields made by `option` or `slot`."""
 
     kind: ClassVar[str] = ""
-    #: Methods that an interface leaves to its implementations; "features or forward" means at least one of the two.
+    #: Methods that an interface leaves to its implementations; "features or forward" means at least one of them.
     must_define: ClassVar[tuple[str, ...]] = ()
     #: Run settings that this component recommends, such as {"train": {"epochs": 5}}; a user's settings override them.
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls, *, kind: str = "", must_define: tuple[str, ...] | None = None, **changed: Any) -> None:
-        """`class Mine(Base, crop=(0.4, 1.0), prior="mixture")` has the options of Base with other defaults.
+        """Process a subclass. `class Mine(Base, crop=(0.4, 1.0), prior="mixture")` changes defaults of Base's options.
 
-        For a slot, `{"use": NAME, option: value}` also sets what the slot prefers for the component that fills it.
-        An interface says its `kind`, and what it leaves to its implementations.
+        For a slot, `{"use": NAME, option: value}` also sets options that the slot prefers for the component in it.
+        An interface gives its `kind` and the methods that its implementations must define.
         """
         super().__init_subclass__()
         if kind:
@@ -94,7 +96,7 @@ class Component:
             value = cls.__dict__.get(name)
             if value is not None and not hasattr(value, "metadata") and "ClassVar" not in str(annotation):
                 raise TypeError(f"{cls.__name__}.{name}: write it as option(default={value!r}, help=...), or ClassVar")
-        # NO_OP, or attrs would replace nn.Module.__setattr__ and parameters would silently not register.
+        # Without NO_OP, attrs would replace nn.Module.__setattr__, and parameters would not be registered.
         attrs.define(
             cls,
             init=False,
@@ -110,8 +112,8 @@ class Component:
         cls.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])  # type: ignore
 
     def __init__(self, /, **given: Any) -> None:
-        arguments = _arguments(type(self), given, type(self).__name__, type(self).__name__)
-        self.__attrs_init__(**arguments)  # type: ignore[attr-defined]
+        name = type(self).__name__
+        self.__attrs_init__(**_values(type(self), given, name, name))  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         fields = (f"{name}={getattr(self, name)!r}" for name in options_of(type(self)))
@@ -119,19 +121,19 @@ class Component:
 
 
 class Option(NamedTuple):
-    """One option as `sslx plugins show` prints it."""
+    """One option of a component class."""
 
     name: str
     type: Any
-    default: Any  # attrs.NOTHING where it is required
+    default: Any  # attrs.NOTHING if it is required
     help: str
     limits: Mapping[str, float]
-    slot: Mapping[str, Any] | None  # the slot's preferred options, None for a plain option
-    owner: str  # the package that declares it, whose components the default of a slot means
+    slot: Mapping[str, Any] | None  # options that a slot prefers for its component; None for a plain option
+    owner: str  # the package that declares the option, and that the default of a slot refers to
 
     @property
     def expected(self) -> str:
-        """The values that it takes, in words."""
+        """The accepted values in words."""
         if interface := interface_of(self.type):
             return (interface.kind or "options") + (" or none" if self.optional else "")
         return describe(self.type, self.limits)
@@ -143,35 +145,26 @@ class Option(NamedTuple):
 
 def options_of(cls: type) -> dict[str, Option]:
     """The options of a component class by name, with their types resolved."""
-    if "_options" not in cls.__dict__:
-        cls._options = _read_options(cls)  # type: ignore[attr-defined]
-    options: dict[str, Option] = cls.__dict__["_options"]
-    return options
-
-
-def _read_options(cls: type) -> dict[str, Option]:
-    if not attrs.has(cls):  # an interface such as Component itself, of which nothing can be made
+    if "_options" in vars(cls):
+        return vars(cls)["_options"]
+    if not attrs.has(cls):  # Component itself, which has no options
         return {}
     hints = typing.get_type_hints(cls)
     found = {}
     for field in attrs.fields(cls):
         if field.name not in hints:
             raise TypeError(f"{cls.__name__}.{field.name}: an option needs a type annotation")
-        meta, declares = field.metadata, (c for c in cls.__mro__ if field.name in inspect.get_annotations(c))
-        found[field.name] = Option(
-            field.name,
-            hints[field.name],
-            field.default,
-            meta["help"],
-            meta.get("limits", {}),
-            meta.get("slot"),
-            next(declares, cls).__module__.split(".")[0],
-        )
+        name, meta = field.name, field.metadata
+        declares = next((c for c in cls.__mro__ if name in inspect.get_annotations(c)), cls)
+        limits, preferred = meta.get("limits", {}), meta.get("slot")
+        package = declares.__module__.split(".")[0]
+        found[name] = Option(name, hints[name], field.default, meta["help"], limits, preferred, package)
+    cls._options = found  # type: ignore[attr-defined]
     return found
 
 
 def interface_of(hint: Any) -> type[Component] | None:
-    """`Prior` for `Prior`, `Prior | None` and `dict[str, Prior]`; None for a type that is not a component."""
+    """`Prior` for `Prior`, `Prior | None` and `dict[str, Prior]`; None for types without a component."""
     for member in typing.get_args(hint) or (hint,):
         if isinstance(member, type) and issubclass(member, Component):
             return member
@@ -193,7 +186,7 @@ def make(
     """The component that `data` describes. Raises ConfigError with one line for each mistake.
 
     Args:
-        interface: what it must be an instance of. One without a kind is built as it is and has no `use`.
+        interface: class of which the component must be an instance. One without a kind is built itself, without `use`.
         data: a component, a class, a name, or a table `{"use": NAME or class, option: value, ...}`.
         where: dotted path of the component, for messages.
         preferred: options used where the component has them and `data` does not set them.
@@ -205,25 +198,24 @@ def make(
     if isinstance(data, str | type) and interface.kind:
         data = {"use": data}
     if not isinstance(data, Mapping) or ("use" in data and not interface.kind):
-        data = data["use"] if isinstance(data, Mapping) else data
+        got = _shown(data["use"] if isinstance(data, Mapping) else data)
         name = f"the name of {_article(interface.kind)} or " if interface.kind else ""
-        raise ConfigError(f"{where}: expected {name}a table of options, got {_shown(data)}".lstrip(": "))
-    options = dict(data)
-    found = Resolved(interface, "")
-    if interface.kind:
-        found = _resolve(interface, options.pop("use", None), where, owner)
+        raise ConfigError(f"{where}: expected {name}a table of options, got {got}".lstrip(": "))
+    given = dict(data)
+    found = _resolve(interface, given.pop("use", None), where, owner) if interface.kind else Resolved(interface, "")
     cls, use, argument = found
+    known = options_of(cls)
     if argument is not None:
-        required = [name for name, field in options_of(cls).items() if field.default is attrs.NOTHING]
+        required = [name for name, option in known.items() if option.default is attrs.NOTHING]
         if len(required) != 1:
             raise ConfigError(f"{where}: {use} takes no argument after a colon, got {argument!r}")
-        options.setdefault(required[0], Text(argument))
-    options = {name: value for name, value in preferred.items() if name in options_of(cls)} | options
-    arguments = _arguments(cls, options, where, use or cls.__name__, around)
+        given.setdefault(required[0], Text(argument))
+    given = {name: value for name, value in preferred.items() if name in known} | given
+    values = _values(cls, given, where, use or cls.__name__, around)
     component: Any = cls.__new__(cls)  # type: ignore[call-overload]
     try:
-        component.__attrs_init__(**arguments)
-    except ConfigError as error:  # a check across several options, in __attrs_post_init__
+        component.__attrs_init__(**values)
+    except ConfigError as error:  # from a check across several options, in __attrs_post_init__
         raise ConfigError([f"{where}: {problem}".lstrip(": ") for problem in error.problems]) from error
     if use:
         component.__dict__["_use"] = use
@@ -231,7 +223,7 @@ def make(
 
 
 def _resolve(interface: type[Component], use: Any, where: str, owner: str) -> Resolved:
-    """The class that fills a place of this interface. Raises ConfigError if it cannot."""
+    """The class that `use` names, checked against the interface. Raises ConfigError."""
     if isinstance(use, type):
         found = Resolved(use, catalogue().reference(use))
     elif isinstance(use, str):
@@ -254,11 +246,11 @@ def _resolve(interface: type[Component], use: Any, where: str, owner: str) -> Re
     return found
 
 
-def _arguments(
+def _values(
     cls: type[Component], given: Mapping[str, Any], where: str, name: str, around: type[Component] | None = None
 ) -> dict[str, Any]:
-    """A checked value for each option. Raises ConfigError with one line for each mistake."""
-    known, problems, arguments = options_of(cls), Problems(), {}
+    """The checked value of each option of a class. Raises ConfigError with one line for each mistake."""
+    known, problems, values = options_of(cls), Problems(), {}
     for unknown in sorted(map(str, given.keys() - known.keys())):
         advice = _advice(unknown, known, around)
         problems.append(f"{where}.{unknown}".lstrip(".") + f": {name} has no option {unknown!r}{advice}")
@@ -267,13 +259,14 @@ def _arguments(
         value = given.get(option.name, option.default)
         with problems.collecting():
             if value is attrs.NOTHING:
-                raise ConfigError(f"{dotted}: {name} needs this option: {option.expected}, {option.help}")
-            arguments[option.name] = _value(option, value, dotted, cls if where == "" else None)
+                raise ConfigError(f"{dotted}: {name} needs this option: {option.expected}. {option.help}")
+            values[option.name] = _value(option, value, dotted, cls if where == "" else None)
     problems.check()
-    return arguments
+    return values
 
 
 def _value(option: Option, value: Any, where: str, around: type[Component] | None) -> Any:
+    """The checked value of one option: a plain value, a part, or several parts by name. Raises ConfigError."""
     interface = interface_of(option.type)
     if interface is None:
         try:
@@ -281,7 +274,14 @@ def _value(option: Option, value: Any, where: str, around: type[Component] | Non
         except ValueError:
             raise ConfigError(f"{where}: expected {option.expected}, got {_shown(value)}") from None
     if typing.get_origin(option.type) is dict:
-        return _named(option, interface, value, where)
+        return _parts(option, interface, value, where)
+    return _part(option, interface, value, where, around)
+
+
+def _part(
+    option: Option, interface: type[Component], value: Any, where: str, around: type[Component] | None
+) -> Component | None:
+    """The component in a slot, or None. Options without a `use` are those of the slot's default component."""
     if option.optional:
         if value is None or value == "none":
             return None
@@ -289,19 +289,21 @@ def _value(option: Option, value: Any, where: str, around: type[Component] | Non
             others = sorted(value.keys() - {"use"})
             Problems(f"{where}.{name}: {where} is none, which has no options" for name in others).check()
             return None
-    if value is None and not interface.kind:
-        value = {}  # a group of options that is always there
-    if isinstance(value, str | type) and interface.kind:
-        value = {"use": value}
-    default = option.default if isinstance(option.default, str | type) else None
-    if isinstance(value, Mapping):
-        value = {**({"use": default} if interface.kind else {}), **value}
-    owner = option.owner if isinstance(value, Mapping) and value.get("use") == default else ""
+    owner = ""
+    if interface.kind:
+        default = option.default if isinstance(option.default, str | type) else None
+        if isinstance(value, str | type):
+            value = {"use": value}
+        if isinstance(value, Mapping):
+            value = {"use": default, **value}
+            owner = option.owner if value["use"] == default else ""
+    elif value is None:
+        value = {}  # a group of options that is always present
     return make(interface, value, where, preferred=option.slot or {}, owner=owner, around=around)
 
 
-def _named(option: Option, interface: type[Component], value: Any, where: str) -> dict[str, Any]:
-    """Parts by name: `{"knn": {...}, "linear": {}}`, or a list of names, classes and components."""
+def _parts(option: Option, interface: type[Component], value: Any, where: str) -> dict[str, Any]:
+    """Parts by name, from `{"knn": {...}, "linear": {}}` or from a list of names, classes and components."""
     if isinstance(value, str):
         value = [name.strip() for name in value.split(",") if name.strip()]
     if isinstance(value, interface | type):
@@ -316,9 +318,9 @@ def _named(option: Option, interface: type[Component], value: Any, where: str) -
         with problems.collecting():
             table = {"use": name, **part} if isinstance(part, Mapping) else part
             made = make(interface, table, f"{where}.{name}".rstrip("."), owner=option.owner if default else "")
-            name = label(made) if not name or ":" in name else name  # no path of a file is in a table
+            name = label(made) if not name or ":" in name else name  # tables show no paths of files
             if name in parts:
-                raise ConfigError(f"{where}: there are two called {name!r}; give them names of your own, in a table")
+                raise ConfigError(f"{where}: two are called {name!r}; give them different names, as keys of a table")
             parts[name] = made
     problems.check()
     return parts
@@ -334,7 +336,7 @@ def _article(noun: str) -> str:
 
 
 def _advice(name: str, known: Mapping[str, Option], around: type[Component] | None) -> str:
-    """The nearest option, or the group that has one of this name; also among the options of what is around."""
+    """A suggestion for an unknown name: a group that has this option, or the nearest option, here or in `around`."""
     everywhere = {**known, **(options_of(around) if around else {})}
     for group, option in everywhere.items():
         interface = interface_of(option.type)
@@ -346,16 +348,16 @@ def _advice(name: str, known: Mapping[str, Option], around: type[Component] | No
     return nearest(name, known, everywhere)
 
 
-# --- what a component is called and holds -----------------------------------------------------------------------------
+# --- names and values of a component -----------------------------------------------------------------------------
 
 
 def reference(component: Component) -> str:
-    """The reference by which a component was chosen, or that of its class."""
+    """The reference by which a component was chosen, or the reference of its class."""
     return str(vars(component).get("_use") or catalogue().reference(type(component)))
 
 
 def label(component: Component) -> str:
-    """Its short name, for tables and folders."""
+    """Short name of a component, for tables and folders."""
     return short(reference(component))
 
 
@@ -365,7 +367,7 @@ def short(reference: str) -> str:
 
 
 def to_dict(component: Component) -> dict[str, Any]:
-    """The component as plain values, from which `make` builds an equal one. None is written as "none"."""
+    """A component as plain values, from which `make` builds an equal one. None becomes "none", as TOML has no null."""
     use = {"use": reference(component)} if component.kind else {}
     return {**use, **{name: _plain(getattr(component, name)) for name in options_of(type(component))}}
 
@@ -373,7 +375,7 @@ def to_dict(component: Component) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Component):
         return to_dict(value)
-    if isinstance(value, Mapping):  # a part has a `use` where its name says something else
+    if isinstance(value, Mapping):  # `use` is left out where it equals the name of the part
         parts = {name: _plain(part) for name, part in value.items()}
         return {name: {k: v for k, v in part.items() if (k, v) != ("use", name)} for name, part in parts.items()}
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""The part of the core that plugins use: what these modules list in `__all__`. Imports torch."""
+"""The part of the core that plugins use, which these modules list in `__all__`. Imports torch."""
 
 from sslx.core.capabilities import *
 from sslx.core.data import *

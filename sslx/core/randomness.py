@@ -1,27 +1,25 @@
-"""Counter-based randomness: every random number is a pure function of what it is for.
+"""Counter-based randomness: every random number is a pure function of a key, which says what it is used for.
 
-The generator is SplitMix64 (Steele, Lea & Flood 2014) whose state is a hash of the key, so a sample's numbers do not
-depend on batch, order, device, process or what was drawn before, and nothing has to be saved to resume.
+The generator is SplitMix64 (Steele, Lea & Flood 2014), with a hash of the key as its state. The numbers of a sample do
+not depend on batch, order, device, process or earlier draws, and no state has to be saved to resume.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 __all__ = ["Use", "bits", "key", "mix", "permutation", "seed_of", "uniform"]
 
-_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)  # as signed 64-bit integers, which is what torch computes with
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)  # torch computes with signed 64-bit integers
 _MIX1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX2 = 0x94D049BB133111EB - (1 << 64)
 
 
 class Use(enum.IntEnum):
-    """What numbers are for. The first part of every key, so that no two uses share numbers."""
+    """The purpose of random numbers. It is the first part of every key, so that no two purposes share numbers."""
 
     WEIGHTS = 1
     ORDER = 2
@@ -34,12 +32,12 @@ class Use(enum.IntEnum):
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical shift to the right; torch's own keeps the sign."""
+    """Logical shift to the right. The operator of torch keeps the sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def mix(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser: a bijection of int64 in which every input bit changes every output bit half the time."""
+    """SplitMix64's finalizer: a bijection of int64 in which each input bit flips each output bit half the time."""
     x = (x ^ _shift(x, 30)) * _MIX1
     x = (x ^ _shift(x, 27)) * _MIX2
     return x ^ _shift(x, 31)
@@ -71,19 +69,15 @@ def permutation(n: int, use: Use, *parts: int) -> Tensor:
 
 
 def seed_of(use: Use, *parts: int) -> int:
-    """A seed for torch's or numpy's generators, 0 <= seed < 2⁶³."""
+    """A seed for the generators of torch or numpy, 0 <= seed < 2⁶³."""
     return int(key(use, *parts)) & ((1 << 63) - 1)
 
 
 def seed_torch(seed: int) -> None:
-    """Seed the default generators. About 1 µs; `torch.manual_seed` costs 480 µs on a CUDA build without a GPU."""
+    """Seed torch's generators in about 1 µs. `torch.manual_seed` takes 480 µs on a CUDA build without a GPU."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(seed)
 
 
-@contextmanager
-def borrowed() -> Iterator[None]:
-    """Give the caller's torch random state back afterwards."""
-    with torch.random.fork_rng():
-        yield
+borrowed = torch.random.fork_rng  # as a context manager, restores torch's random state at the end

@@ -1,9 +1,7 @@
-"""Being asked to stop. The handler only sets a flag; the engine looks at it between steps.
+"""Stop signals. The handler only sets a flag, which the engine reads between steps.
 
-Installed before torch is imported, or a signal during start-up would kill the process without a word.
+It is installed before torch is imported. Otherwise a signal during start-up would kill the process without a message.
 """
-
-from __future__ import annotations
 
 import signal
 from types import FrameType
@@ -14,17 +12,17 @@ _received: signal.Signals | None = None
 def _handle(number: int, frame: FrameType | None) -> None:
     global _received
     if _received is not None and number == signal.SIGINT:
-        raise KeyboardInterrupt  # the second Ctrl-C means now
+        raise KeyboardInterrupt  # the second Ctrl-C stops at once
     _received = signal.Signals(number)
 
 
 def install() -> None:
-    """From now on SIGTERM, SIGINT and SIGUSR1 ask for a stop at the next step boundary."""
+    """Make SIGTERM, SIGINT and SIGUSR1 request a stop at the next step boundary."""
     for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _handle)
 
 
 def received() -> str:
-    """Name of the signal that asked for a stop, or an empty string."""
+    """Name of the signal that requested a stop, or an empty string."""
     return "" if _received is None else _received.name

@@ -1,4 +1,4 @@
-"""What a method returns: the named terms of its loss."""
+"""The loss of a method as named terms."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["Term", "Terms"]
 
 
 class Term(NamedTuple):
-    """One scalar of a loss, to be minimised, with its weight and, where theory knows it, its global minimum.
+    """One scalar of a loss, to be minimized, with its weight and its global minimum if theory gives one.
 
-    `reason` says why a value is not finite, where that is known; the run then stops with it.
+    `reason` says why the value is not finite, if that is known. The run then stops with this message.
     """
 
     value: Tensor
@@ -24,9 +24,9 @@ class Term(NamedTuple):
 
 
 class Terms(dict[str, Term]):
-    """The named terms of a loss. The engine minimises `total` and records every term unweighted.
+    """The named terms of a loss. The engine minimizes `total` and records every term unweighted.
 
-    `Terms(reconstruction=r, prior=Term(p, weight=10.0, minimum=0.0))`; a bare tensor has weight 1.
+    Example: `Terms(reconstruction=r, prior=Term(p, weight=10.0, minimum=0.0))`. A bare tensor has weight 1.
     """
 
     def __init__(self, terms: Mapping[str, Term | Tensor] = {}, /, **named: Term | Tensor) -> None:
@@ -34,5 +34,5 @@ class Terms(dict[str, Term]):
 
     @property
     def total(self) -> Tensor:
-        """Weighted sum, a scalar."""
+        """Weighted sum of the terms, a scalar."""
         return torch.stack([term.weight * term.value for term in self.values()]).sum()

@@ -1,9 +1,6 @@
-"""TOML, read by the standard library (tomli before Python 3.11) and written by tomli-w."""
-
-from __future__ import annotations
+"""TOML files, read by the standard library (tomli before Python 3.11) and written by tomli-w."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +9,15 @@ if sys.version_info >= (3, 11):
 else:
     from tomli import TOMLDecodeError, loads
 
+from tomli_w import dumps
+
 from sslx.core.errors import ConfigError
 
 __all__ = ["TOMLDecodeError", "dumps", "loads", "read"]
 
 
-def dumps(data: Mapping[str, Any]) -> str:
-    import tomli_w
-
-    return tomli_w.dumps(data)
-
-
 def read(path: Path) -> dict[str, Any]:
-    """The file as a table. Raises ConfigError that names the file and, where it is no TOML, the line."""
+    """Read a file as a table. Raises ConfigError with the file and, if it is not valid TOML, the line."""
     try:
         return loads(path.read_text(encoding="utf-8"))
     except OSError as error:

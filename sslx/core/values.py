@@ -1,32 +1,27 @@
-"""Plain values: read as the type of an option, and types in words."""
-
-from __future__ import annotations
+"""Plain values of options: conversion to a type, and types in words."""
 
 import math
+import operator
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Union
 
 from sslx.core.toml import TOMLDecodeError, loads
 
-_LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
-    "gt": (">", lambda value, limit: value > limit),
-    "ge": (">=", lambda value, limit: value >= limit),
-    "lt": ("<", lambda value, limit: value < limit),
-    "le": ("<=", lambda value, limit: value <= limit),
-}
+_LIMITS = {"gt": (">", operator.gt), "ge": (">=", operator.ge), "lt": ("<", operator.lt), "le": ("<=", operator.le)}
 _ACCEPTED = {bool: (bool,), int: (int,), float: (int, float), str: (str,), Path: (str, Path)}
 _WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text", Path: "a path", type(None): "none"}
 
 
 class Text(str):
-    """A value typed on the command line. Its meaning depends on the type of the option that receives it."""
+    """A value from the command line. Its meaning depends on the type of the option that receives it."""
 
 
 def read(value: Any, hint: Any, limits: Mapping[str, float] = {}) -> Any:
-    """`value` as the type `hint`, within the limits. Raises ValueError."""
+    """Convert `value` to the type `hint` and check its limits. Raises ValueError."""
     for reading in _readings(value):
         try:
             result = _read(reading, hint)
@@ -38,7 +33,7 @@ def read(value: Any, hint: Any, limits: Mapping[str, float] = {}) -> Any:
 
 
 def describe(hint: Any, limits: Mapping[str, float] = {}) -> str:
-    """A type in words, for messages: `a number > 0`."""
+    """A type and its limits in words, such as `a number > 0`."""
     origin, members = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple and members[-1] is Ellipsis:
         return f"a list, each item {describe(members[0], limits)}"
@@ -55,7 +50,7 @@ def describe(hint: Any, limits: Mapping[str, float] = {}) -> str:
 
 
 def _readings(value: Any) -> Iterator[Any]:
-    """The things that a value can mean, most likely first."""
+    """The possible meanings of a value, most likely first."""
     if not isinstance(value, Text):
         yield value
         return
@@ -64,7 +59,7 @@ def _readings(value: Any) -> Iterator[Any]:
             table = loads(f"value = {text}")
         except (TOMLDecodeError, ValueError, RecursionError):
             continue
-        if len(table) == 1:  # a line break in the text would begin another key
+        if len(table) == 1:  # text with a line break could define further keys
             yield table["value"]
     yield str(value)
     yield [part.strip() for part in value.split(",")]
@@ -77,10 +72,17 @@ def _read(value: Any, hint: Any) -> Any:
             raise ValueError(value)
         return value
     if origin in (Union, types.UnionType):
-        return _any_of(value, members)
+        for member in members:
+            with suppress(ValueError):
+                return _read(value, member)
+        raise ValueError(value)
+    if hint is type(None):
+        if value is None or value == "none":  # TOML has no null
+            return None
+        raise ValueError(value)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ValueError(value)  # a string is not a sequence of its letters
+            raise ValueError(value)  # a string is not a list of letters
         if members[-1] is Ellipsis:
             members = (members[0],) * len(value)
         if len(members) != len(value):
@@ -91,23 +93,10 @@ def _read(value: Any, hint: Any) -> Any:
     if isinstance(value, bool) is not (hint is bool) or not isinstance(value, _ACCEPTED[hint]):
         raise ValueError(value)
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(value)  # inf and nan have no meaning for any option
+        raise ValueError(value)  # no option accepts inf or nan
     if hint is Path and "\0" in str(value):
         raise ValueError(value)
     return hint(value)
-
-
-def _any_of(value: Any, members: tuple[Any, ...]) -> Any:
-    for member in members:
-        if member is type(None):
-            if value is None or value == "none":  # TOML has no null
-                return None
-            continue
-        try:
-            return _read(value, member)
-        except ValueError:
-            continue
-    raise ValueError(value)
 
 
 def _within(value: Any, limits: Mapping[str, float]) -> bool:

@@ -1,4 +1,4 @@
-"""What a method is given: several views of each image of a batch."""
+"""The input of a method: several views of each image of a batch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ __all__ = ["Views"]
 class Views:
     """J augmented views of each of N images.
 
-    `x` is (N, J, C, H, W), floats in [0, 1], unless a policy adds noise; `original` is (N, C, H, W), the images
-    themselves as floats in [0, 1]; `index` is (N,), the position of each image in its dataset; `local` is
-    (N, K, C, h, w), further views, usually smaller, of the policies that make them (multi-crop).
+    Attributes:
+        x: the views, (N, J, C, H, W) floats in [0, 1] unless the policy adds noise.
+        original: the images themselves, (N, C, H, W) floats in [0, 1].
+        index: position of each image in its dataset, (N,).
+        local: further, usually smaller views of a multi-crop policy, (N, K, C, h, w), or None.
     """
 
     x: Tensor
@@ -33,5 +35,5 @@ class Views:
         return self.x.flatten(0, 1)
 
     def group(self, z: Tensor) -> Tensor:
-        """Undo `flat` for anything computed from it: (B, ...) -> (N, J, ...)."""
+        """Undo `flat` for a tensor computed from it: (B, ...) -> (N, J, ...)."""
         return z.unflatten(0, (-1, self.count))

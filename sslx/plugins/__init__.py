@@ -1,0 +1,1 @@
+"""Finding the installed plugins, describing what they provide, and writing new ones."""

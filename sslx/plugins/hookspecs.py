@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sslx.core.training.run import Run
     from sslx.plugins.record import Record
 
-#: Entry-point group. The number is the version of this API: plugins of another one are reported, not imported.
+#: Version of the plugin API, which is part of the entry-point group. Plugins for other versions are only reported.
 API = 1
 GROUP = f"sslx.v{API}"
 
@@ -22,34 +22,34 @@ hookimpl = pluggy.HookimplMarker("sslx")
 
 @hookspec
 def sslx_components() -> Iterable[Record]:  # type: ignore[empty-body]
-    """Yield a record for each component. Called at start-up: must not import torch."""
+    """Yield a record for each component. Called at start-up; must not import torch."""
 
 
 @hookspec
 def sslx_run_start(run: Run) -> None:
-    """A run is about to train, or to go on training."""
+    """A run is about to start or continue training."""
 
 
 @hookspec
 def sslx_metrics(run: Run, step: int, metrics: Mapping[str, float]) -> None:
-    """The terms of a step, at the logging interval."""
+    """The terms of the loss at a step, called once per logging interval."""
 
 
 @hookspec
 def sslx_epoch_end(run: Run, epoch: int) -> None:
-    """An epoch is complete."""
+    """An epoch was completed."""
 
 
 @hookspec
 def sslx_checkpoint(run: Run, path: Path) -> None:
-    """A checkpoint has been committed to `path`."""
+    """A checkpoint was written to the folder `path`."""
 
 
 @hookspec
 def sslx_evaluated(run: Run, report: Mapping[str, Any]) -> None:
-    """The run was evaluated; `report` is what results.json holds."""
+    """The run was evaluated. `report` is the content of results.json."""
 
 
 @hookspec
 def sslx_run_end(run: Run, error: BaseException | None) -> None:
-    """The run ended, was interrupted or failed."""
+    """The run ended, was interrupted, or failed with `error`."""

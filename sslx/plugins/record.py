@@ -1,4 +1,4 @@
-"""Records: what a plugin says of each component it provides, without importing it."""
+"""Records, with which a plugin describes its components without importing them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = [
     "Record", "command", "constraint", "dataset", "decoder", "encoder", "energy", "evaluator", "likelihood", "loader",
     "method", "objective", "optimizer", "posterior", "prior", "tracker", "views",
 ]  # fmt: skip
-KINDS: list[str] = []  # in the order in which they are listed
+KINDS: list[str] = []  # in the order of lists
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -27,10 +27,10 @@ def _matches(pattern: re.Pattern[str], example: str) -> Callable[..., None]:
 
 @attrs.frozen
 class Record:
-    """One component of a plugin: where its code is, and what a list shows of it.
+    """Description of one component of a plugin.
 
-    `target` is "module:Class". It is imported when the component is used, not before. `reads` is the ending of files
-    that are such components, as ".pl": then `./rules.pl` is the component with this file as its argument.
+    `target` is "module:Class", which is imported only when the component is used. `summary` and `paper` are for lists.
+    `reads` is a file ending such as ".pl": the reference `./rules.pl` then is this component with the file as argument.
     """
 
     kind: str

@@ -1,7 +1,5 @@
 """`sslx plugins new`, which writes a small complete package with one working component."""
 
-from __future__ import annotations
-
 import importlib.util
 import keyword
 import re

@@ -35,7 +35,7 @@ from sslx.api import Method, Encoder, Terms, option, slot
 
 class Foo(Method):
     encoder: Encoder = slot(default="mlp", hidden=(8,))
-    weight: float = option(default=1.0, gt=0, help="of the only term")
+    weight: float = option(default=1.0, gt=0, help="Weight of the only term.")
 
     def forward(self, views):
         return Terms(size=self.weight * self.encoder(views.flat).mean.square().mean())
@@ -51,12 +51,12 @@ def test_an_installed_plugin_is_listed_and_its_method_runs(install: Install, ssl
     listed = sslx_command("plugins", "list", path=site)
     assert "sslx-foo 1.0" in listed.stdout and "Foo (Doe 2026)" in listed.stdout
     shown = sslx_command("plugins", "show", "foo", path=site).stdout
-    assert "a number > 0" in shown and "of the only term" in shown and "encoder.hidden" in shown
+    assert "a number > 0" in shown and "Weight of the only term." in shown and "encoder.hidden" in shown
     ran = sslx_command(
         "run", "-p", "foo", "--epochs", "1", "--subset", "64", "--set", "weight=2", "--out", "run", path=site
     )
     assert ran.returncode == 0, ran.stderr
-    assert "\nfoo " in ran.stdout and "random" in ran.stdout
+    assert "\nfoo " in ran.stdout and "untrained encoder" in ran.stdout
     record = (site.parent / "run" / "run.json").read_text()
     assert '"distribution": "sslx-foo"' in record and '"version": "1.0"' in record
 
@@ -65,8 +65,8 @@ RECORD = "from sslx.api import Record, hookimpl, method\n@hookimpl\ndef sslx_com
 BROKEN = {
     "sslx-raises": ("import no_such_module", "No module named 'no_such_module'"),
     "sslx-exits": ("import sys; sys.exit(3)", "calls sys.exit(3)"),
-    "sslx-torch": ("import torch.nn as nn", "imports torch when it is found"),
-    "sslx-components": ("from sslx.api import Prior", "imports torch when it is found"),
+    "sslx-torch": ("import torch.nn as nn", "imports torch during discovery"),
+    "sslx-components": ("from sslx.api import Prior", "imports torch during discovery"),
     "sslx-syntax": ("def broken(:", "SyntaxError"),
     "sslx-recursion": ("def f(): f()\nf()", "RecursionError"),
     "sslx-record": (RECORD + "method('Bad Name', 'a:B')", "name must look like 'my-prior', got 'Bad Name'"),
@@ -265,7 +265,7 @@ def test_a_run_of_someone_else_is_opened_without_executing_anything(
         (run.path / "config.toml").write_text(config.replace('use = "random"', f'use = "{place}:Evil"'))
         assert command("compare", "run").code == 0  # looks at results alone
         code, _, errors = command("eval", "run", "-e", "geometry")
-        assert code == 2 and "is code that the files of a run name, which is not executed" in errors
+        assert code == 2 and "is code that the files of a run name, so it is not executed" in errors
     (run.path / "config.toml").write_text(config.replace("[evaluators.knn]", '[evaluators."run/evil.py:Evil"]'))
     assert command("compare", "run").code == 0
     code, _, errors = command("resume", "run")
@@ -287,7 +287,7 @@ def test_a_method_in_one_file_runs_without_packaging(command: Any, tmp_path: Pat
     ("reference", "message"),
     [
         ("./missing.py:Mine", "missing.py: no such file"),
-        ("./my_method.py", "say which class"),
+        ("./my_method.py", "name the class as well"),
         ("./my_method.py:Mien", "did you mean 'Mine'?"),
         ("./raises.py:Mine", "raises.py:1: cannot be imported: ZeroDivisionError"),
         ("./my_method.py:Encoder", "is not a Method"),

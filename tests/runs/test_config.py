@@ -109,7 +109,7 @@ class Labels(Dataset):
         ("-p simvae --set prior.variance=inf", "method.prior.variance: expected a number > 0, got inf"),
         ("-p simvae,simvae", "simvae is named twice"),
         ("-p simvae --out /proc/x", "out: /proc/x cannot be written"),
-        ("-p simvae --set encoder.posterior=delta", "a deterministic posterior has no entropy to maximise"),
+        ("-p simvae --set encoder.posterior=delta", "a deterministic posterior has no entropy to maximize"),
         ("-p ./odd.py:Plain", "odd.py:Plain is not a Method"),
         ("-p ./odd.py:NoRepresent", "must define represent, as sslx.api.Method says"),
         ("-p ./odd.py:Tensors", "Tensors.forward must return Terms, it returned Tensor"),
