@@ -1,15 +1,13 @@
-"""`.beton` files: a set as FFCV stores it, written once, whole or not at all, and read by any loader."""
-
-from __future__ import annotations
+"""`.beton` files: a dataset in FFCV's format, written once, completely or not at all, and read by any loader."""
 
 import io
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,52 +17,42 @@ from rich.progress import track
 from torch import Tensor
 
 from sslx.api import ConfigError, DataError, Lazy, Source, Split
-from sslx.data_loaders.decoders import decoders
-
-Storage = Literal["raw", "jpeg"]
+from sslx.data_loaders.workers import workers
 
 _PAGE = 1 << 23  # bytes that FFCV writes at a time, unless an image needs more
-_READ = 1 << 22  # bytes of images that are read at a time
+_READ = 1 << 22  # bytes of images that are read at a time to be written
 
-
-@contextmanager
-def threads_kept() -> Iterator[None]:
-    """Give torch and numba their threads back: FFCV sets both when it is imported, when it opens and at each epoch."""
-    import numba
-
-    before = torch.get_num_threads(), numba.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        numba.set_num_threads(before[1])
+#: What a file stores with each image: the number of its half, its label (-1: none), its height and width before it was
+#: stored, its number of channels, and how many images of its half belong together.
+_COLUMNS = ("half", "label", "height", "width", "channels", "arity")
 
 
 def require() -> None:
-    """Raises ConfigError, with the two commands that install FFCV, unless it is there."""
+    """Import FFCV, without the change that this makes to the numbers of threads of torch and numba.
+
+    Raises ConfigError, with the two commands that install FFCV, if it cannot be imported.
+    """
+    before = torch.get_num_threads(), numba.get_num_threads()
     try:
-        with threads_kept():
-            import ffcv  # noqa: F401
+        import ffcv  # noqa: F401
     except ImportError as error:
         raise ConfigError(
             f"loader: FFCV cannot be imported ({error}); it is compiled when it is installed: "
             "`apt-get install libturbojpeg0-dev libopencv-dev pkg-config`, then `pip install 'sslx[ffcv]'`"
         ) from error
+    finally:
+        torch.set_num_threads(before[0])
+        numba.set_num_threads(before[1])
 
 
-#: What a file keeps of an image beside its pixels: which half it is in, its label (-1: none), its height and width
-#: before it was stored, of how many channels it was, and how many images of its half belong together.
-_COLUMNS = ("half", "label", "height", "width", "channels", "arity")
-
-
-def write(halves: Sequence[Split], path: Path, storage: Storage, quality: int) -> None:
+def write(halves: Sequence[Split], path: Path, storage: Literal["raw", "jpeg"], quality: int) -> None:
     """Write the images, labels and sizes of splits to a `.beton` file, which appears when it is complete.
 
-    FFCV's own loop leaves the encoding to processes and waits for ever if one dies, as on a full disk; so this one
-    stays in this process, and uses FFCV's parts. Images that are not in memory are read a few at a time.
+    FFCV's own loop encodes in other processes and waits forever if one of them dies, for example when the disk is full.
+    So this one uses FFCV's parts in this process. Images that are not in memory are read a few at a time.
 
     Args:
-        halves: the training and perhaps the test half, whose images have the same shape.
+        halves: the training half and perhaps the test half, whose images have the same shape.
         quality: of JPEG, 1 to 100.
 
     Raises DataError if the file cannot be written.
@@ -72,12 +60,12 @@ def write(halves: Sequence[Split], path: Path, storage: Storage, quality: int) -
     require()
     for half in halves:
         if half.images.dtype != torch.uint8:
-            raise DataError(f"FFCV stores images of uint8; these are {str(half.images.dtype).removeprefix('torch.')}")
+            dtype = str(half.images.dtype).removeprefix("torch.")
+            raise DataError(f"a .beton file stores uint8 images, but these are {dtype}")
     draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with threads_kept():
-            _write(halves, draft, storage, quality, path.name)
+        _write(halves, draft, storage, quality, path.name)
         with open(draft, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(draft, path)
@@ -87,7 +75,7 @@ def write(halves: Sequence[Split], path: Path, storage: Storage, quality: int) -
         draft.unlink(missing_ok=True)
 
 
-def _write(halves: Sequence[Split], path: Path, storage: Storage, quality: int, title: str) -> None:
+def _write(halves: Sequence[Split], path: Path, storage: str, quality: int, title: str) -> None:
     from ffcv.fields import IntField, NDArrayField, RGBImageField
     from ffcv.memory_allocator import MemoryAllocator
     from ffcv.writer import DatasetWriter, handle_sample
@@ -97,7 +85,7 @@ def _write(halves: Sequence[Split], path: Path, storage: Storage, quality: int, 
     if storage == "raw":
         image = NDArrayField(np.dtype(np.uint8), tuple(shape))
     fields: dict[str, Any] = {"image": image, **{name: IntField() for name in _COLUMNS}}
-    page = max(_PAGE, 1 << (6 * shape[1:].numel()).bit_length())  # noise as JPEG is larger than it is raw
+    page = max(_PAGE, 1 << (6 * shape[1:].numel()).bit_length())  # noise takes more bytes as JPEG than raw
     writer: Any = DatasetWriter(str(path), fields, page_size=page, num_workers=1)
     writer.num_samples = count = sum(map(len, halves))
     writer.prepare()
@@ -130,29 +118,34 @@ def _rows(number: int, half: Split) -> Iterator[tuple[NDArray[np.uint8], list[in
 
 
 class Beton(Source):
-    """A `.beton` file that `write` has written. Raises DataError if it is none, or cut short."""
+    """A `.beton` file that `write` has written. Raises DataError for a file of another kind or one that is cut short.
+
+    The file is mapped into memory, so the system can take its pages back when memory is short.
+    """
 
     def __init__(self, path: Path) -> None:
+        require()
         from ffcv.fields import NDArrayField
         from ffcv.reader import Reader
 
         self.path = path
         try:
-            with threads_kept():
-                reader: Any = Reader(str(path))
+            reader: Any = Reader(str(path))
             table, image, *columns = reader.alloc_table, *(reader.metadata[f"f{i}"] for i in range(1 + len(_COLUMNS)))
             self.columns = {name: torch.from_numpy(v.copy()) for name, v in zip(_COLUMNS, columns, strict=True)}
-            self.raw = isinstance(reader.handlers["image"], NDArrayField)
-            start = image if self.raw else image["data_ptr"]
+            self._raw = isinstance(reader.handlers["image"], NDArrayField)
+            start = image if self._raw else image["data_ptr"]
             order = table["ptr"].argsort()
             end = start + table["size"][order][np.searchsorted(table["ptr"], start, sorter=order)]
             if not len(start) or end.max() > path.stat().st_size:
                 raise ValueError("it is cut short")
-        except Exception as error:  # whatever its reader raises where it expects something else
+        except Exception as error:  # FFCV's reader raises various errors for files of another kind
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{path} is no .beton file that `sslx data convert` wrote: {reason}") from error
+            raise DataError(f"{path} is not a .beton file written by `sslx data convert`: {reason}") from error
+        self._content = np.asarray(np.memmap(path, np.uint8, mode="r"))
         self._start, self._end = start.astype(np.int64), end.astype(np.int64)
-        height, width = reader.handlers["image"].shape[1:] if self.raw else (image["height"][0], image["width"][0])
+        self._fill: Any = _copy if self._raw else _decoder()
+        height, width = reader.handlers["image"].shape[1:] if self._raw else (image["height"][0], image["width"][0])
         self.image_shape = (int(self.columns["channels"][0]), int(height), int(width))
 
     @property
@@ -161,30 +154,60 @@ class Beton(Source):
         return f"{self.path} {facts.st_size} {facts.st_mtime_ns}"
 
     def read(self, index: Tensor) -> Tensor:
-        content = np.memmap(self.path, np.uint8, mode="r")  # pages of it are the system's, which takes them back
-        images = torch.empty(len(index), *self.image_shape, dtype=torch.uint8)
-        rows = images.numpy()
+        images = np.empty((len(index), *self.image_shape), np.uint8)
+        if self._raw:
+            self.fill(index.numpy(), images)
+            return torch.from_numpy(images)
 
-        def one(row: int) -> None:
-            position = int(index[row])
-            pixels: NDArray[np.uint8] = content[self._start[position] : self._end[position]]
-            if not self.raw:
-                pixels = np.asarray(Image.open(io.BytesIO(pixels.tobytes()))).transpose(2, 0, 1)[: len(rows[row])]
-            rows[row] = pixels.reshape(rows[row].shape)
+        def one(row: int, position: int) -> None:
+            file = io.BytesIO(self._content[self._start[position] : self._end[position]].tobytes())
+            images[row] = np.asarray(Image.open(file)).transpose(2, 0, 1)[: len(images[row])]
 
-        if self.raw:
-            for row in range(len(index)):
-                one(row)
-        else:
-            list(decoders().map(one, range(len(index))))
-        return images
+        list(workers("decoders", os.cpu_count() or 1).map(one, range(len(index)), index.tolist()))
+        return torch.from_numpy(images)
+
+    def fill(self, index: NDArray[np.int64], images: NDArray[np.uint8]) -> None:
+        """Read the images at (k,) positions into (k, C, H, W), in the calling thread alone.
+
+        JPEG is decoded by FFCV's decoder, which is faster than Pillow's and differs from it by a few levels.
+        """
+        self._fill(self._content, self._start[index], self._end[index], images)
 
     def split(self, half: int) -> Split:
-        """The training (0) or the test half (1)."""
+        """The training half (0) or the test half (1)."""
         index = (self.columns["half"] == half).nonzero().squeeze(1)
         label, height, width = (self.columns[name][index] for name in ("label", "height", "width"))
         sizes = torch.stack([height, width], dim=1)
         mixed = bool((sizes != torch.tensor(self.image_shape[1:])).any())
         labels = label if len(label) and bool((label >= 0).all()) else None
-        arity = int(self.columns["arity"][index[:1]].sum()) or 1  # of an empty half, too
+        arity = int(self.columns["arity"][index[:1]].sum()) or 1  # 1 also for an empty half
         return Split(Lazy(self, index), labels, sizes=sizes if mixed else None, arity=arity)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _copy(content: Any, start: Any, end: Any, images: Any) -> None:
+    """Copy stored pixels into (k, C, H, W) images."""
+    rows = images.reshape(len(images), -1)
+    for i in range(len(rows)):
+        pixels = content[start[i] : start[i] + rows.shape[1]]  # never more than a row, even of a damaged file
+        for j in range(len(pixels)):  # vectorized, unlike the assignment of a slice
+            rows[i, j] = pixels[j]
+
+
+def _decoder() -> Any:
+    """FFCV's decoder of JPEG in a loop that releases the interpreter's lock once instead of for each image."""
+    from ffcv.libffcv import ctypes_imdecode
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+    def decode(content: Any, start: Any, end: Any, images: Any) -> None:
+        C, H, W = images.shape[1:]
+        pixels = np.empty((H, W, 3), np.uint8)
+        for i in range(len(images)):
+            jpeg = content[start[i] : end[i]]
+            ctypes_imdecode(jpeg.ctypes.data, jpeg.size, H, W, pixels.ctypes.data, H, W, 0, 0, 1, 1, False, False)
+            for c in range(C):
+                for y in range(H):
+                    for x in range(W):
+                        images[i, c, y, x] = pixels[y, x, c]
+
+    return decode

@@ -1,6 +1,4 @@
-"""Memory that is used again: for a batch of images, the pages of fresh memory cost as much as the images."""
-
-from __future__ import annotations
+"""Memory that is reused: for a batch of images, fresh memory costs as much time as the images themselves."""
 
 import math
 import sys
@@ -14,13 +12,13 @@ from torch import Tensor
 
 
 class Pool:
-    """Uninitialised arrays, each of which is given out again once nobody holds it any more.
+    """Uninitialized arrays, each of which is handed out again when it is no longer referenced.
 
-    A tensor made from an array keeps a reference to it for as long as anything shares its storage, and so does a part
-    of it. So an array with no reference but ours is free.
+    A tensor made from an array keeps a reference to the array for as long as any tensor shares its storage. So an array
+    without references other than ours is free.
 
     Args:
-        kept: how many arrays are remembered.
+        kept: maximum number of arrays that are remembered.
     """
 
     def __init__(self, kept: int) -> None:
@@ -29,9 +27,9 @@ class Pool:
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         size, arrays = math.prod(shape), self._arrays
         with self._lock:
-            for i in reversed(range(len(arrays))):  # the last used may still be in the cache
+            for i in reversed(range(len(arrays))):  # the last one used may still be in the CPU's cache
                 fits = arrays[i].size == size and arrays[i].dtype == dtype
-                if fits and sys.getrefcount(arrays[i]) <= 2:  # the list's and the argument's
+                if fits and sys.getrefcount(arrays[i]) <= 2:  # those of the list and of the argument
                     arrays.append(arrays.pop(i))
                     return arrays[-1].reshape(shape)
             arrays.append(np.empty(size, dtype))
@@ -43,5 +41,5 @@ _views = Pool(4)  # batches: the one in use and the one being made, of views and
 
 
 def empty(*shape: int) -> Tensor:
-    """An uninitialised float32 tensor, in memory of an earlier one that nobody holds any more, if there is any."""
+    """An uninitialized float32 tensor, in the memory of an earlier one that is no longer referenced if there is one."""
     return torch.from_numpy(_views.empty(shape, np.float32))

@@ -110,7 +110,7 @@ def test_set_is_for_the_policy_and_by_name_for_the_dataset(command: Any, tmp_pat
         (["digits", "--out", "x.json"], "--out: expected a name that ends in .png, "),
         (["digits", "--out", "folder"], "'folder' is a directory"),
         (["digits", "--out", "old.png"], "--out: old.png exists, and nothing is overwritten"),
-        (["digits", "--out", "old.png/v.png"], "old.png is no folder that you may write to"),
+        (["digits", "--out", "old.png/v.png"], "old.png is not a folder that you may write to"),
     ],
 )
 def test_a_picture_that_cannot_be_made_is_one_line(

@@ -1,0 +1,1 @@
+"""Datasets, each of which loads a training and a test split."""

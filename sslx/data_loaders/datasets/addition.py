@@ -1,6 +1,4 @@
-"""Sums of digits: triples of MNIST images, the third the sum of the first two."""
-
-from __future__ import annotations
+"""Sums of digits: triples of MNIST images, of which the third is the sum of the first two."""
 
 import math
 from collections.abc import Mapping
@@ -12,30 +10,31 @@ import torch
 from sslx.api import ConfigError, Dataset, Split, Use, key, option, permutation, uniform
 from sslx.data_loaders.datasets.mnist import MNIST
 
-_SUMS = 1  # the second part of the keys, beside those of `styled` and `points`
-_STEPS = 1750  # until digits are learned from sums
+_SUMS = 1  # second part of the keys, different from those of `styled` and `points`
+_STEPS = 1750  # until digits have been learned from sums
 _PAIRS = torch.tensor([(a, b) for a in range(10) for b in range(10 - a)])  # the 55 with a + b <= 9
 
 
 class Addition(Dataset):
     """MNIST digits, of which every third is the sum of the two before it (GEDI, App. N); the three stay together.
 
-    The pair (a, b) is uniform over the 55 with a + b <= 9, and no image is used twice; so the digits are not uniform,
-    a zero is 21/165 of them and a nine 12/165. Label: the digit. The test triples are made of MNIST's test images. The
-    same triples in every run, whatever its seed.
+    The pair (a, b) is uniform over the 55 pairs with a + b <= 9, and no image is used twice. So the digits are not
+    uniform: 21/165 of them are zeros and 12/165 are nines. The label is the digit. Test triples consist of MNIST's test
+    images. The triples do not depend on the seed of the run.
     """
 
     defaults = {
         "train": {"batch_size": 60},
         "views": {"crop": (0.7, 1.0)},
-        "method": {"energy": {"use": "sgld", "steps": 1, "magnitude": 0.1, "chains": 1000}},  # short chains, held in
+        # The chains are short and kept bounded by the magnitude penalty.
+        "method": {"energy": {"use": "sgld", "steps": 1, "magnitude": 0.1, "chains": 1000}},
     }
 
-    triples: int = option(default=10_000, gt=0, help="training triples; the paper has 100, 1000 and 10 000")
-    test_triples: int = option(default=2_000, gt=0, help="test triples")
+    triples: int = option(default=10_000, gt=0, help="Number of training triples; 100, 1000 or 10 000 in the paper.")
+    test_triples: int = option(default=2_000, gt=0, help="Number of test triples.")
 
     def recommended(self) -> Mapping[str, Any]:
-        """Epochs for 1750 steps, whatever the number of triples."""
+        """The epochs that 1750 steps take, which depend on the number of triples."""
         train = self.defaults["train"]
         epochs = math.ceil(_STEPS * train["batch_size"] / (3 * self.triples))
         return {**self.defaults, "train": {**train, "epochs": epochs}}
@@ -46,9 +45,9 @@ class Addition(Dataset):
 
 
 def sums(digits: Split, n: int, half: int, name: str) -> Split:
-    """n triples of the (m, 1, H, W) digits, as (3n, 1, H, W).
+    """n triples of (m, 1, H, W) digits, as (3n, 1, H, W).
 
-    Raises ConfigError, naming the option, if some digit has too few images.
+    Raises ConfigError, which names the option, if a digit has too few images.
     """
     assert digits.labels is not None
     choice = (uniform(key(Use.DATA, _SUMS, half, torch.arange(n)), 1).squeeze(1) * len(_PAIRS)).long()
@@ -60,6 +59,6 @@ def sums(digits: Split, n: int, half: int, name: str) -> Split:
         places, images = wanted == digit, order[digits.labels[order] == digit]
         count = int(places.sum())
         if count > len(images):
-            raise ConfigError(f"dataset.{name}: {n} need {count} images of a {digit}, and there are {len(images)}")
+            raise ConfigError(f"dataset.{name}: {n} need {count} images of a {digit}, but there are {len(images)}")
         index[places] = images[:count]
     return Split(digits.images[index.flatten()], wanted.flatten(), arity=3)

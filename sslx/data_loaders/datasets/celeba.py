@@ -1,26 +1,24 @@
-"""CelebA, in torchvision's layout on disk."""
-
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 
+import attrs
 import numpy as np
 import torch
 
 from sslx.api import DataError, Dataset, Split, option
 from sslx.data_loaders.datasets.downloads import agreeing, obtain, reading
-from sslx.data_loaders.datasets.files import MEMORY, find
+from sslx.data_loaders.datasets.files import BAD_IMAGES, MEMORY, find
 
-_WIDTH = 178  # of the aligned images, 218x178
+_WIDTH = 178  # width of the aligned images, which are 218 pixels high
 _HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Bald")
-_TRAIN, _TEST = 0, 2  # in list_eval_partition.txt; 1 is for validation and not used
+_TRAIN, _TEST = 0, 2  # in list_eval_partition.txt; 1, for validation, is not used
 
 
 class CelebA(Dataset):
-    """Aligned faces of celebrities (Liu et al. 2015): 162 770 to train on, 19 962 to test on.
+    """Aligned faces of celebrities (Liu et al. 2015): 162 770 for training and 19 962 for testing.
 
-    The 40 attributes are factors of 0 and 1, under the names in the file. The central square of an image is resized.
+    The 40 attributes are factors of 0 and 1, with their names in the file. The central square of an image is resized.
+    The files are laid out as by torchvision.
     """
 
     defaults = {
@@ -28,13 +26,11 @@ class CelebA(Dataset):
         "views": {"crop": (0.6, 1.0), "hflip": 0.5, "brightness": 0.8, "contrast": 0.8, "saturation": 0.8},
     }
 
-    size: int = option(default=64, gt=0, help="height and width of the images")
+    size: int = option(default=64, gt=0, help="Height and width of the images.")
     label: Literal["gender", "hair"] = option(
-        default="gender",
-        help="what the labels are; hair: black, blond, brown, grey or bald, only images of which one of these is said",
+        default="gender", help="Labels. For hair only images with exactly one of black, blond, brown, grey and bald."
     )
-
-    bad_images: Literal["fail", "skip"] = option(default="fail", help="as of the dataset folder")
+    bad_images: Literal["fail", "skip"] = option(default="fail", help=BAD_IMAGES)
     memory: float = option(default=4.0, ge=0, help=MEMORY)
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
@@ -56,7 +52,7 @@ class CelebA(Dataset):
             partition = torch.tensor([int(part) for _, part in pairs])
         agreeing(base / "list_*.txt", len(images), len(partition))
         if images != [name for name, _ in pairs]:
-            raise DataError(f"{base / 'list_*.txt'} contradict each other: they list different images")
+            raise DataError(f"{base / 'list_*.txt'} contradict each other: they list different images; delete them")
         labels = attributes[:, gender].long()
         listed = torch.ones(len(images), dtype=torch.bool)
         if self.label == "hair":
@@ -68,9 +64,8 @@ class CelebA(Dataset):
             where = base / "img_align_celeba"
             paths = [where / images[i] for i in index.tolist()]
             report = folder / "bad-images" / f"celeba.{part}.txt"
-            faces = find(paths, where, self.size, False, self.bad_images, report, self.memory, square=_WIDTH)
-            index = index[faces.kept]
-            factors = dict(zip(names, attributes[index].long().unbind(dim=1), strict=True))
-            return Split(faces.images, labels[index], factors, skipped=faces.skipped)
+            faces, kept = find(paths, where, self.size, False, self.bad_images, report, self.memory, square=_WIDTH)
+            factors = dict(zip(names, attributes[index[kept]].long().unbind(dim=1), strict=True))
+            return attrs.evolve(faces, labels=labels[index[kept]], factors=factors)
 
         return half(_TRAIN), half(_TEST)

@@ -1,7 +1,3 @@
-"""The digits of scikit-learn, which need no download."""
-
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch
@@ -11,13 +7,13 @@ from sslx.data_loaders.datasets.splitting import halve
 
 
 class Digits(Dataset):
-    """1797 real handwritten digits of 8x8 pixels, embedded in scikit-learn (UCI, Alpaydin & Kaynak 1998).
+    """1797 real handwritten digits of 8x8 pixels, part of scikit-learn (UCI, Alpaydin & Kaynak 1998).
 
-    The values 0 to 16 become 0 to 255. scikit-learn has no test set, so every fifth image of each class, in a fixed
-    random order, is the test set: 1437 training and 360 test images, the same in every run whatever its seed.
+    The values 0 to 16 are scaled to 0 to 255. scikit-learn has no test set, so every fifth image of each class, in a
+    fixed random order, is for testing: 1437 training and 360 test images, the same ones for every seed.
     """
 
-    # For 64 pixels the layers of SimVAE's Table 3 are too many: slower by far, and less accurate.
+    # For 64 pixels the layers of SimVAE's Table 3 are too large: much slower and less accurate.
     defaults = {
         "train": {"epochs": 80},
         "views": {"crop": (0.6, 1.0)},

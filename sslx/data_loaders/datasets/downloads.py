@@ -1,6 +1,4 @@
-"""What the downloaded datasets share: look for their files, fetch them once, and say in one line what is wrong."""
-
-from __future__ import annotations
+"""Downloaded datasets: finding their files, downloading them once, and reporting errors in one line."""
 
 import os
 import tarfile
@@ -12,16 +10,18 @@ from sslx.api import DataError
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept, for all datasets and runs."""
+    """The folder of files that can be made again, shared by all datasets and runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sslx"
 
 
 def obtain(name: str, folder: Path, files: Sequence[Path], download: Callable[[], object], offline: bool) -> None:
-    """Call `download` unless all `files` of the set are there. Raises DataError, saying where they were sought.
+    """Call `download` unless all `files` of the dataset exist.
 
     Args:
-        folder: where the set is kept, for messages.
-        offline: never download.
+        folder: the folder of the dataset, for messages.
+        offline: whether to raise an error instead of a download.
+
+    Raises DataError, which names the folder, if the files are missing and cannot be downloaded.
     """
     if all(path.exists() for path in files):
         return
@@ -33,18 +33,18 @@ def obtain(name: str, folder: Path, files: Sequence[Path], download: Callable[[]
     try:
         with _confined():
             download()
-    except Exception as error:  # no network, a mirror that is gone, a wrong checksum, a folder that is read-only
+    except Exception as error:  # no network, a missing mirror, a wrong checksum or a read-only folder
         raise DataError(
             f"{name} could not be downloaded to {folder} ({' '.join(str(error).split())}); "
-            "--data-dir or SSLX_DATA choose a folder that has it"
+            "choose a folder that has it with --data-dir or SSLX_DATA"
         ) from error
 
 
 @contextmanager
 def _confined() -> Iterator[None]:
-    """No member of a tar archive that is unpacked meanwhile, by whatever library, lands outside its folder."""
+    """Keep tar archives that any library unpacks in this context from writing outside their folder."""
     before = getattr(tarfile.TarFile, "extraction_filter", None)
-    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # what Python 3.14 does by itself
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # the default of Python 3.14
     try:
         yield
     finally:
@@ -56,16 +56,15 @@ def _confined() -> Iterator[None]:
 
 @contextmanager
 def reading(files: Path) -> Iterator[None]:
-    """Turn whatever a damaged file makes its reader raise into one line that names it."""
+    """Turn any error of reading a damaged file into a DataError of one line that names the file."""
     try:
         yield
-    except DataError:
-        raise
-    except Exception as error:  # there are as many kinds as there are ways to damage a file
-        raise DataError(f"{files} cannot be read: delete these files to download them again") from error
+    except Exception as error:  # damaged files raise many kinds
+        reason = " ".join(str(error).split())
+        raise DataError(f"{files} cannot be read ({reason}); delete these files to download them again") from error
 
 
 def agreeing(files: Path, images: int, labels: int) -> None:
     """Raises DataError unless there is a label for each image."""
     if images != labels:
-        raise DataError(f"{files} contradict each other: {images} images, {labels} labels")
+        raise DataError(f"{files}: there are {images} images but {labels} labels; delete these files")

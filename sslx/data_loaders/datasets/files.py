@@ -1,6 +1,4 @@
-"""Image files of any format, mode and size as uint8 images, and what happens to those that cannot be read."""
-
-from __future__ import annotations
+"""Image files of any format, mode and size, read as uint8 images."""
 
 import hashlib
 import json
@@ -8,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 import numpy as np
@@ -17,24 +15,24 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from sslx.api import DataError, Lazy, Source
+from sslx.api import DataError, Lazy, Source, Split
 from sslx.data_loaders.datasets.downloads import cache_folder
-from sslx.data_loaders.decoders import decoders
+from sslx.data_loaders.workers import workers
 
 _NAMED = 10  # bad files that a message names
-_GB = 1e9
 
-#: The help of the option that all datasets of files have, 4 by default.
-MEMORY = "GB that the images may take in memory as uint8; those of a larger set are read from their files when needed"
+#: Help texts of options that all datasets of files have.
+BAD_IMAGES = "What to do with files that cannot be read: fail, or skip them and write a list of them."
+MEMORY = "Largest size in GB of images in memory, as uint8; larger datasets are read from their files when needed."
 
 
 @attrs.frozen(eq=False)
 class Files(Source):
-    """Image files, each of which becomes (C, H, W) uint8.
+    """Image files, each of which is read as (C, H, W) uint8.
 
     Args:
-        where: the folder that they are in, for messages.
-        image_shape: (C, H, W); one channel is grey. The whole image is resized, antialiased.
+        where: the folder of the files, for messages.
+        image_shape: (C, H, W); one channel is grey. The whole image is resized, with antialiasing.
         square: side of the central square that is cut out first.
     """
 
@@ -54,20 +52,20 @@ class Files(Source):
     def identity(self) -> str:
         files = hashlib.blake2b(digest_size=16)
         for path in self.paths:
-            facts = path.stat() if path.exists() else None  # what is missing is named when it is decoded
+            facts = path.stat() if path.exists() else None  # a missing file is reported when it is decoded
             files.update(f"{path}\0{facts and (facts.st_size, facts.st_mtime_ns)}\0".encode())
         return f"{files.hexdigest()} {self.image_shape} {self.square}"
 
     def decode(self, positions: Sequence[int], images: NDArray[np.uint8] | None) -> list[tuple[int, int] | str]:
-        """Read files into the rows of (k, C, H, W) `images`, if any, with threads: Pillow works outside Python's lock.
+        """Read files into (k, C, H, W) `images`, unless these are None. Threads help, as Pillow releases Python's lock.
 
-        Returns for each its height and width, before it was resized, or why it cannot be read.
+        Returns for each file its height and width before it was resized, or the reason why it cannot be read.
         """
 
         def one(row: int) -> tuple[int, int] | str:
             try:
                 pixels, size = self._pixels(self.paths[positions[row]])
-            except Exception as error:  # Pillow has a kind for every format
+            except Exception as error:  # Pillow raises a different kind for every format
                 path = str(self.paths[positions[row]])
                 said = str(getattr(error, "strerror", None) or error).replace(repr(path), "")
                 reason = " ".join(said.split()) or type(error).__name__
@@ -76,13 +74,13 @@ class Files(Source):
                 images[row] = pixels
             return size
 
-        return list(decoders().map(one, range(len(positions))))
+        return list(workers("decoders", os.cpu_count() or 1).map(one, range(len(positions))))
 
     def _pixels(self, path: Path) -> tuple[NDArray[np.uint8], tuple[int, int]]:
         C, H, W = self.image_shape
         with Image.open(path) as file:
-            image = _upright(file, grey=C == 1)  # reads to the end of the file, or raises
-        file.close()  # or its pixels would wait for the garbage collector, which counts objects and not their size
+            image = _upright(file, grey=C == 1)  # reads to the end of the file, or raises an error
+        file.close()  # frees the pixels now instead of at the next garbage collection
         if self.square is not None:
             left, top = (image.width - self.square) // 2, (image.height - self.square) // 2
             image = image.crop((left, top, left + self.square, top + self.square))
@@ -94,29 +92,19 @@ class Files(Source):
 
 
 def _upright(image: Image.Image, grey: bool) -> Image.Image:
-    """As a viewer shows it: turned as EXIF says, on white where it is transparent, 16 bits scaled to 8."""
+    """The image as a viewer shows it: oriented by EXIF, on white where it is transparent, 16 bits scaled to 8."""
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "F":
-        raise ValueError("its pixels are floats, of which nobody knows the range")
-    if image.mode.startswith("I"):  # Pillow would cut off what is above 255
+        raise ValueError("floating-point pixels have an unknown range; convert them to 8 bits")
+    if image.mode.startswith("I"):  # Pillow would clip values above 255
         wide = np.asarray(image).astype(np.int64)
         if wide.min() < 0 or wide.max() > 0xFFFF:
-            raise ValueError("its pixels are integers of more than 16 bits")
+            raise ValueError("integer pixels of more than 16 bits are not supported")
         image = Image.fromarray((wide / 257).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("L" if grey else "RGB")
-
-
-@attrs.frozen(eq=False)
-class Found:
-    """The images that could be read, which of the files they are, and what is known of them."""
-
-    images: Tensor | Lazy
-    kept: Tensor  # (n,) int64, positions among the files
-    sizes: Tensor | None  # (n, 2) heights and widths of the files, unless all have that of the images
-    skipped: Sequence[str]  # the others, with the reasons
 
 
 def find(
@@ -128,26 +116,27 @@ def find(
     report: Path,
     memory: float,
     square: int | None = None,
-) -> Found:
+) -> tuple[Split, Tensor]:
     """Check that files are images, and read them into memory if they fit.
 
+    Returns a split, without labels, of the n files that can be read, and their positions in `paths`, (n,) int64.
+
     Args:
-        where: the folder that they are in, for messages.
-        size: height and width to which the whole image is resized; None keeps what is there, which must then be the
-            same for all.
+        where: the folder of the files, for messages.
+        size: height and width to which the whole image is resized; None keeps the size, which all files must share.
         grey: one channel instead of three.
-        bad: what to do about a file that is no image or cut short.
-        report: where the list of skipped files is written.
-        memory: GB that the images may take in memory; more are read when they are asked for. Of those it is remembered
-            that they were checked.
+        bad: what to do about a file that cannot be read as an image or is cut short.
+        report: the file to which the list of skipped files is written.
+        memory: largest size in GB of images in memory. Images of larger sets are read when they are needed, and the
+            result of their check is cached.
         square: side of the central square that is cut out first.
 
-    Raises DataError for bad files, naming the first ten, or for sizes that differ.
+    Raises DataError for bad files, of which it names the first ten, or for sizes that differ.
     """
-    shape = (1 if grey else 3, *((size, size) if size is not None else _first_size(paths, square)))
+    shape = (1 if grey else 3, *((size, size) if size is not None else _first_size(paths)))
     source = Files(where, paths, shape, square)
     images, everything = None, range(len(paths))
-    if len(paths) * torch.Size(shape).numel() <= memory * _GB:
+    if len(paths) * torch.Size(shape).numel() <= memory * 1e9:
         images = torch.empty(len(paths), *shape, dtype=torch.uint8)
         outcomes = source.decode(everything, images.numpy())
     else:
@@ -157,37 +146,34 @@ def find(
         _complain(broken, where, len(paths), bad, report)
     kept = torch.tensor([i for i in everything if not isinstance(outcomes[i], str)], dtype=torch.int64)
     if not len(kept):
-        raise DataError(f"{where}: none of {len(paths)} files is an image")
+        raise DataError(f"{where}: none of the {len(paths)} files can be read as an image")
     sizes = torch.tensor([outcome for outcome in outcomes if not isinstance(outcome, str)])
     if size is None and len(different := sizes.unique(dim=0)) > 1:
         some = ", ".join(f"{height}x{width}" for height, width in different[:3].tolist())
-        raise DataError(f"{where}: images of {len(different)} sizes ({some}, ...); set dataset.size to make them one")
+        raise DataError(f"{where}: images of {len(different)} sizes ({some}, ...); set dataset.size to resize them")
     mixed = square is None and bool((sizes != torch.tensor(shape[1:])).any())
     chosen = Lazy(source, kept) if images is None else images if not broken else images[kept]
-    return Found(chosen, kept, sizes if mixed else None, broken)
+    return Split(chosen, sizes=sizes if mixed else None, skipped=broken), kept
 
 
-def _first_size(paths: Sequence[Path], square: int | None) -> tuple[int, int]:
-    """Height and width of the first file that is an image; of none, anything."""
-    if square is not None:
-        return square, square
+def _first_size(paths: Sequence[Path]) -> tuple[int, int]:
+    """Height and width of the first file that can be read as an image; (1, 1) if there is none."""
     for path in paths:
         try:
             with Image.open(path) as image:
                 ImageOps.exif_transpose(image, in_place=True)
                 return image.height, image.width
-        except Exception:  # it is named later, with its reason
+        except Exception:  # the file is reported later, with the reason
             continue
     return 1, 1
 
 
 def _checked(source: Files) -> list[tuple[int, int] | str]:
-    """What `source.decode` says of all files, from the cache if they were checked before and have not changed."""
+    """The result of `source.decode` for all files, from the cache if they have not changed since an earlier check."""
     digest = hashlib.blake2b(source.identity.encode(), digest_size=16).hexdigest()
     record = cache_folder() / "checked" / f"{digest}.json"
     if record.exists():
-        known: list[Any] = json.loads(record.read_text(encoding="utf-8"))
-        return [outcome if isinstance(outcome, str) else (outcome[0], outcome[1]) for outcome in known]
+        return json.loads(record.read_text(encoding="utf-8"))
     outcomes = source.decode(range(len(source.paths)), None)
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
@@ -195,18 +181,18 @@ def _checked(source: Files) -> list[tuple[int, int] | str]:
         draft.write_text(json.dumps(outcomes), encoding="utf-8")
         os.replace(draft, record)
     except OSError as error:
-        raise DataError(f"{record} cannot be written ({error.strerror}); XDG_CACHE_HOME is another cache") from error
+        raise DataError(f"{record} cannot be written ({error.strerror}); set XDG_CACHE_HOME to a folder") from error
     return outcomes
 
 
 def _complain(broken: Sequence[str], where: Path, total: int, bad: str, report: Path) -> None:
-    """Fail, or write the list of skipped files and say where it is."""
+    """Raise DataError, or write the list of skipped files and print where it is."""
     named = [line.removeprefix(f"{where}{os.sep}").partition(": ") for line in broken[:_NAMED]]
     some = [f"{name} ({reason})" for name, _, reason in named] + ["..."] * (len(broken) > _NAMED)
     summary = f"{where}: {len(broken)} of {total} files cannot be read as images: {', '.join(some)}"
     if bad == "fail":
-        raise DataError(f"{summary}; --bad-images skip (dataset.bad_images=skip) leaves them out")
+        raise DataError(f"{summary}; use --bad-images skip (dataset.bad_images=skip) to leave them out")
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text("".join(f"{line}\n" for line in broken), encoding="utf-8")
     if os.environ.get("RANK", "0") == "0":
-        print(f"{summary}; skipped, the whole list is in {report}", file=sys.stderr)
+        print(f"{summary}; these are skipped, the full list is in {report}", file=sys.stderr)

@@ -1,33 +1,29 @@
-"""ImageNet, from a folder that has it."""
-
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 
 from sslx.api import DataError, Dataset, Split, option
-from sslx.data_loaders.datasets.files import MEMORY
+from sslx.data_loaders.datasets.files import BAD_IMAGES, MEMORY
 from sslx.data_loaders.datasets.folder import Folder
 
 
 class ImageNet(Dataset):
-    """1 281 167 photographs in 1000 classes (ILSVRC 2012), `val` for testing, in torchvision's layout on disk.
+    """1 281 167 photographs in 1000 classes (ILSVRC 2012); `val` is for testing.
 
-    They are sought in DATA_DIR/imagenet/train/SYNSET/* and DATA_DIR/imagenet/val/SYNSET/*. Each is resized as a whole,
-    and the crops of views are drawn in its own height and width.
+    The files are DATA_DIR/imagenet/train/SYNSET/* and DATA_DIR/imagenet/val/SYNSET/*, as torchvision lays them out. An
+    image is resized as a whole, and the crops of views are drawn in its original height and width.
     """
 
     defaults = {"views": {"crop": (0.08, 1.0), "hflip": 0.5, "size": 224}}
 
-    size: int = option(default=256, gt=0, help="height and width at which the images are kept")
-    bad_images: Literal["fail", "skip"] = option(default="fail", help="as of the dataset folder")
+    size: int = option(default=256, gt=0, help="Height and width of the stored images.")
+    bad_images: Literal["fail", "skip"] = option(default="fail", help=BAD_IMAGES)
     memory: float = option(default=4.0, ge=0, help=MEMORY)
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         root = folder / "imagenet"
         if missing := [name for name in ("train", "val") if not (root / name).is_dir()]:
             raise DataError(
-                f"ImageNet: there is no {root / missing[0]}; it cannot be downloaded freely: get it from image-net.org "
-                "and unpack it to train/SYNSET/* and val/SYNSET/* there, or choose another --data-dir"
+                f"ImageNet: there is no {root / missing[0]}; get the files from image-net.org, which needs an account, "
+                "and unpack them to train/SYNSET/* and val/SYNSET/* there, or choose another --data-dir"
             )
         return Folder(path=root, size=self.size, bad_images=self.bad_images, memory=self.memory).load(folder, offline)

@@ -1,7 +1,3 @@
-"""MNIST and Fashion-MNIST."""
-
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +11,7 @@ class MNIST(Dataset):
 
     defaults = {"train": {"epochs": 20}, "views": {"crop": (0.4, 1.0)}}
 
-    source: ClassVar[str] = "MNIST"  # torchvision's name for the set and its folder
+    source: ClassVar[str] = "MNIST"  # torchvision's name of the dataset and its folder
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         from torchvision import datasets  # slow to import

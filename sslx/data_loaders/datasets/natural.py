@@ -1,6 +1,4 @@
-"""Small natural images: CIFAR-10, CIFAR-100, SVHN and STL-10, in torchvision's layout on disk."""
-
-from __future__ import annotations
+"""Small natural images: CIFAR-10, CIFAR-100, SVHN and STL-10, with files as torchvision lays them out."""
 
 import pickle
 from collections.abc import Sequence
@@ -11,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslx.api import DataError, Dataset, Split, option
+from sslx.api import Dataset, Split, option
 from sslx.data_loaders.datasets.downloads import agreeing, obtain, reading
 
 _COLOUR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "jitter": 0.8, "grey": 0.2}
 
-#: All that a pickled array is made of. `_reconstruct` moved when numpy 2 did.
+#: The functions and classes that a pickled array names. Those of numpy 1 and numpy 2 are in different modules.
 _ARRAY_PARTS = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
@@ -27,11 +25,11 @@ _ARRAY_PARTS = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads dictionaries, lists and arrays, and refuses everything else: a pickle can call any function it names."""
+    """Reads dictionaries, lists and arrays only, because a pickle can call any function that it names."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ARRAY_PARTS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image needs")
+            raise pickle.UnpicklingError(f"it uses {module}.{name}, which image data do not need")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
@@ -43,7 +41,7 @@ class CIFAR10(Dataset):
     source: ClassVar[str] = "CIFAR10"  # torchvision's name
     batches: ClassVar[tuple[Sequence[str], Sequence[str]]] = ([f"data_batch_{i}" for i in range(1, 6)], ["test_batch"])
     label: ClassVar[str] = "labels"
-    coarse: ClassVar[str] = ""  # a second, coarser label, if there is one
+    coarse: ClassVar[str] = ""  # name of a second, coarser label, if there is one
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         from torchvision import datasets  # slow to import
@@ -52,7 +50,7 @@ class CIFAR10(Dataset):
         source = getattr(datasets, self.source)
         base = folder / source.base_folder
 
-        def download() -> None:  # not by the class itself, which would execute the pickles
+        def download() -> None:  # not by torchvision's class, which would execute the pickles
             download_and_extract_archive(source.url, folder, filename=source.filename, md5=source.tgz_md5)
 
         train, test = ([base / name for name in names] for names in self.batches)
@@ -65,16 +63,11 @@ class CIFAR10(Dataset):
         return Split(images, labels, {"coarse": coarse} if self.coarse else {})
 
     def _batch(self, file: Path) -> tuple[Tensor, Tensor, Tensor]:
-        try:
-            with reading(file), open(file, "rb") as stream:
-                content = _ArrayUnpickler(stream, encoding="latin1").load()
-                images = torch.from_numpy(np.array(content["data"], dtype=np.uint8)).reshape(-1, 3, 32, 32)
-                labels = torch.tensor(content[self.label], dtype=torch.int64)
-                coarse = torch.tensor(content[self.coarse], dtype=torch.int64) if self.coarse else labels
-        except DataError as error:
-            if isinstance(error.__cause__, pickle.UnpicklingError):
-                raise DataError(f"{error} ({error.__cause__})") from error.__cause__
-            raise
+        with reading(file), open(file, "rb") as stream:
+            content = _ArrayUnpickler(stream, encoding="latin1").load()
+            images = torch.from_numpy(np.array(content["data"], dtype=np.uint8)).reshape(-1, 3, 32, 32)
+            labels = torch.tensor(content[self.label], dtype=torch.int64)
+            coarse = torch.tensor(content[self.coarse], dtype=torch.int64) if self.coarse else labels
         agreeing(file, len(images), len(labels))
         agreeing(file, len(images), len(coarse))
         return images, labels, coarse
@@ -94,7 +87,7 @@ class CIFAR100(CIFAR10):
 class SVHN(Dataset):
     """99 289 house numbers of 32x32 pixels, cropped to a digit (Netzer et al. 2011), without the `extra` part."""
 
-    defaults = {"train": {"epochs": 20}, "views": {"crop": (0.4, 1.0), **_COLOUR}}  # a mirrored digit is none
+    defaults = {"train": {"epochs": 20}, "views": {"crop": (0.4, 1.0), **_COLOUR}}  # a mirrored digit is not a digit
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         from torchvision.datasets import SVHN as source  # slow to import
@@ -114,7 +107,7 @@ class SVHN(Dataset):
         with reading(file):
             content = loadmat(file)
             images = torch.from_numpy(content["X"].transpose(3, 2, 0, 1).copy())  # from (H, W, C, n)
-            labels = torch.from_numpy(content["y"].astype(np.int64).squeeze(1)) % 10  # the file calls a zero 10
+            labels = torch.from_numpy(content["y"].astype(np.int64).squeeze(1)) % 10  # label 10 is the zero
         agreeing(file, len(images), len(labels))
         return Split(images, labels)
 
@@ -122,13 +115,13 @@ class SVHN(Dataset):
 class STL10(Dataset):
     """Photographs of 96x96 pixels (Coates, Ng & Lee 2011): 5000 + 8000 in 10 classes, and 100 000 without labels.
 
-    With `part=unlabelled` the training set is the 100 000. It has no labels, so what needs labels to be trained, as a
-    linear probe does, is skipped in its evaluation.
+    With `part=unlabelled` the training set consists of the 100 000 images without labels. Evaluators that need training
+    labels, such as a linear probe, are then skipped.
     """
 
     defaults = {"train": {"epochs": 50}, "views": {"crop": (0.2, 1.0), "hflip": 0.5, **_COLOUR}}
 
-    part: Literal["labelled", "unlabelled"] = option(default="labelled", help="what to train on")
+    part: Literal["labelled", "unlabelled"] = option(default="labelled", help="Images of the training set.")
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         from torchvision.datasets import STL10 as source  # slow to import
@@ -142,7 +135,7 @@ class STL10(Dataset):
     def _images(self, file: Path) -> Tensor:
         with reading(file):
             columns = np.fromfile(file, dtype=np.uint8).reshape(-1, 3, 96, 96)
-            return torch.from_numpy(columns).transpose(2, 3).contiguous()  # the file goes down each column first
+            return torch.from_numpy(columns).transpose(2, 3).contiguous()  # the file stores images column by column
 
     def _read(self, base: Path, half: str) -> Split:
         images, file = self._images(base / f"{half}_X.bin"), base / f"{half}_y.bin"

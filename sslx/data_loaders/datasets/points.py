@@ -1,6 +1,4 @@
-"""Two interleaving moons and two circles: points in the plane, to see what a method does."""
-
-from __future__ import annotations
+"""Points in the plane on two moons or two circles, on which a method can be visualized."""
 
 import math
 from pathlib import Path
@@ -12,15 +10,15 @@ from torch import Tensor
 from sslx.api import Dataset, Split, Use, key, option, uniform
 from sslx.data_loaders.views.noise import normal
 
-_POINTS = 3  # the second part of the keys, beside those of `addition` and `styled`
+_POINTS = 3  # second part of the keys, different from those of `addition` and `styled`
 
 
 class Points(Dataset):
-    """Points of the plane as images of two channels and one pixel, (n, 2, 1, 1), float: there are no 256 levels.
+    """Points in the plane as float images of two channels and one pixel, (n, 2, 1, 1).
 
-    A point is at a random place of one of two curves, its label, plus normal noise. The same points in every run,
-    unless they are to be fresh: then point i of an epoch is a function of (seed, epoch, i), on the same curve always.
-    Those that a representation is evaluated on are fixed.
+    A point is at a random place on one of two curves, plus normal noise; the curve is its label. The points do not
+    depend on the seed of the run. With `fresh`, point i of a training epoch is a function of (seed, epoch, i), always
+    on the same curve; the points for evaluation stay the same.
     """
 
     defaults = {
@@ -28,7 +26,7 @@ class Points(Dataset):
         "views": {"use": "noise"},
         "method": {
             "encoder": {"use": "mlp", "hidden": [100, 100], "dim": 16},
-            "decoder": {"use": "mlp", "likelihood": {"mean": "linear"}},  # the points are not in [0, 1]
+            "decoder": {"use": "mlp", "likelihood": {"mean": "linear"}},  # points are not limited to [0, 1]
             "energy": {"use": "sgld", "steps": 1, "step_size": 5e-4, "noise": 0.03, "magnitude": 0.01},
             "clusters": 2,
             "prototypes": 2,
@@ -36,9 +34,9 @@ class Points(Dataset):
         },
     }
 
-    samples: int = option(default=10_000, gt=0, help="points to train on; a fifth as many are for testing")
-    noise: float = option(default=0.05, ge=0, help="standard deviation of what is added to a point")
-    fresh: bool = option(default=False, help="train on new points in each epoch, so on none twice, as GEDI does")
+    samples: int = option(default=10_000, gt=0, help="Number of training points; a fifth as many are for testing.")
+    noise: float = option(default=0.05, ge=0, help="Standard deviation of the noise of a point.")
+    fresh: bool = option(default=False, help="Whether each epoch has new points, as in GEDI.")
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         train, test = self._split(0, self.samples), self._split(1, max(2, self.samples // 5))
@@ -55,12 +53,12 @@ class Points(Dataset):
         return points.float()[:, :, None, None]
 
     def curve(self, label: Tensor, place: Tensor) -> Tensor:
-        """(n,) curves 0 and 1, and places along them from 0 to 1 -> (n, 2) points."""
+        """(n,) curves, 0 or 1, and places along them from 0 to 1 -> (n, 2) points."""
         raise NotImplementedError
 
 
 class Moons(Points):
-    """Two half circles that interleave, as scikit-learn's `make_moons` places them. Label: the moon."""
+    """Two interleaving half circles, as in scikit-learn's `make_moons`. The label is the moon."""
 
     defaults = {**Points.defaults, "views": {"use": "noise", "scale": 0.08}}
 
@@ -70,11 +68,11 @@ class Moons(Points):
 
 
 class Circles(Points):
-    """Two circles, one within the other, as of scikit-learn's `make_circles`. Label: the circle."""
+    """Two concentric circles, as in scikit-learn's `make_circles`. The label is the circle."""
 
     defaults = Points.defaults
 
-    factor: float = option(default=0.5, gt=0, lt=1, help="radius of the inner circle; that of the outer is 1")
+    factor: float = option(default=0.5, gt=0, lt=1, help="Radius of the inner circle; the outer one has radius 1.")
 
     def curve(self, label: Tensor, place: Tensor) -> Tensor:
         radius = torch.where(label == 0, 1.0, self.factor)

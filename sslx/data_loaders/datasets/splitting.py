@@ -1,6 +1,4 @@
-"""A test set for data that come without one."""
-
-from __future__ import annotations
+"""Test sets for datasets that have none."""
 
 import torch
 
@@ -10,7 +8,7 @@ from sslx.api import Split, Use, permutation
 def halve(whole: Split) -> tuple[Split, Split]:
     """Training and test half: every fifth image of each class, in a fixed random order, is for testing.
 
-    The same in every run whatever its seed, or the scores of two seeds would be on different tests.
+    The halves do not depend on the seed of the run, so that runs of several seeds have the same test set.
     """
     order = permutation(len(whole), Use.SUBSET, 0)
     if whole.labels is not None:

@@ -1,7 +1,3 @@
-"""Fashion-MNIST in a style that is known for each image."""
-
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch
@@ -10,14 +6,14 @@ from sslx.api import Dataset, Split, Use, key, uniform
 from sslx.data_loaders.datasets.mnist import FashionMNIST
 from sslx.data_loaders.views.restyle import restyle
 
-_STYLES = 2  # the second part of the keys, beside those of `addition` and `points`
+_STYLES = 2  # second part of the keys, different from those of `addition` and `points`
 
 
 class Styled(Dataset):
-    """Fashion-MNIST at 0.75 of its size, each image in a style that is known: what a representation keeps of it?
+    """Fashion-MNIST at 0.75 of its size, each image in a known style, to measure how much of it a representation keeps.
 
     Factors: `rotation` in degrees, counterclockwise, uniform in [-45, 45]; `dx` and `dy` in pixels, to the right and
-    down, uniform in [-4, 4]; `brightness`, a factor uniform in [0.4, 1]. The same in every run, whatever its seed.
+    down, uniform in [-4, 4]; `brightness`, a factor uniform in [0.4, 1]. They do not depend on the seed of the run.
     """
 
     defaults = {"train": {"epochs": 20}, "views": {"use": "restyle"}}
@@ -28,7 +24,7 @@ class Styled(Dataset):
 
 
 def style(split: Split, half: int) -> Split:
-    """The split in a style drawn for each image."""
+    """The split, each image in a random style."""
     draws = uniform(key(Use.DATA, _STYLES, half, torch.arange(len(split))), 4)
     low, high = torch.tensor([-45, -4, -4, 0.4]), torch.tensor([45, 4, 4, 1.0])
     rotation, dx, dy, brightness = (low + (high - low) * draws).unbind(dim=1)

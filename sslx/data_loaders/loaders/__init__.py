@@ -1,0 +1,1 @@
+"""Loaders, which bring batches of images to the device."""

@@ -1,11 +1,9 @@
-"""Brightness, contrast, saturation, hue and grey, with a strength and an order of its own for each view.
+"""Brightness, contrast, saturation, hue and grey, each view with its own strengths and order.
 
-The arithmetic is that of torchvision's functions on floats, its clamps and its weights of red, green and blue included.
-The first three adjustments are one: each blends the image with something, black, its mean grey or its grey version. So
-a round computes all views alike, whichever of them is theirs in that round.
+The arithmetic is that of torchvision's functions on floats, including their clamps and their weights of red, green and
+blue. The first three adjustments are one operation: each blends the image with black, its mean grey or its grey
+version. So each round computes all views alike, whichever of the three adjustments a view has in that round.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -16,7 +14,7 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 
 def luminance(x: Tensor) -> Tensor:
-    """(..., C, H, W) -> (..., 1, H, W); an image of one channel is its own luminance."""
+    """(..., C, H, W) -> (..., 1, H, W). An image of one channel is its own luminance."""
     if x.shape[-3] == 1:
         return x
     red, green, blue = x.unbind(dim=-3)
@@ -27,10 +25,10 @@ def jitter(x: Tensor, factors: Tensor, order: Tensor, turned: Sequence[Tensor]) 
     """Adjust brightness, contrast, saturation and hue of each view in its own order.
 
     Args:
-        x: views, (N, J, C, H, W) in [0, 1]; those of one channel have neither saturation nor hue.
-        factors: of brightness, contrast, saturation (1 changes nothing) and hue (0), (N, J, 4).
-        order: which of the four comes first, second, third and fourth, (N, J, 4).
-        turned: in each of the four rounds, which of the N·J views have their hue shifted then.
+        x: views, (N, J, C, H, W) in [0, 1]; views of one channel have neither saturation nor hue.
+        factors: brightness, contrast, saturation (1: no change) and hue (0: no change), (N, J, 4).
+        order: which of the four is applied first, second, third and fourth, (N, J, 4).
+        turned: for each of the four rounds, the positions of those among the N·J views whose hue is then shifted.
     """
     colours = x.shape[-3] == 3
     for which, places in zip(order.long().unbind(dim=-1), turned, strict=True):  # (N, J)
@@ -48,18 +46,18 @@ def jitter(x: Tensor, factors: Tensor, order: Tensor, turned: Sequence[Tensor]) 
 
 
 def turn(x: Tensor, hue: Tensor) -> Tensor:
-    """Shift the hue of (V, 3, H, W) by (V,) parts of a turn, as through HSV and back."""
+    """Shift the hue of (V, 3, H, W) by (V,) fractions of a turn, equal to a conversion to HSV and back."""
     red, green, blue = x.unbind(dim=-3)
     value, chroma = x.amax(dim=-3), x.amax(dim=-3) - x.amin(dim=-3)
     unit = torch.where(chroma > 0, chroma, 1)
     sixths = torch.where(value == green, (blue - red) / unit + 2, (red - green) / unit + 4)
     sixths = torch.where(value == red, (green - blue) / unit, sixths) + 6 * hue[:, None, None]  # of a turn
-    # A channel lacks nothing within a sixth of a turn of its own hue, and all the chroma a third of a turn further on.
+    # A channel lacks nothing up to a sixth of a turn from its own hue, and all the chroma from a third of a turn on.
     start = torch.tensor([5, 3, 1], device=x.device)[:, None, None]
     lacks = (start + sixths[:, None]).remainder(6)
     return value[:, None] - chroma[:, None] * torch.minimum(lacks, 4 - lacks).clamp(0, 1)
 
 
 def desaturate(x: Tensor, grey: Tensor) -> Tensor:
-    """Make those of the (N, J, C, H, W) views grey for which `grey`, (N, J) bool, is true."""
+    """Remove the colour of those (N, J, C, H, W) views for which `grey`, (N, J) bool, is true."""
     return luminance(x).where(grey[..., None, None, None], x)

@@ -1,6 +1,4 @@
-"""Blur, solarising and noise, with parameters of their own for each view."""
-
-from __future__ import annotations
+"""Blur, solarization and noise, each view with its own parameters."""
 
 import functools
 
@@ -12,7 +10,7 @@ from sslx.api import bits
 
 
 def blur(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Average (V, C, H, W) with Gaussian weights of (V,) `sigma`, as torchvision's gaussian_blur with 2·radius + 1."""
+    """Blur (V, C, H, W) with (V,) standard deviations, equal to torchvision's gaussian_blur of 2·radius + 1 pixels."""
     distance = torch.arange(-radius, radius + 1, device=x.device)
     weight = (-0.5 * (distance / sigma[:, None]) ** 2).exp()
     weight = (weight / weight.sum(dim=-1, keepdim=True))[:, None, None, None]  # (V, 1, 1, 1, taps)
@@ -20,11 +18,11 @@ def blur(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
     x = pad(x, (radius, radius, radius, radius), mode="reflect")
     x = sum((x[..., k : k + width] * weight[..., k] for k in range(2 * radius + 1)), start=torch.zeros(()))
     x = sum((x[..., k : k + height, :] * weight[..., k] for k in range(2 * radius + 1)), start=torch.zeros(()))
-    return x.clamp(0, 1)  # sums of weights can exceed 1 by rounding
+    return x.clamp(0, 1)  # the weights can add up to more than 1 by rounding
 
 
 def solarise(x: Tensor) -> Tensor:
-    """Invert what is brighter than half, as torchvision's solarize with a threshold of half."""
+    """Invert the pixels of at least 0.5, equal to torchvision's solarize with a threshold of 0.5."""
     return torch.where(x >= 0.5, 1 - x, x)
 
 
@@ -32,15 +30,15 @@ def solarise(x: Tensor) -> Tensor:
 def quantiles() -> Tensor:
     """2¹⁶ equally likely values of the normal distribution, (65536,) float32 on the CPU.
 
-    The largest is 4.3. Exact for any device, as formulas with logarithms and cosines are not, and four of them cost
-    64 random bits.
+    The largest is 4.3. A table gives the same numbers on every device, unlike formulas with logarithms and cosines, and
+    four numbers need only 64 random bits.
     """
     levels = (torch.arange(1 << 16, dtype=torch.float64) + 0.5) / (1 << 16)
     return torch.special.ndtri(levels).float()
 
 
 def noise(keys: Tensor, shape: torch.Size) -> Tensor:
-    """Standard normal numbers, (...) keys -> (..., *shape), each of them a function of its key and position."""
+    """Standard normal numbers, (...) keys -> (..., *shape). Each number is a function of its key and position."""
     numbers = shape.numel()
     words = bits(keys, -(-numbers // 4))[..., None] >> torch.arange(0, 64, 16, device=keys.device)
     levels = (words & 0xFFFF).flatten(-2)[..., :numbers]

@@ -1,13 +1,13 @@
-"""The standard views on the CPU: compiled by numba, one view at a time, so that it stays in the nearest cache.
+"""The standard views on the CPU, compiled by numba, one view at a time, so that the view stays in the nearest cache.
 
-Every operation is that of `batched`, the oracle. What makes it fast: each inner loop runs over a row or a plane, with
-nothing in it that stops the compiler from using vector instructions. So numbers are float32, literals included;
-indices are unsigned, which spares a test for Python's negative ones; rows are no slices, and all functions are inlined:
-a slice, or a call with arrays, costs as much as a row of 32 pixels. All is in one file, as numba keeps the compiled
-code until this file changes, whatever else it used.
+Every operation is equal to that of `torch_backend`, which the tests compare it with. It is fast because each inner loop
+runs over a row or a plane, and nothing in it keeps the compiler from using vector instructions. Therefore numbers are
+float32, literals included; indices are unsigned, which avoids a test for Python's negative ones; rows are not slices,
+and all functions are inlined, because a slice, or a call with arrays, costs as much as a row of 32 pixels.
+
+All compiled code is in this file, because numba keeps it on disk until this file changes and does not notice changes in
+other files.
 """
-
-from __future__ import annotations
 
 import functools
 import math
@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-_fast = functools.partial(njit, fastmath=True, forceinline=True)  # fast sums are in any order, so vectorised
+_fast = functools.partial(njit, fastmath=True, forceinline=True)  # sums in any order can be vectorized
 _BLOCK = 32  # rows, or kilobytes: what stays in the nearest cache
 _0, _1, _2, _3, _4, _5, _6 = np.arange(7, dtype=np.float32)
 _HALF = np.float32(0.5)
@@ -29,21 +29,16 @@ _RED, _GREEN, _BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)  
 
 @njit(cache=True, nogil=True)
 def to_float(images: Array, x: Array) -> None:
-    """(n,) uint8 -> (n,) float32 in [0, 1]. By itself, as the fast functions multiply by a rounded 1/255 instead."""
+    """(n,) uint8 -> (n,) float32 in [0, 1]. Not a fast function: these would multiply by a rounded 1/255 instead."""
     for i in range(len(x)):
         x[i] = np.float32(images[i]) / np.float32(255)
 
 
-@_fast
-def _clamp(x: Array) -> None:
-    for i in range(len(x)):
-        x[i] = min(max(x[i], _0), _1)
-
-
 # --- eight pixels at a time -------------------------------------------------------------------------------------------
 #
-# numba vectorises long loops by itself. Rows of 32 pixels are too short for that to pay, so these three say which
-# vector instructions are meant. Positions count elements from the beginning of contiguous arrays and are not checked.
+# numba vectorizes long loops automatically. Rows of 32 pixels are too short for this to be worthwhile, so these three
+# functions contain the vector instructions. Positions count elements from the beginning of contiguous arrays and are
+# not checked.
 
 _VECTOR = ir.VectorType(ir.FloatType(), 8)
 
@@ -62,14 +57,14 @@ def _times(builder: Any, weight: Any, x: Any) -> Any:
 
 
 def _sum(builder: Any, x: Any, y: Any) -> Any:
-    """min(x + y, 1): of pixels with weights whose sum can exceed 1 by rounding."""
+    """min(x + y, 1), because the weights of pixels can add up to more than 1 by rounding."""
     total, one = builder.fadd(x, y, flags=["fast"]), ir.Constant(_VECTOR, [1.0] * 8)
     return builder.select(builder.fcmp_ordered("<", total, one), total, one)
 
 
 @intrinsic
 def _weigh8(typing: Any, new: Any, at: Any, old: Any, a: Any, b: Any, wa: Any, wb: Any) -> Any:
-    """new[at:] = min(wa · old[a:] + wb · old[b:], 1), eight of each."""
+    """new[at:] = min(wa · old[a:] + wb · old[b:], 1) for eight elements."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         new, at, old, a, b, wa, wb = values
@@ -84,7 +79,7 @@ def _weigh8(typing: Any, new: Any, at: Any, old: Any, a: Any, b: Any, wa: Any, w
 
 @intrinsic
 def _add8(typing: Any, new: Any, at: Any, old: Any, a: Any, wa: Any) -> Any:
-    """new[at:] = min(new[at:] + wa · old[a:], 1), eight of each."""
+    """new[at:] = min(new[at:] + wa · old[a:], 1) for eight elements."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         new, at, old, a, wa = values
@@ -131,25 +126,25 @@ def _transpose8(typing: Any, old: Any, a: Any, n: Any, new: Any, b: Any, m: Any)
 
 @_fast
 def _reflect(i: int, size: int) -> int:
-    """The pixel at position i of an axis that goes on by reflection, -size < i < 2·size - 1."""
+    """The pixel at position i of an axis that is continued by reflection, -size < i < 2·size - 1."""
     i = abs(i)
     return i if i < size else 2 * (size - 1) - i
 
 
 @_fast
-def _average(start: int, length: int, size: int, center: float, old: Array, weight: Array, at: int) -> None:
-    """The old pixels of an axis, and their weights, that make the new one at `center`, by the triangle of `resample`.
+def _average(start: int, length: int, size: int, centre: float, old: Array, weight: Array, at: int) -> None:
+    """The old pixels of an axis whose weighted average is the new pixel at `centre`, by the triangle of `resample`.
 
     Args:
-        start, length: the box, in pixels of an axis of `size`, reflected where it leaves the axis.
-        center: in pixels from the start of the box.
-        old, weight: (taps, new pixels), of which column `at` is written.
+        start, length: the box in pixels of an axis of `size`; it is reflected where it leaves the axis.
+        centre: in pixels from the start of the box.
+        old, weight: the old pixels and their weights, (taps, new pixels); column `at` is overwritten.
     """
     support = max(length / weight.shape[1], 1.0)
-    first = max(int(center - support + 0.5), 0)
+    first = max(int(centre - support + 0.5), 0)
     total = 0.0
     for k in range(len(weight)):
-        w = 1 - abs(first + k + 0.5 - center) / support if first + k < length else 0.0
+        w = 1 - abs(first + k + 0.5 - centre) / support if first + k < length else 0.0
         weight[k, at] = max(w, 0.0)
         total += weight[k, at]
         old[k, at] = _reflect(start + min(first + k, length - 1), size)
@@ -157,18 +152,19 @@ def _average(start: int, length: int, size: int, center: float, old: Array, weig
         weight[k, at] /= total
 
 
-_exact = functools.partial(njit, forceinline=True)  # as in torchvision and the oracle, each product is rounded
+_exact = functools.partial(njit, forceinline=True)  # rounds each product, as torchvision and `torch_backend` do
 
 
 @_exact
-def _pair(center: Any, start: Any, last: Any, mirror: Any) -> tuple[Any, Any, Any]:
-    """`_average` where nothing shrinks: two old pixels and the weight of the second. All numbers are float32.
+def _pair(centre: Any, start: Any, last: Any, mirror: Any) -> tuple[Any, Any, Any]:
+    """`_average` if nothing shrinks: two old pixels and the weight of the second one. All numbers are float32.
 
     Args:
-        start, last: of the box, the last one as counted from its start.
-        mirror: twice the last pixel of the axis: what a place and its reflection at the far end add up to.
+        start: the first pixel of the box.
+        last: the last pixel of the box, counted from its start.
+        mirror: twice the last pixel of the axis, which is the sum of a place and its reflection at the far end.
     """
-    place = min(max(center - _HALF, _0), last)
+    place = min(max(centre - _HALF, _0), last)
     left = np.float32(np.int32(place))
     a, b = abs(start + left), abs(start + min(left + _1, last))
     return np.uint32(np.int32(min(a, mirror - a))), np.uint32(np.int32(min(b, mirror - b))), place - left
@@ -182,8 +178,8 @@ def _pairs(start: int, length: int, flip: bool, size: int, old: Array, weight: A
     first, step = (np.float32(pixels - 1), -_1) if flip else (_0, _1)
     mirror = np.float32(2 * (size - 1))
     for i in range(pixels):
-        center = scale * (first + step * np.float32(i) + _HALF)
-        old[0, i], old[1, i], second = _pair(center, begin, last, mirror)
+        centre = scale * (first + step * np.float32(i) + _HALF)
+        old[0, i], old[1, i], second = _pair(centre, begin, last, mirror)
         weight[0, i], weight[1, i] = _1 - second, second
 
 
@@ -196,8 +192,8 @@ def _axis(start: int, length: int, flip: bool, size: int, old: Array, weight: Ar
     else:
         scale = np.float32(length / pixels)
         for i in range(pixels):
-            center = float(np.float32(scale * (i + 0.5)))  # rounded, as torchvision's and the oracle's
-            _average(start, length, size, center, old, weight, pixels - 1 - i if flip else i)
+            centre = float(np.float32(scale * (i + 0.5)))  # rounded, as by torchvision and `torch_backend`
+            _average(start, length, size, centre, old, weight, pixels - 1 - i if flip else i)
 
 
 @_fast
@@ -217,13 +213,13 @@ def _transpose(old: Array, h: int, first: int, last: int, new: Array) -> None:
 
 @_fast
 def _weigh(old: Array, at: Array, weight: Array, i: int, first: int, last: int, new: Array) -> None:
-    """new[i, j] = min(Σₖ weight[k, i] · old[at[k, i], j], 1) for first <= j < last, of which there are 8 or more."""
+    """new[i, j] = min(Σₖ weight[k, i] · old[at[k, i], j], 1) for at least 8 values of j, first <= j < last."""
     n, m = old.shape[1], new.shape[1]
     a, b, wa, wb = at[0, i] * n, at[1, i] * n, weight[0, i], weight[1, i]
     for start in range(first, last, 8):
         j = min(start, last - 8)
         _weigh8(new, i * m + j, old, a + j, b + j, wa, wb)
-        for k in range(2, len(at)):  # where crops can shrink
+        for k in range(2, len(at)):  # if crops can shrink
             _add8(new, i * m + j, old, at[k, i] * n + j, weight[k, i])
 
 
@@ -232,9 +228,9 @@ def _resample(
     columns: Array, view: Array, first: int, last: int, across: Array, rows: Array,
     oldy: Array, wy: Array, oldx: Array, wx: Array,
 ) -> None:  # fmt: skip
-    """One channel, (W, H) -> (h, w): first along the rows from `first` to before `last`, then across them.
+    """One channel, (W, H) -> (h, w): first along the rows `first` to `last` - 1, then across them.
 
-    In both steps neighbours in memory have the same weight. `across` is (w, H) and `rows` (H, w), 8 or more of each.
+    In both steps neighbours in memory have the same weight. `across` is (w, H) and `rows` (H, w), at least 8 x 8.
     """
     h, w = view.shape
     last = max(last, 8)
@@ -255,7 +251,7 @@ def _resample(
 
 @_fast
 def _rotate(image: Array, view: Array, p: Any, edge: bool, oldy: Array, wy: Array, oldx: Array, wx: Array) -> None:
-    """All channels, (C, H, W) -> (C, h, w), where each new pixel has a place of its own in the box."""
+    """All channels, (C, H, W) -> (C, h, w). Each new pixel has its own place in the box."""
     (C, H, W), (_, h, w) = image.shape, view.shape
     sin, cos = math.sin(math.radians(p.angle)), math.cos(math.radians(p.angle))
     scaley, scalex = p.height / h, p.width / w
@@ -310,7 +306,7 @@ def _mean_luminance(x: Array) -> Any:
 
 @_fast
 def _saturate(x: Array, factor: float) -> None:
-    """Blend with the grey version. A factor of 0 leaves nothing else."""
+    """Blend with the grey version. A factor of 0 removes all colour."""
     red, green, blue = x[0], x[1], x[2]
     for i in range(len(red)):
         grey = (_1 - factor) * (_RED * red[i] + _GREEN * green[i] + _BLUE * blue[i])
@@ -326,14 +322,14 @@ def _within(x: Any) -> Any:
 
 @_fast
 def _turn(x: Array, hue: float) -> None:
-    """Shift the hue by a part of a turn, as through HSV and back."""
+    """Shift the hue by a fraction of a turn, equal to a conversion to HSV and back."""
     red, green, blue = x[0], x[1], x[2]
     shift = _6 * hue if hue >= _0 else _6 * hue + _6
     for i in range(len(red)):
         r, g, b = red[i], green[i], blue[i]
         value = max(max(r, g), b)
         chroma = value - min(min(r, g), b)
-        sixth = _1 / max(chroma, np.float32(1e-30))  # grey has any hue
+        sixth = _1 / max(chroma, np.float32(1e-30))  # the hue of grey does not matter
         h = (r - g) * sixth + _4
         h = (b - r) * sixth + _2 if value == g else h
         h = (g - b) * sixth if value == r else h
@@ -363,10 +359,8 @@ def _jitter(x: Array, factors: Array, order: Array) -> None:
 
 
 @_fast
-def _ring(
-    x: Array, y: Array, n: int, stride: int, at: int, before: int, after: int, a: float, b: float
-) -> None:  # fmt: skip
-    """y[at + i] = a · x[at + i] + b · (x[before + i] + x[after + i]) for n values of i, `stride` apart, from 0 on."""
+def _ring(x: Array, y: Array, n: int, stride: int, at: int, before: int, after: int, a: float, b: float) -> None:
+    """y[at + i] = a · x[at + i] + b · (x[before + i] + x[after + i]) for i = 0, stride, ..., (n - 1) · stride."""
     here, left, right = np.uint64(at), np.uint64(before), np.uint64(after)
     for j in range(np.uint64(n)):
         i = np.uint64(stride) * j
@@ -394,7 +388,7 @@ def _rings(x: Array, y: Array, start: int, end: int, step: int, weight: Array) -
 
 @_fast
 def _ends(x: Array, y: Array, size: int, step: int, n: int, stride: int, weight: Array) -> None:
-    """The same near both ends of n lines of `size`, where they are reflected. Their first pixels are `stride` apart."""
+    """The same near both ends of n lines of `size`, which are reflected. The lines begin `stride` pixels apart."""
     r = len(weight) - 1
     for i in range(size):
         if i < r or i >= size - r:
@@ -407,23 +401,23 @@ def _ends(x: Array, y: Array, size: int, step: int, n: int, stride: int, weight:
 
 @_fast
 def _blur(x: Array, y: Array, h: int, w: int, weight: Array) -> None:
-    """One channel, (h·w,), with weights of the middle pixel and of those at distance 1, 2, ... `y` is scratch.
+    """Blur one channel, (h·w,), with the weights of the pixels at distance 0, 1, 2, ...; `y` is scratch memory.
 
-    Each direction is blurred as if the channel had no ends, and then near its ends.
+    Each direction is blurred as if the channel had no ends, and then again near its ends.
     """
     r = len(weight) - 1
     _rings(x, y, r, h * w - r, 1, weight)
     _ends(x, y, w, 1, h, w, weight)
     _rings(y, x, r * w, (h - r) * w, w, weight)
     _ends(y, x, h, w, w, 1, weight)
-    _clamp(x)
+    _blend(x, _1, _0)  # clamps
 
 
 @njit
 def _gaussian(sigma: float, radius: int) -> Array:
     weight = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2)
     weight /= 2 * weight.sum() - weight[0]
-    return weight[: max(2, min(radius, int(6 * sigma) + 1) + 1)].astype(np.float32)  # the rest is below 2e-8
+    return weight[: max(2, min(radius, int(6 * sigma) + 1) + 1)].astype(np.float32)  # the other weights are below 2e-8
 
 
 @_fast
@@ -432,48 +426,22 @@ def _solarise(x: Array) -> None:
         x[i] = _1 - x[i] if x[i] >= _HALF else x[i]
 
 
-@njit
-def _bits(key: int, position: int) -> int:
-    """`sslx.api.bits`: SplitMix64 on signed integers."""
-    x = key + (position + 1) * (0x9E3779B97F4A7C15 - (1 << 64))
-    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * (0xBF58476D1CE4E5B9 - (1 << 64))
-    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * (0x94D049BB133111EB - (1 << 64))
-    return x ^ ((x >> 31) & ((1 << 33) - 1))
-
-
-@njit
-def _add_noise(x: Array, key: int, scale: float, quantiles: Array) -> None:
-    """Each 64 random bits choose four of the 2¹⁶ quantiles of the normal distribution."""
-    whole = len(x) // 4
-    for i in range(whole):
-        bits = np.uint64(_bits(key, i))
-        x[4 * i] += scale * quantiles[np.uint16(bits)]
-        x[4 * i + 1] += scale * quantiles[np.uint16(bits >> np.uint64(16))]
-        x[4 * i + 2] += scale * quantiles[np.uint16(bits >> np.uint64(32))]
-        x[4 * i + 3] += scale * quantiles[np.uint16(bits >> np.uint64(48))]
-    bits = np.uint64(_bits(key, whole))
-    for k in range(len(x) - 4 * whole):
-        x[4 * whole + k] += scale * quantiles[np.uint16(bits >> np.uint64(16 * k))]
-
-
-# --- all of it --------------------------------------------------------------------------------------------------------
+# --- the whole view ---------------------------------------------------------------------------------------------------
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def render(images: Array, table: Array, edge: bool, radius: int, noise: float, quantiles: Array, x: Array) -> None:
-    """Make all views of some samples.
+def render(images: Array, table: Array, edge: bool, radius: int, x: Array) -> None:
+    """Make all views of some samples, without their noise.
 
     Args:
         images: (N, C, H, W) float32 in [0, 1].
         table: what is done to each view, (N, J) of `draws.PARAMETERS`.
-        edge: whether a rotation repeats the edge of the box around it; otherwise there is black.
-        radius: of the blur, in pixels.
-        noise: standard deviation.
-        quantiles: of the normal distribution, (2¹⁶,).
-        x: (N, J, C, h, w) float32, written.
+        edge: whether a rotation repeats the edge of the box around it; otherwise the surroundings are black.
+        radius: how many pixels away the blur reaches.
+        x: (N, J, C, h, w) float32, overwritten.
     """
     (N, J, C, h, w), (H, W) = x.shape, images.shape[2:]
-    ny, nx = max(2, math.ceil(2 * H / h)), max(2, math.ceil(2 * W / w))  # pixels that an average is of, at most
+    ny, nx = max(2, math.ceil(2 * H / h)), max(2, math.ceil(2 * W / w))  # maximum number of pixels in an average
     oldy, wy = np.empty((ny, h), np.uint32), np.empty((ny, h), np.float32)
     oldx, wx = np.empty((nx, w), np.uint32), np.empty((nx, w), np.float32)
     columns = np.empty((C, W, H), np.float32)
@@ -489,7 +457,7 @@ def render(images: Array, table: Array, edge: bool, radius: int, noise: float, q
             else:
                 _axis(p.top, p.height, p.vflip, H, oldy, wy)
                 _axis(p.left, p.width, p.hflip, W, oldx, wx)
-                inside = p.top >= 0 and p.top + p.height <= H  # all of it is needed where a box is reflected
+                inside = p.top >= 0 and p.top + p.height <= H  # a box that is reflected needs all rows
                 first, last = (p.top, p.top + p.height) if inside else (0, H)
                 for c in range(C):
                     _resample(columns[c], view[c], first, last, across, rows, oldy, wy, oldx, wx)
@@ -503,5 +471,3 @@ def render(images: Array, table: Array, edge: bool, radius: int, noise: float, q
                     _blur(planes[c], rows.reshape(-1), h, w, weight)
             if p.solarise:
                 _solarise(view.reshape(-1))
-            if noise > 0:
-                _add_noise(view.reshape(-1), p.noise, np.float32(noise), quantiles)

@@ -1,69 +1,50 @@
-"""Views on the CPU, by the compiled kernel, on as many threads as torch is given.
+"""Views on the CPU, made by the compiled kernel on as many threads as torch uses.
 
-Threads are Python's, and the compiled code holds no lock of the interpreter. numba's own would need care: one kind ends
-the process if two threads enter it, another if it was forked. A sample's views are made by one thread whichever it is,
-so their number changes nothing.
+The threads are Python's, and the compiled code releases the interpreter's lock. numba's own threads are avoided: one of
+its threading layers ends the process if two threads enter it, another one after a fork. The views of a sample are made
+by one thread, so they do not depend on the number of threads.
 """
-
-from __future__ import annotations
-
-import functools
-import os
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sslx.data_loaders.buffers import empty
-from sslx.data_loaders.views.draws import PARAMETERS, draw
+from sslx.data_loaders.views.draws import PARAMETERS, Law, add_noise, draw
 from sslx.data_loaders.views.filters import quantiles
 from sslx.data_loaders.views.kernel import render, to_float
-from sslx.data_loaders.views.parameters import base, geometry, law
+from sslx.data_loaders.workers import workers
 
-if TYPE_CHECKING:
-    from sslx.data_loaders.views.standard import Standard
-
-_SHARE = 1 << 18  # numbers of the views that one thread makes while another wakes up, some 0.2 ms
-
-
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads - 1, "sslx-views")  # and the thread that asks
-
-
-os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+_SHARE = 1 << 18  # numbers of the views that one thread makes while another one wakes up, about 0.2 ms
 
 
 def make(
-    policy: Standard, images: Tensor, index: Tensor, sizes: Tensor | None, seed: int, epoch: int, first: int = 0
+    law: Law, images: Tensor, index: Tensor, sizes: NDArray[np.int64], base: int, first: int
 ) -> tuple[Tensor, Tensor]:
     """(N, C, H, W) uint8 images -> the same as floats, and their views, (N, J, C, h, w)."""
     N, C, H, W = images.shape
-    h, w = policy.shape(H, W)
-    original = torch.empty(N, C, H, W)
-    x = empty(N, policy.count, C, h, w)
-    table = np.empty((N, policy.count), PARAMETERS)
-    rules, start, edge, radius = law(policy), base(seed, epoch), policy.fill == "edge", policy.radius(h, w)
-    drawn_in = geometry(sizes, N, (H, W))
+    original, x = torch.empty(N, C, H, W), empty(N, law.views, C, *law.size)
+    table = np.empty((N, law.views), PARAMETERS)
     arrays = [t.numpy() for t in (index.cpu(), images.contiguous(), original, x)]
     normal = quantiles().numpy()
 
     available = torch.get_num_threads()
     threads = min(available, 1 + x.numel() // _SHARE)
     size = max(1, N if threads == 1 else N // (2 * threads))  # small enough that no thread waits long for the last
-    parts = iter(range(0, N, size))  # each thread takes the next
+    parts = iter(range(0, N, size))  # each thread takes the next part
 
     def work() -> None:
         for begin in parts:
             part = slice(begin, begin + size)
             positions, pictures, floats, views = (array[part] for array in arrays)
-            draw(rules, start, positions, drawn_in[part], first, H, W, table[part])
+            draw(law, base, positions, sizes[part], first, H, W, table[part])
             to_float(pictures.reshape(-1), floats.reshape(-1))
-            render(floats, table[part], edge, radius, policy.noise, normal, views)
+            render(floats, table[part], law.edge, law.radius, views)
+            if law.noise:
+                add_noise(table["noise"][part], law.noise, normal, views)
 
-    others = [_pool(available).submit(work) for _ in range(threads - 1)]
+    others = [workers("views", available - 1).submit(work) for _ in range(threads - 1)]  # and this thread
     work()
     for other in others:
         other.result()

@@ -1,31 +1,29 @@
-"""The views of each paper: the standard ones with its numbers."""
-
-from __future__ import annotations
+"""The view policies of the papers, which are the standard policy with other defaults."""
 
 from sslx.data_loaders.views.standard import Standard
 
 
 class SimVAEGrey(Standard, count=10, crop=(0.4, 1.0), ratio=(0.75, 1.3), vflip=0.5):
-    """SimVAE on MNIST and Fashion-MNIST, as its code has them: the flip is vertical, and there is no horizontal one."""
+    """SimVAE on MNIST and Fashion-MNIST, as in its code: with a vertical flip, without a horizontal one."""
 
 
 class SimVAEColour(
     Standard, count=10, crop=(0.6, 1.0), ratio=(0.75, 1.3), vflip=0.5, brightness=0.8, contrast=0.8, saturation=0.8,
     hue=0.2, jitter=0.8,
 ):  # fmt: skip
-    """SimVAE on CIFAR-10 and CelebA, with the probability of Table 2 (0.8; the code always jitters)."""
+    """SimVAE on CIFAR-10 and CelebA, with the jitter probability of Table 2 (0.8; the code always jitters)."""
 
 
 class GEDI(
     Standard, pad=4, hflip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter=0.1, grey=0.1, noise=0.03
 ):
-    """GEDI on CIFAR. Its lineage jitters before it crops; here as everywhere the crop comes first."""
+    """GEDI on CIFAR. The code it builds on jitters before it crops; here the crop comes first, as in all policies."""
 
 
 class GEDIDigits(
     Standard, pad=4, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter=0.1, grey=0.1, noise=0.03
 ):
-    """GEDI on SVHN, where a mirrored digit is another; for MNIST set noise to 0.2."""
+    """GEDI on SVHN, without flips, because a mirrored digit is not a digit. For MNIST set the noise to 0.2."""
 
 
 class AASAE(
@@ -52,7 +50,7 @@ class BYOL(
     Standard, crop=(0.08, 1.0), hflip=0.5, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, jitter=0.8, grey=0.2,
     blur=(1.0, 0.1), solarise=(0.0, 0.2),
 ):  # fmt: skip
-    """BYOL on ImageNet (Table 6): the two branches are blurred and solarised with probabilities of their own."""
+    """BYOL on ImageNet (Table 6). The two branches have different probabilities of blur and solarization."""
 
 
 class DINO(
@@ -62,4 +60,4 @@ class DINO(
         "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grey": 0.2, "blur": 0.5,
     },
 ):  # fmt: skip
-    """DINO on ImageNet: BYOL's colours, two views of more than 0.4 of an image and eight of 96 pixels of less."""
+    """DINO on ImageNet: BYOL's colours, two views of at least 0.4 of the image and eight of at most 0.4."""

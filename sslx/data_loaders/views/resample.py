@@ -1,10 +1,8 @@
-"""Crop, resize and flip as one separable, antialiased resampling, with a box of its own for each view.
+"""Crop, resize and flip as one separable, antialiased resampling, each view with its own box.
 
 Equal to `F.interpolate(crop, size, mode="bilinear", antialias=True, align_corners=False)` followed by a flip. Both are
-linear in each axis, so a view is Wy · image · Wxᵀ with two small matrices, and a whole batch is two matrix products.
+linear in each axis, so a view is Wy · image · Wxᵀ with two small matrices, and a batch is two matrix products.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Iterator
@@ -14,12 +12,12 @@ from torch import Tensor
 
 
 def weights(start: Tensor, length: Tensor, flip: Tensor, size: int, out: int) -> Tensor:
-    """How each of `out` new pixels on an axis is averaged from the `size` old ones: (...,) boxes -> (..., out, size).
+    """The weights of the `size` old pixels of an axis in each of `out` new pixels, (...,) boxes -> (..., out, size).
 
     Args:
         start: first old pixel of the box, (...,) int64.
         length: number of old pixels in the box, (...,) int64.
-        flip: whether the new pixels come in reverse order, (...,) bool.
+        flip: whether the new pixels are in reverse order, (...,) bool.
         size: number of old pixels on the axis.
         out: number of new pixels on the axis.
     """
@@ -28,10 +26,10 @@ def weights(start: Tensor, length: Tensor, flip: Tensor, size: int, out: int) ->
     new = torch.where(flip, out - 1 - new, new)  # (..., out)
     old = torch.arange(size, device=start.device)
     scale = length.float() / out
-    support = scale.clamp(min=1)  # half the width of the triangle: it grows with the step, or shrinking would alias
-    center = scale * (new + 0.5)  # in pixels from the start of the box
-    distance = ((old - start).float() + 0.5)[..., None, :] - center[..., None]  # (..., out, size)
-    inside = (old >= start) & (old < start + length)  # (..., size): nothing outside the box is ever read
+    support = scale.clamp(min=1)  # half the width of the triangle; it grows with the step to avoid aliasing
+    centre = scale * (new + 0.5)  # in pixels from the start of the box
+    distance = ((old - start).float() + 0.5)[..., None, :] - centre[..., None]  # (..., out, size)
+    inside = (old >= start) & (old < start + length)  # (..., size): pixels outside the box are never used
     weight = (1 - distance.abs() / support[..., None]).clamp(min=0) * inside[..., None, :]
     return weight / weight.sum(dim=-1, keepdim=True)
 
@@ -50,17 +48,17 @@ def rotate(
     size: tuple[int, int],
     edge: bool,
 ) -> Tensor:
-    """As `resample`, and rotated about the middle of the view, which separates no more: (N, J, C, h, w).
+    """Resample and rotate about the centre of the view, which is not separable: -> (N, J, C, h, w).
 
-    Each new pixel has a place in the box, from which the same triangles average.
+    Each new pixel has a place in the box, around which the same triangles average.
 
     Args:
         images: (N, C, H, W).
         vertical, horizontal: start, length and flip of the box on each axis, (N, J) as in `weights`.
-        angle: degrees counter-clockwise, (N, J).
-        size: of the views, (h, w).
-        edge: whether the edge of the box is repeated around it. Otherwise there is black, and a pixel half outside is
-            half black, as by torchvision's rotate.
+        angle: degrees counterclockwise, (N, J).
+        size: height and width of the views, (h, w).
+        edge: whether the edge of the box is repeated around it. Otherwise the surroundings are black, and a pixel that
+            is half outside is half black, as in torchvision's rotate.
     """
     (C, H, W), (h, w) = images.shape[1:], size
     radians = torch.deg2rad(angle)[..., None, None]  # (N, J, 1, 1)
@@ -81,15 +79,15 @@ def rotate(
 
 
 def _taps(place: Tensor, box: tuple[Tensor, Tensor, Tensor], size: int, out: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Old pixels of an axis and their weights, (N, J, h, w) each, that average to a `place` among `out` new pixels."""
+    """Old pixels of an axis and their weights, (N, J, h, w) each, in the average at a `place` among `out` new ones."""
     start, length, flip = (values[..., None, None] for values in box)
     scale = length.float() / out
     support = scale.clamp(min=1)
     place = torch.where(flip, out - 1 - place, place)
-    center = (scale * (place + 0.5)).clamp(min=0).minimum(length)
-    first = (center - support + 0.5).floor().clamp(min=0)
+    centre = (scale * (place + 0.5)).clamp(min=0).minimum(length)
+    first = (centre - support + 0.5).floor().clamp(min=0)
     old = [first + k for k in range(math.ceil(2 * max(1, size / out)))]
-    weight = [(1 - (each + 0.5 - center).abs() / support).clamp(min=0) * (each < length) for each in old]
+    weight = [(1 - (each + 0.5 - centre).abs() / support).clamp(min=0) * (each < length) for each in old]
     total = torch.stack(weight).sum(dim=0)
     for each, share in zip(old, weight, strict=True):
         yield start + each.minimum(length - 1).long(), share / total

@@ -1,7 +1,3 @@
-"""Views in another style: rotated, shifted and darkened."""
-
-from __future__ import annotations
-
 import math
 
 import torch
@@ -12,14 +8,15 @@ from sslx.api import Use, ViewPolicy, Views, key, option, uniform
 
 
 class Restyle(ViewPolicy):
-    """Each view is the image in another style, on black: turned, moved and darkened by random amounts.
+    """Each view is the image on black, rotated, shifted and darkened by random amounts.
 
-    They come on top of the image's own: what views agree in tells little of its style, and less for wider ranges.
+    These changes are added to the style that the image already has. So the views of an image have little style in
+    common, and less the wider the ranges are.
     """
 
-    rotation: float = option(default=45.0, ge=0, le=180, help="v: the angle in degrees is uniform in [-v, v]")
-    shift: float = option(default=4.0, ge=0, help="v: shifts in pixels, to the right and down, are uniform in [-v, v]")
-    brightness: float = option(default=0.4, ge=0, le=1, help="v: the factor is uniform in [v, 1]")
+    rotation: float = option(default=45.0, ge=0, le=180, help="Largest angle v in degrees, uniform in [-v, v].")
+    shift: float = option(default=4.0, ge=0, help="Largest shift v in pixels, right and down, uniform in [-v, v].")
+    brightness: float = option(default=0.4, ge=0, le=1, help="Smallest factor v of pixels, uniform in [v, 1].")
 
     def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int, sizes: Tensor | None = None) -> Views:
         """(N, C, H, W) uint8 images and their (N,) positions in the dataset -> their views."""
@@ -35,17 +32,18 @@ class Restyle(ViewPolicy):
 def restyle(
     images: Tensor, rotation: Tensor, dx: Tensor, dy: Tensor, brightness: Tensor, scale: float = 0.75
 ) -> Tensor:
-    """(n, C, S, S) uint8 -> the same shrunk about the centre, rotated, shifted and darkened, on black.
+    """(n, C, S, S) uint8 -> the same images on black, shrunk about the centre, rotated, shifted and darkened.
 
     Args:
         rotation: degrees counterclockwise, (n,).
         dx, dy: pixels to the right and down, (n,).
         brightness: factor, (n,).
+        scale: size of the shrunk image, as a fraction of the original.
     """
     angle = rotation * (math.pi / 180)
     cos, sin = angle.cos() / scale, angle.sin() / scale
     x, y = (shift * (-2 / images.shape[-1]) for shift in (dx, dy))
-    # affine_grid takes where each new pixel comes from: the inverse, in units of half the image.
+    # affine_grid needs the inverse map, from new pixels to old ones, in units of half the image.
     rows = torch.stack([cos, -sin, cos * x - sin * y, sin, cos, sin * x + cos * y], dim=1).reshape(-1, 2, 3)
     grid = F.affine_grid(rows, list(images.shape), align_corners=False)
     moved = F.grid_sample(images.float(), grid, align_corners=False)

@@ -1,59 +1,65 @@
-"""The standard views: what self-supervised methods do to an image, with parameters of their own for each view.
+"""The standard views: the transformations of self-supervised learning, each view with its own parameters.
 
-First all parameters are drawn (`draws`), then they are applied, by a kernel on the CPU (`threaded`) or by batched
-tensor operations on any device (`batched`).
+First all parameters are drawn (`draws`). Then they are applied, on the CPU by a compiled kernel (`numba_backend`), or
+on any device by batched tensor operations (`torch_backend`).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import functools
+import math
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from sslx.api import ConfigError, ViewPolicy, Views, option, slot
+from sslx.api import ConfigError, Use, ViewPolicy, Views, key, option, slot
 
 
 class Standard(ViewPolicy):
-    """Crop, flips, rotation, colour jitter, grey, blur, solarising and noise as torchvision makes them, in this order.
+    """Crop, flips, rotation, colour jitter, grey, blur, solarization and noise as in torchvision, in this order.
 
-    Every view has parameters of its own. All is off by default. Crop, flips and rotation are one resampling, by
-    antialiased bilinear interpolation. Images of one channel have neither saturation nor hue and are grey already.
-    Views stay within [0, 1], unless there is noise, which is not clipped.
+    Every view has its own parameters. All operations are off by default. Crop, flips and rotation are one resampling by
+    antialiased bilinear interpolation. Images of one channel have neither saturation nor hue and are already grey.
+    Views stay within [0, 1] unless there is noise, which is not clipped.
     """
 
-    size: int = option(default=0, ge=0, help="side of a view, in pixels; 0 is the size of the image")
+    size: int = option(default=0, ge=0, help="Side of a view in pixels; 0 keeps the size of the image.")
     crop: tuple[float, float] = option(
-        default=(1.0, 1.0), gt=0, le=1, help="range of a crop's share of the image area; (1, 1) is no crop"
+        default=(1.0, 1.0), gt=0, le=1, help="Range of the crop's share of the image area; (1, 1) is no crop."
     )
-    ratio: tuple[float, float] = option(
-        default=(3 / 4, 4 / 3), gt=0, help="range of a crop's width over height, before it is resized"
+    ratio: tuple[float, float] = option(default=(3 / 4, 4 / 3), gt=0, help="Range of the crop's width over height.")
+    pad: int = option(
+        default=0, ge=0, help="Alternative to crop: pad by this many reflected pixels, then crop the image's size."
     )
-    pad: int = option(default=0, ge=0, help="instead: pad by reflection, then crop the size of the image anywhere")
-    hflip: float = option(default=0.0, ge=0, le=1, help="probability of swapping left and right")
-    vflip: float = option(default=0.0, ge=0, le=1, help="probability of swapping top and bottom")
-    rotation: float = option(default=0.0, ge=0, le=180, help="v: the angle in degrees is uniform in [-v, v]")
-    fill: Literal["black", "edge"] = option(default="black", help="what a rotation brings in from outside the crop")
-    brightness: float = option(default=0.0, ge=0, help="v: the factor is uniform in [max(0, 1 - v), 1 + v]")
-    contrast: float = option(default=0.0, ge=0, help="as brightness")
-    saturation: float = option(default=0.0, ge=0, help="as brightness; colour images only")
-    hue: float = option(default=0.0, ge=0, le=0.5, help="v: the shift is uniform in [-v, v] of the colour circle")
-    jitter: float = option(default=1.0, ge=0, le=1, help="probability of brightness to hue together, in random order")
-    grey: float = option(default=0.0, ge=0, le=1, help="probability of removing all colour")
+    hflip: float = option(default=0.0, ge=0, le=1, help="Probability of swapping left and right.")
+    vflip: float = option(default=0.0, ge=0, le=1, help="Probability of swapping top and bottom.")
+    rotation: float = option(default=0.0, ge=0, le=180, help="Largest angle v in degrees, uniform in [-v, v].")
+    fill: Literal["black", "edge"] = option(default="black", help="What surrounds the crop when it is rotated.")
+    brightness: float = option(
+        default=0.0, ge=0, help="Strength v of the jitter: factors are uniform in [max(0, 1 - v), 1 + v]."
+    )
+    contrast: float = option(default=0.0, ge=0, help="Strength of the contrast jitter, as for brightness.")
+    saturation: float = option(default=0.0, ge=0, help="Strength of the saturation jitter, as for brightness.")
+    hue: float = option(default=0.0, ge=0, le=0.5, help="Largest shift v of the hue in turns, uniform in [-v, v].")
+    jitter: float = option(default=1.0, ge=0, le=1, help="Probability of the jitter of all four, in random order.")
+    grey: float = option(default=0.0, ge=0, le=1, help="Probability of removing all colour.")
     blur: float | tuple[float, ...] = option(
-        default=0.0, ge=0, le=1, help="probability of a Gaussian blur; a list is for each view, the last for the rest"
+        default=0.0, ge=0, le=1, help="Probability of a blur. A list has one for each view, the last for all others."
     )
-    sigma: tuple[float, float] = option(default=(0.1, 2.0), gt=0, help="range of the blur's width, in pixels")
-    kernel: int = option(default=0, ge=0, help="pixels that a blur spans, odd; 0 is a tenth of the view, at least 3")
+    sigma: tuple[float, float] = option(default=(0.1, 2.0), gt=0, help="Range of the blur's width (σ) in pixels.")
+    kernel: int = option(default=0, ge=0, help="Odd pixels that a blur spans; 0 is a tenth of the view, at least 3.")
     solarise: float | tuple[float, ...] = option(
-        default=0.0, ge=0, le=1, help="probability of inverting what is brighter than half; a list as for blur"
+        default=0.0, ge=0, le=1, help="Probability of inverting pixels brighter than half. A list is as for blur."
     )
-    noise: float = option(default=0.0, ge=0, help="standard deviation of Gaussian noise, in every view")
-    local: Standard | None = slot(default=None, help="a policy for further views, usually smaller (multi-crop)")
+    noise: float = option(default=0.0, ge=0, help="Standard deviation of the Gaussian noise in every view.")
+    local: Standard | None = slot(default=None, help="Policy of further, usually smaller views (multi-crop).")
     backend: Literal["auto", "torch", "compiled", "numba"] = option(
         default="auto",
-        help="what makes the views; auto: numba for images on the CPU, torch for all others; compiled: torch through "
-        "torch.compile, which takes a minute to start",
+        help="How views are made: by numba (CPU only), by torch, or by torch.compile (compiled), which takes a minute "
+        "to start. With auto, numba is used for images on the CPU and torch on other devices.",
     )
 
     def __attrs_post_init__(self) -> None:
@@ -65,27 +71,45 @@ class Standard(ViewPolicy):
         if self.kernel % 2 == 0 and self.kernel:
             problems.append(f"kernel: expected an odd number or 0, got {self.kernel}")
         if self.pad and self.crop != (1.0, 1.0):
-            problems.append("pad: is another way to crop, expected crop=(1, 1) with it")
+            problems.append("pad: is an alternative to crop, expected crop=(1, 1) with it")
         if problems:
             raise ConfigError(problems)
 
-    @property
-    def crops(self) -> bool:
-        return self.crop != (1.0, 1.0) or self.pad > 0
+    def law(self, height: int, width: int) -> Any:
+        """The `draws.Law` of the views of images of (height, width)."""
+        from sslx.data_loaders.views.draws import Law  # imports numba, which is slow
 
-    def shape(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the views of an image."""
-        return (self.size, self.size) if self.size else (height, width)
-
-    def radius(self, height: int, width: int) -> int:
-        """How many pixels away a blur reaches in views of (height, width)."""
-        return (self.kernel or max(3, min(height, width) // 20 * 2 + 1)) // 2
+        h, w = (self.size, self.size) if self.size else (height, width)
+        brightness, contrast, saturation, hue = self.brightness, self.contrast, self.saturation, self.hue
+        return Law(
+            views=self.count,
+            size=(h, w),
+            crop=self.crop,
+            log_ratio=(math.log(self.ratio[0]), math.log(self.ratio[1])),
+            ratio=self.ratio,
+            pad=self.pad,
+            hflip=self.hflip,
+            vflip=self.vflip,
+            rotation=self.rotation,
+            edge=self.fill == "edge",
+            low=(max(1 - brightness, 0.0), max(1 - contrast, 0.0), max(1 - saturation, 0.0), -hue),
+            high=(1 + brightness, 1 + contrast, 1 + saturation, hue),
+            jitter=self.jitter,
+            grey=self.grey,
+            blur=_by_view(self.blur, self.count),
+            sigma=self.sigma,
+            radius=(self.kernel or max(3, min(h, w) // 20 * 2 + 1)) // 2,
+            solarise=_by_view(self.solarise, self.count),
+            noise=self.noise,
+        )
 
     def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int, sizes: Tensor | None = None) -> Views:
         """(N, C, H, W) uint8 images and their (N,) positions in the dataset -> their views.
 
-        The views are made where the images are. An index on the CPU spares waiting for another device. A crop is drawn
-        in the (N, 2) `sizes` that the images had before all were stored as (H, W), if they had others.
+        The views are made on the device of the images. An index on the CPU avoids waiting for another device. Crops are
+        drawn in the (N, 2) `sizes` that the images had before they were stored as (H, W), if these are given.
+
+        Raises ConfigError for images that are too small, of floats, or on another device than the backend needs.
         """
         original, x = self._make(images, index, sizes, seed, epoch, first=0)
         local = None if self.local is None else self.local._make(images, index, sizes, seed, epoch, self.count)[1]
@@ -94,19 +118,33 @@ class Standard(ViewPolicy):
     def _make(
         self, images: Tensor, index: Tensor, sizes: Tensor | None, seed: int, epoch: int, first: int
     ) -> tuple[Tensor, Tensor]:
-        """The images as floats and their views, which are numbered from `first` on."""
+        """The images as floats, and their views, of which the first has the number `first`."""
         if images.dtype != torch.uint8:
             raise ConfigError(f"views: expected images of uint8, got {images.dtype}; use views=noise for such data")
         height, width = images.shape[-2:]
-        h, w = self.shape(height, width)
-        if self.pad >= min(height, width) or (self.blur and self.radius(h, w) >= min(h, w)):
-            raise ConfigError(f"views: images of {height}x{width} are too small for this pad or kernel of the blur")
-        on_cpu = images.device.type == "cpu"
+        law, on_cpu = self.law(height, width), images.device.type == "cpu"
+        if self.pad >= min(height, width) or (self.blur and law.radius >= min(law.size)):
+            raise ConfigError(f"views: images of {height}x{width} are too small for views.pad or views.kernel")
         if self.backend == "numba" and not on_cpu:
-            raise ConfigError(f"views.backend: numba makes views on the CPU only, the images are on {images.device}")
-        # Imported here, as numba is slow to import.
+            raise ConfigError(f"views.backend: numba needs images on the CPU, these are on {images.device}; use auto")
+        drawn_in = torch.tensor([[height, width]]).expand(len(images), 2) if sizes is None else sizes.cpu().long()
+        arguments = (law, images, index, drawn_in.contiguous().numpy(), _base(seed, epoch), first)
         if on_cpu and self.backend in ("auto", "numba"):
-            from sslx.data_loaders.views.numba_backend import make
-        else:
-            from sslx.data_loaders.views.torch_backend import make
-        return make(self, images, index, sizes, seed, epoch, first)
+            from sslx.data_loaders.views import numba_backend
+
+            return numba_backend.make(*arguments)
+        from sslx.data_loaders.views import torch_backend
+
+        return torch_backend.make(*arguments, compiled=self.backend == "compiled")
+
+
+@functools.lru_cache(maxsize=16)  # every batch asks for it
+def _base(seed: int, epoch: int) -> int:
+    """The key that the keys of all views of an epoch extend."""
+    return int(key(Use.VIEWS, seed, epoch))
+
+
+def _by_view(probability: float | tuple[float, ...], count: int) -> NDArray[np.float64]:
+    """A probability for each view, (count,); the last one of a tuple holds for all views that follow."""
+    several = probability if isinstance(probability, tuple) else (probability,)
+    return np.array([several[min(j, len(several) - 1)] for j in range(count)], np.float64)
