@@ -87,7 +87,7 @@ class Trains(Evaluator):
         device: torch.device | None = None,
         weight_decay: float = 0.0,
     ) -> Fit:
-        """Minimise the mean `loss(model(x), y)` by AdamW on random batches.
+        """Minimize the mean `loss(model(x), y)` by AdamW on random batches.
 
         A tenth of the images is held out. The model ends with the weights that were best on it, and training stops
         when these no longer improve. The seed chooses that tenth; all other random numbers come from torch's generator.

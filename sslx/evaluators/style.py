@@ -13,7 +13,7 @@ from sslx.evaluators.common import Trains, finite, network, outputs, standardize
 class Style(Trains):
     """Each known factor of the images, read from the standardized frozen representation by two probes.
 
-    A factor of floats is a quantity. Its probes are least squares, and an MLP that minimises the squared error. Its
+    A factor of floats is a quantity. Its probes are least squares, and an MLP that minimizes the squared error. Its
     score is R² on the test set: 1 is best, and a representation without information has about 0. A factor of integers
     is a class. Its probes are logistic regression and an MLP, and its score is the accuracy. Classes of unequal size
     have a high accuracy by chance: `majority` in the protocol is that of always naming the largest class.

@@ -1,0 +1,1 @@
+"""What finished runs give to others: tables, pictures, exported networks, representations as files."""

@@ -1,0 +1,1 @@
+"""Whole runs and grids: planning, starting, resuming and evaluating them."""

@@ -50,7 +50,7 @@ def test_the_55_pairs_are_equally_likely(digits: Split) -> None:
 
 
 def test_too_many_triples_are_refused(digits: Split) -> None:
-    with pytest.raises(ConfigError, match=r"dataset.triples: 5000 need \d+ images of a 0, and there are 500"):
+    with pytest.raises(ConfigError, match=r"dataset.triples: 5000 need \d+ images of a 0, but there are 500"):
         sums(digits, 5000, 0, "triples")
 
 

@@ -1,4 +1,4 @@
-"""The FFCV loader brings what the memory loader brings, from real `.beton` files, and cleans up after FFCV."""
+"""The FFCV loader brings the same images as the memory loader, from real `.beton` files."""
 
 from __future__ import annotations
 
@@ -112,7 +112,6 @@ def test_a_run_of_two_processes_converts_once_and_ends_with_the_same_weights(
 def test_leaving_epochs_early_leaks_neither_thread_nor_memory(opened: Callable[..., FFCV]) -> None:
     split = gradients(400, size=32)
     loader, indices = opened(split), list(torch.arange(400).split(50))
-    before = threading.active_count()
 
     def leave_early(times: int) -> None:
         for i in range(times):
@@ -122,11 +121,11 @@ def test_leaving_epochs_early_leaks_neither_thread_nor_memory(opened: Callable[.
     leave_early(10)
     import psutil  # comes with FFCV
 
-    process = psutil.Process()
+    before, process = threading.active_count(), psutil.Process()
     memory = process.memory_info().rss
     leave_early(60)
     assert threading.active_count() == before
-    # FFCV's buffers for one epoch are 5 batches of 50 images, 0.8 MB: those of 60 would be 46 MB.
+    # An epoch reads at least 4 batches of 50 images, 0.6 MB: those of 60 epochs would be 37 MB.
     assert process.memory_info().rss - memory < 20e6
 
 
@@ -136,14 +135,14 @@ def first(batches: Iterator[torch.Tensor], n: int) -> Iterator[torch.Tensor]:
         yield batch
 
 
-def test_an_iterator_that_is_still_held_is_closed_when_the_next_epoch_begins(opened: Callable[..., FFCV]) -> None:
+def test_iterators_that_are_still_held_cost_no_threads(opened: Callable[..., FFCV]) -> None:
     split = gradients(400)
     loader, indices = opened(split), list(torch.arange(400).split(10))
+    list(loader.batches(indices))
     before, held = threading.active_count(), []
     for _ in range(5):
         held.append(loader.batches(indices))
         next(held[-1])
-        assert threading.active_count() <= before + 1
     assert torch.equal(torch.cat(list(loader.batches(indices))), split.images)
     assert threading.active_count() == before
 
@@ -227,7 +226,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:100], lambda b: b"no beton" * 500])
 def test_a_damaged_file_is_one_line_that_names_it(file: Path, damage: Callable[[bytes], bytes]) -> None:
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(DataError, match=r"x.beton is no .beton file that `sslx data convert` wrote") as error:
+    with pytest.raises(DataError, match=r"x.beton is not a .beton file written by `sslx data convert`") as error:
         Converted(path=file).load(file.parent, offline=True)
     assert "\n" not in str(error.value)
 
@@ -252,7 +251,7 @@ def test_mixed_sizes_end_with_the_same_weights_by_every_way(command: Callable[..
     code, out, errors = command("data", "convert", f"folder:{folder}", "-s", "dataset.size=16", "--to", "x.beton")
     assert code == 0 and "48 + 12 images" in out, errors
     before = (tmp_path / "x.beton").read_bytes()
-    for to, message in (("x.beton", "exists, and nothing is overwritten"), ("x.beton/y.beton", "is no folder")):
+    for to, message in (("x.beton", "exists, and nothing is overwritten"), ("x.beton/y.beton", "is not a folder")):
         code, _, errors = command("data", "convert", f"folder:{folder}", "-s", "size=8", "--to", to)
         assert code == 2 and message in errors and errors.count("\n") == 1
     assert (tmp_path / "x.beton").read_bytes() == before
@@ -353,7 +352,7 @@ def test_a_set_three_times_larger_than_memory_trains_through_ffcv(tmp_path: Path
     assert refused.returncode == 1 and "images do not fit into memory; use loader=ffcv" in refused.stderr
 
 
-def test_views_and_two_loaders_work_at_the_same_time_with_numba_s_simplest_threads(tmp_path: Path) -> None:
+def test_views_and_two_loaders_work_at_the_same_time(tmp_path: Path) -> None:
     code = f"""
 import threading, torch
 from pathlib import Path
@@ -375,25 +374,12 @@ def work(loader):
 threads = [threading.Thread(target=work, args=[loader]) for loader in loaders]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
-import numba
-print(numba.threading_layer(), len(right), all(right))
+print(len(right), all(right))
 """
-    environment = {**os.environ, "NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "2"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
-    assert done.stdout.strip() == "workqueue 800 True", done.stderr
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "800 True", done.stderr
 
 
 def test_a_process_of_several_decodes_with_its_share_of_threads(opened: Callable[..., FFCV]) -> None:
     torch.set_num_threads(1)  # what torchrun and `--devices` give each process on this machine
-    assert opened(gradients(20))._reader.num_workers == 1
-
-
-def test_ffcv_s_own_cache_would_hold_the_whole_file_for_an_order_that_is_random_all_over_it() -> None:
-    from ffcv.memory_managers.process_cache.schedule import compute_schedule
-
-    pages, batches = (
-        torch.arange(4000) // 40,
-        torch.randperm(4000, generator=torch.Generator().manual_seed(0)).split(50),
-    )
-    schedule = compute_schedule([set(pages[index].tolist()) for index in batches])
-    assert schedule.num_slots >= 98  # of 100 pages
+    assert opened(gradients(20))._threads == 1

@@ -119,7 +119,7 @@ def test_every_mode_is_what_a_viewer_shows(tmp_path: Path) -> None:
     found = pixel(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), tmp_path / "cmyk-jpeg" / "x.jpg", quality=95)
     assert max(abs(a - b) for a, b in zip(found, [255, 0, 0], strict=True)) < 8
     assert pixel(Image.new("RGB", (8, 8), (255, 0, 0)), tmp_path / "to-grey" / "x.png", grey=True) == [76]
-    with pytest.raises(DataError, match="none of 2 files|cannot be read as images"):
+    with pytest.raises(DataError, match="none of the 2 files|cannot be read as images"):
         pixel(Image.fromarray(np.zeros((8, 8), np.float32)), tmp_path / "floats" / "x.tiff")
 
 
@@ -231,7 +231,7 @@ def test_the_list_of_skipped_images_is_also_in_the_run(
 
 
 def test_imagenet_is_read_as_torchvision_lays_it_out(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no .*imagenet/train; it cannot be downloaded freely") as error:
+    with pytest.raises(DataError, match=r"there is no .*imagenet/train; get the files from image-net.org") as error:
         ImageNet().load(tmp_path, offline=False)
     assert "\n" not in str(error.value)
     for half, n in (("train", 3), ("val", 1)):
@@ -271,9 +271,9 @@ def _no_test(root: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (_strange_class, "classes that .*train does not have: c"),
-        (_half_labelled, "one of train and test has a folder for each class"),
-        (_loose, "1 files lie beside the folders of classes, stray.png"),
+        (_strange_class, "classes that are missing in .*train: c"),
+        (_half_labelled, "only one of train and test has class folders"),
+        (_loose, "1 files are next to the class folders, for example stray.png"),
         (_empty_class, "classes without an image: d"),
         (_no_test, "has train; expected train and one of test, val"),
         (lambda root: root.mkdir(), "there are no images"),
@@ -288,7 +288,7 @@ def test_labels_that_disagree_with_the_images_are_fatal(
 
 
 def test_a_folder_that_is_not_there_is_the_option_s_fault(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"dataset.path: .*nowhere is no folder"):
+    with pytest.raises(ConfigError, match=r"dataset.path: .*nowhere does not exist or is not a folder"):
         Folder(path=tmp_path / "nowhere").load(tmp_path, offline=True)
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from drawn import sample
 from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
-from sslx.data_loaders.views.parameters import sample
 from sslx.data_loaders.views.standard import Standard
 
 SIDES = ("top", "left", "height", "width")

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
 import pytest
 import torch
+from drawn import sample
 from scipy.stats import chisquare, ks_2samp, kstest
 from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
@@ -20,7 +20,6 @@ from torchvision.transforms.v2 import functional as F
 
 from sslx.api import ConfigError, Views
 from sslx.data_loaders.views.filters import quantiles
-from sslx.data_loaders.views.parameters import Parameters, sample
 from sslx.data_loaders.views.resample import resample, weights
 from sslx.data_loaders.views.standard import Standard
 
@@ -38,7 +37,7 @@ EVERYTHING: dict[str, Any] = {
     "blur": 0.5,
     "solarise": 0.3,
 }
-#: The largest difference from torchvision, as docs/views.md promises it: geometry but for the sines of a rotation, colour.
+#: The largest differences from torchvision that docs/views.md promises: geometry without rotations, and colour.
 GEOMETRY, COLOUR, TOGETHER = 1e-6, 1e-5, 2e-5
 COLOURS = ("brightness", "contrast", "saturation", "hue")
 BACKENDS = ("torch", "numba")
@@ -66,7 +65,7 @@ def by_torchvision(policy: Standard, image: Tensor, p: dict[str, Any]) -> Tensor
         x = adjustments[which](x, p["factors"][which])
     x = F.rgb_to_grayscale(x, num_output_channels=len(x)) if p["grey"] else x
     if p["sigma"]:
-        x = F.gaussian_blur(x, [2 * policy.radius(*size) + 1] * 2, [p["sigma"]] * 2)
+        x = F.gaussian_blur(x, [2 * policy.law(*size).radius + 1] * 2, [p["sigma"]] * 2)
     return F.solarize(x, 0.5) if p["solarise"] else x
 
 
@@ -75,7 +74,7 @@ def compare(batch: Tensor, **options: Any) -> float:
     policy = Standard(count=8, **options)
     index = torch.arange(len(batch))
     made = policy(batch, index, seed=1, epoch=2)
-    drawn = attrs.asdict(sample(policy, index, (batch.shape[-2], batch.shape[-1]), 1, 2))
+    drawn = vars(sample(policy, index, (batch.shape[-2], batch.shape[-1]), 1, 2))
     worst = 0.0
     for n in range(len(batch)):
         for j in range(policy.count):
@@ -323,7 +322,7 @@ def test_switching_one_option_on_leaves_the_numbers_of_the_others(name: str) -> 
         sample(Standard(**options), torch.arange(100), (32, 24), seed=0, epoch=0)
         for options in (EVERYTHING, {k: v for k, v in EVERYTHING.items() if k != name})
     )
-    changed = {f.name for f in attrs.fields(Parameters) if not torch.equal(getattr(one, f.name), getattr(two, f.name))}
+    changed = {drawn for drawn in vars(one) if not torch.equal(getattr(one, drawn), getattr(two, drawn))}
     assert changed == belongs.get(name, {name})
     if name in COLOURS:
         others = [i for i, other in enumerate(COLOURS) if other != name]
@@ -349,7 +348,7 @@ def test_views_are_the_same_on_a_gpu() -> None:
         ({"ratio": (2, 1)}, "ratio: expected the smaller number first, got (2, 1)"),
         ({"crop": (0.0, 1.0)}, "Standard.crop: expected a list of 2, each item a number > 0 <= 1, got (0.0, 1.0)"),
         ({"kernel": 4}, "kernel: expected an odd number or 0, got 4"),
-        ({"pad": 2, "crop": (0.5, 1.0)}, "pad: is another way to crop, expected crop=(1, 1) with it"),
+        ({"pad": 2, "crop": (0.5, 1.0)}, "pad: is an alternative to crop, expected crop=(1, 1) with it"),
         ({"hflip": 2}, "Standard.hflip: expected a number >= 0 <= 1, got 2"),
     ],
 )

@@ -147,7 +147,7 @@ def test_features_of_a_folder_are_written_with_the_paths_of_their_files(
         (["export", "run", "--to", "old.npz/network"], "old.npz is not a folder that you may write to"),
         (["embed", "run", "--to", "run"], "'run' is a directory"),
         (["embed", "run", "--to", "x.npz", "--set", "dataset.sise=4"], "dataset.sise: digits has no option"),
-        (["embed", "run", "--to", "x.npz", "--data", "folder:none"], "none is no folder"),
+        (["embed", "run", "--to", "x.npz", "--data", "folder:none"], "none does not exist or is not a folder"),
         (["embed", "run", "--to", "x.npz", "--data", "moons"], "images are (2, 1, 1), those of run (1, 8, 8)"),
     ],
 )

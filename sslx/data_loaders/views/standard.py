@@ -28,7 +28,7 @@ class Standard(ViewPolicy):
 
     size: int = option(default=0, ge=0, help="Side of a view in pixels; 0 keeps the size of the image.")
     crop: tuple[float, float] = option(
-        default=(1.0, 1.0), gt=0, le=1, help="Range of the crop's share of the image area; (1, 1) is no crop."
+        default=(1.0, 1.0), gt=0, le=1, help="Range of the crop's share of the image area; (1, 1) means no crop."
     )
     ratio: tuple[float, float] = option(default=(3 / 4, 4 / 3), gt=0, help="Range of the crop's width over height.")
     pad: int = option(
