@@ -197,6 +197,8 @@ def make(
         return data
     if isinstance(data, str | type) and interface.kind:
         data = {"use": data}
+    if isinstance(data, Component):
+        raise ConfigError(f"{where}: {type(data).__name__} is not {_article(interface.__name__)}")
     if not isinstance(data, Mapping) or ("use" in data and not interface.kind):
         got = _shown(data["use"] if isinstance(data, Mapping) else data)
         name = f"the name of {_article(interface.kind)} or " if interface.kind else ""

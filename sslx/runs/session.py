@@ -24,6 +24,7 @@ from sslx.core.training.run_folder import RunFolder, environment
 from sslx.core.training.runtime import Runtime
 from sslx.outputs.export import write_weights
 from sslx.outputs.pictures import pictures
+from sslx.outputs.tables import failures
 from sslx.plugins.registry import registry
 from sslx.runs import provenance
 from sslx.runs.data import facts, load_data
@@ -64,7 +65,7 @@ def run(
     if plugin is not None:
         other = given.get("method", {})
         if not isinstance(other, Mapping) or "use" in other:
-            raise ConfigError(f"method: is given twice, as {plugin!r} and in method={other!r}")
+            raise ConfigError("method: is given twice, as the first argument and in `method`")
         given = merge({"method": {"use": plugin} if isinstance(plugin, str | type) else plugin}, given)
     selection = None
     if evaluators is not None:
@@ -72,7 +73,11 @@ def run(
     resolved = configure(config or {}, given, evaluators=selection)
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
     followed = tuple(trackers.split(",") if isinstance(trackers, str) else trackers)
-    return start(resolved, Launch(device, 1, folder.resolve(), offline, trackers=followed), Path(out) if out else None)
+    launch = Launch(device, 1, folder.resolve(), offline, trackers=followed)
+    finished = start(resolved, launch, Path(out) if out else None)
+    for line in failures([finished]):
+        print(line, file=sys.stderr)
+    return finished
 
 
 def evaluator_names(names: Any) -> list[Any]:
@@ -107,7 +112,7 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
         run = Run(RunFolder(folder), config, objects := provenance.objects(config))
         if objects and runtime.main:
             names = ", ".join(dict.fromkeys(type(each).__name__ for each in objects))
-            print(f"{folder}: its config alone cannot repeat it: {names} was given as an object", file=sys.stderr)
+            print(f"{folder}: its config alone cannot repeat it; to resume it, give objects=[{names}]", file=sys.stderr)
         try:
             return _execute(run, data, runtime, launch)
         except (ConfigError, PluginError):  # found when the method was built or met its first batch

@@ -346,10 +346,10 @@ def test_views_are_the_same_on_a_gpu() -> None:
     [
         ({"crop": (1.0, 0.5)}, "crop: expected the smaller number first, got (1, 0.5)"),
         ({"ratio": (2, 1)}, "ratio: expected the smaller number first, got (2, 1)"),
-        ({"crop": (0.0, 1.0)}, "Standard.crop: expected a list of 2, each item a number > 0 <= 1, got (0.0, 1.0)"),
+        ({"crop": (0.0, 1.0)}, "Standard.crop: expected a list of 2, each item a number > 0 and <= 1, got (0.0, 1.0)"),
         ({"kernel": 4}, "kernel: expected an odd number or 0, got 4"),
         ({"pad": 2, "crop": (0.5, 1.0)}, "pad: is an alternative to crop, expected crop=(1, 1) with it"),
-        ({"hflip": 2}, "Standard.hflip: expected a number >= 0 <= 1, got 2"),
+        ({"hflip": 2}, "Standard.hflip: expected a number >= 0 and <= 1, got 2"),
     ],
 )
 def test_a_wrong_option_is_one_clear_line(options: dict[str, Any], message: str) -> None:

@@ -88,7 +88,7 @@ def test_a_notebook_with_everything_of_its_own(
     done = script(SCRIPT)
     assert done.returncode == 0, done.stderr
     assert (
-        "first: its config alone cannot repeat it: MyMethod, Spread, Narrow, Sign was given as an object" in done.stderr
+        "first: its config alone cannot repeat it; to resume it, give objects=[MyMethod, Spread, Narrow, Sign]" in done.stderr
     )
     assert "<Run first: MyMethod on digits, finished, Narrow " in done.stdout
     assert "Narrow.narrow" in done.stdout and "knn" in done.stdout
@@ -158,7 +158,7 @@ def test_every_place_takes_classes_objects_and_names(dataset: Any, tmp_path: Pat
 def test_what_was_given_whole_has_no_options_beside_it() -> None:
     with pytest.raises(ConfigError, match=r"^temperature: cannot be set beside .*InfoNCE.*, which was given whole"):
         sslx.run("simclr", objective=sslx.make("objective", "info-nce"), method={"objective": {"temperature": 0.1}})
-    with pytest.raises(ConfigError, match="method: is given twice, as 'simvae' and in method='vae'"):
+    with pytest.raises(ConfigError, match="method: is given twice, as the first argument and in `method`"):
         sslx.run("simvae", method="vae")
     with pytest.raises(ConfigError, match="method.prior: Halves is not a Prior|Halves is not a Prior"):
         sslx.run("simvae", prior=Halves)

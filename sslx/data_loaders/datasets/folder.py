@@ -32,9 +32,7 @@ class Folder(Dataset):
     defaults = {"views": {"crop": (0.4, 1.0), "hflip": 0.5}}  # without any, all views of an image would be identical
 
     path: Path = option(help="Folder of the images.")
-    size: int | None = option(
-        default=None, gt=0, help="Height and width; by default those of the images, if equal."
-    )
+    size: int | None = option(default=None, gt=0, help="Height and width; by default those of the images, if equal.")
     grey: bool = option(default=False, help="Whether images have one channel instead of three.")
     bad_images: Literal["fail", "skip"] = option(default="fail", help=BAD_IMAGES)
     memory: float = option(default=4.0, ge=0, help=MEMORY)

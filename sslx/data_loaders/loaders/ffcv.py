@@ -86,5 +86,5 @@ class FFCV(Loader):
 
     def _read(self, index: Tensor) -> Tensor:
         images = self._pool.empty((len(index), *self._file.image_shape), np.uint8)
-        self._file.fill(self._positions[index], images)
+        self._file.fill(self._positions[index.numpy()], images)
         return torch.from_numpy(images)
