@@ -16,9 +16,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
@@ -26,7 +28,6 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from sslx.api import Split
-from sslx.data_loaders import beton
 from sslx.data_loaders.datasets.folder import Folder
 from sslx.data_loaders.loaders.ffcv import FFCV
 from sslx.data_loaders.loaders.memory import Memory
@@ -45,9 +46,20 @@ def sslx_pass(loader: Memory | FFCV, split: Split, batch: int) -> Pass:
     return one
 
 
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Restore the numbers of threads of torch and numba, which FFCV sets."""
+    before = torch.get_num_threads(), numba.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        numba.set_num_threads(before[1])
+
+
 def plain_ffcv(path: Path, batch: int) -> Pass:
     """FFCV as its documentation uses it."""
-    with beton.threads_kept():
+    with threads_kept():
         from ffcv.loader import Loader, OrderOption
 
         reader = Loader(
@@ -55,7 +67,7 @@ def plain_ffcv(path: Path, batch: int) -> Pass:
         )
 
     def one() -> Iterator[Any]:
-        with beton.threads_kept():
+        with threads_kept():
             yield from reader
 
     return one

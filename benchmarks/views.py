@@ -123,7 +123,7 @@ def candidates(size: int, views: int, samples: int, workers: int) -> Iterator[tu
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (samples, channels, size, size), generator=generator).byte()
     flat = np.ascontiguousarray(images.numpy().transpose(0, 2, 3, 1))
-    radius = Standard().radius(size, size)
+    radius = Standard().law(size, size).radius
     yield "sslx, numba", sslx(images, views, options)
     if channels == 3:
         yield "sslx, numba, with solarising, vertical flips and normal noise", sslx(images, views, MORE)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sslx.core.training.run import Run as Run
     from sslx.families import *
 
+
 @_cache
 def _heavy() -> dict[str, Any]:
     """What needs torch, by name."""

@@ -70,6 +70,6 @@ def _tables(before: Any, after: Any) -> tuple[Any, Any]:
     if isinstance(after, Mapping) and before is not None and not isinstance(before, Mapping):
         options = ", ".join(after)
         raise ConfigError(
-            f"{options}: cannot be set beside {type(before).__name__}, which was given whole, as an object; set it there"
+            f"{options}: cannot be set beside {type(before).__name__}, which was given whole; set it there"
         )
     return before, after

@@ -1,7 +1,5 @@
 """Each paper's views are registered, can be made, and are as the paper has them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Images of several sizes are stored at one, and the crops of their views are drawn in the sizes they had."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

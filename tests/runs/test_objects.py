@@ -88,7 +88,8 @@ def test_a_notebook_with_everything_of_its_own(
     done = script(SCRIPT)
     assert done.returncode == 0, done.stderr
     assert (
-        "first: its config alone cannot repeat it; to resume it, give objects=[MyMethod, Spread, Narrow, Sign]" in done.stderr
+        "first: its config alone cannot repeat it; to resume it, give objects=[MyMethod, Spread, Narrow, Sign]"
+        in done.stderr
     )
     assert "<Run first: MyMethod on digits, finished, Narrow " in done.stdout
     assert "Narrow.narrow" in done.stdout and "knn" in done.stdout
