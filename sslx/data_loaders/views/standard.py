@@ -127,8 +127,9 @@ class Standard(ViewPolicy):
             raise ConfigError(f"views: images of {height}x{width} are too small for views.pad or views.kernel")
         if self.backend == "numba" and not on_cpu:
             raise ConfigError(f"views.backend: numba needs images on the CPU, these are on {images.device}; use auto")
-        drawn_in = torch.tensor([[height, width]]).expand(len(images), 2) if sizes is None else sizes.cpu().long()
-        arguments = (law, images, index, drawn_in.contiguous().numpy(), _base(seed, epoch), first)
+        stored = np.full((len(images), 2), (height, width), np.int64)
+        drawn_in = stored if sizes is None else sizes.cpu().long().contiguous().numpy()
+        arguments = (law, images, index, drawn_in, _base(seed, epoch), first)
         if on_cpu and self.backend in ("auto", "numba"):
             from sslx.data_loaders.views import numba_backend
 
