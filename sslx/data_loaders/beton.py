@@ -60,8 +60,7 @@ def write(halves: Sequence[Split], path: Path, storage: Literal["raw", "jpeg"], 
     require()
     for half in halves:
         if half.images.dtype != torch.uint8:
-            dtype = str(half.images.dtype).removeprefix("torch.")
-            raise DataError(f"a .beton file stores uint8 images, but these are {dtype}")
+            raise DataError(f"a .beton file stores uint8 images, but these are {half.images.dtype}")
     draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,8 +205,6 @@ def _decoder() -> Any:
             jpeg = content[start[i] : end[i]]
             ctypes_imdecode(jpeg.ctypes.data, jpeg.size, H, W, pixels.ctypes.data, H, W, 0, 0, 1, 1, False, False)
             for c in range(C):
-                for y in range(H):
-                    for x in range(W):
-                        images[i, c, y, x] = pixels[y, x, c]
+                images[i, c] = pixels[:, :, c]
 
     return decode

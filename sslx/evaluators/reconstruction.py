@@ -32,8 +32,7 @@ class Reconstruction(Trains, steps=1000, batch_size=64, lr=1e-3):
     own: bool = option(default=True, help="Whether a method's own decoder is used, where it has one.")
 
     def evaluate(self, evaluation: Evaluation) -> Result:
-        own = self.own and can(evaluation.method, Reconstructs)
-        decode, how, facts = _own(evaluation) if own else self._trained(evaluation)
+        decode, how, facts = self._decoding(evaluation)
         (train, test), device = evaluation.data, evaluation.device
         mean = torch.stack([x.double().sum(dim=0) for x in train.batches(device)]).sum(dim=0).float() / len(train)
         total, of_mean, start = 0.0, 0.0, 0
@@ -48,7 +47,10 @@ class Reconstruction(Trains, steps=1000, batch_size=64, lr=1e-3):
             summary=f"mean squared error per pixel of images decoded by {how}",
         )
 
-    def _trained(self, evaluation: Evaluation) -> Decoding:
+    def _decoding(self, evaluation: Evaluation) -> Decoding:
+        method = evaluation.method
+        if self.own and can(method, Reconstructs):
+            return lambda x, start: method.reconstruct(x).float(), "the method's own decoder", {}
         z, q = standardized(*finite(evaluation))
         images, device = evaluation.data[0].images, evaluation.device
         C, H, W = images.shape[1:]
@@ -59,9 +61,3 @@ class Reconstruction(Trains, steps=1000, batch_size=64, lr=1e-3):
         how = f"a decoder trained afterwards on the frozen features, {self.steps} batches of {self.batch_size}"
         protocol = {"trained_on": len(z), "held_out": found._asdict()}
         return lambda x, start: decoder(q[start : start + len(x)].to(device)).mean, how, protocol
-
-
-def _own(evaluation: Evaluation) -> Decoding:
-    method = evaluation.method
-    assert can(method, Reconstructs), "evaluate() asks for it"
-    return lambda x, start: method.reconstruct(x).float(), "the method's own decoder", {}

@@ -1,7 +1,3 @@
-"""The distribution of the training latents, from which an autoencoder without a proper prior draws."""
-
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

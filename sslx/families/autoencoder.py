@@ -1,5 +1,3 @@
-"""Autoencoders without a prior."""
-
 from __future__ import annotations
 
 from typing import Literal

@@ -1,5 +1,3 @@
-"""The wiring of methods that remember every training image from one epoch to the next."""
-
 from __future__ import annotations
 
 from abc import abstractmethod

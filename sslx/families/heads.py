@@ -1,5 +1,3 @@
-"""Projection heads and predictors."""
-
 from __future__ import annotations
 
 from torch import nn

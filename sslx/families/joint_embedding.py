@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from itertools import chain
 from typing import Literal
 
 import torch
@@ -65,8 +64,8 @@ class JointEmbedding(Projected):
         if self.target == "teacher":
             first, last = self.momentum
             m = last - (last - first) * (math.cos(math.pi * step / self.steps) + 1) / 2
-            online = chain(self.encoder.parameters(), self.head.parameters())
-            for old, new in zip(self.teacher.parameters(), online, strict=True):
+            online = nn.ModuleList([self.encoder, self.head])
+            for old, new in zip(self.teacher.parameters(), online.parameters(), strict=True):
                 old.lerp_(new, 1 - m)
 
     def log_density(self, x: Tensor) -> Tensor:

@@ -1,5 +1,3 @@
-"""The wiring of methods with an encoder, a projection head and optionally an energy."""
-
 from __future__ import annotations
 
 from typing import Literal

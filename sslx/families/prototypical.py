@@ -1,5 +1,3 @@
-"""The wiring of methods that assign images to K learned prototypes."""
-
 from __future__ import annotations
 
 import torch

@@ -1,5 +1,3 @@
-"""The wiring of methods that predict clusters found before each epoch."""
-
 from __future__ import annotations
 
 from abc import abstractmethod

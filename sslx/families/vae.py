@@ -1,5 +1,3 @@
-"""The variational autoencoder, for any number of related views."""
-
 from __future__ import annotations
 
 from torch import Tensor

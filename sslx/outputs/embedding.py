@@ -55,7 +55,10 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f".{file.name}")
     try:
-        _WRITERS[file.suffix](draft, columns)
+        if file.suffix == ".npz":
+            np.savez(draft, **columns)  # type: ignore[arg-type]
+        else:
+            _write_parquet(draft, columns)
         draft.rename(file)
     except OSError as error:
         raise DataError(f"{file} cannot be written: {error.strerror or error}") from error
@@ -64,12 +67,7 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
     return columns["features"]
 
 
-def _npz(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
-    with open(path, "wb") as stream:
-        np.savez(stream, **columns)  # type: ignore[arg-type]
-
-
-def _parquet(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+def _write_parquet(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     import pyarrow
     from pyarrow import parquet
 
@@ -77,6 +75,3 @@ def _parquet(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     arrays: dict[str, Any] = {name: pyarrow.array(column) for name, column in columns.items() if column.ndim == 1}
     arrays["features"] = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(z.ravel()), z.shape[1])
     parquet.write_table(pyarrow.table(arrays), path)
-
-
-_WRITERS = {".npz": _npz, ".parquet": _parquet}

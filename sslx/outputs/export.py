@@ -111,7 +111,9 @@ def _safetensors(method: Method, x: Tensor, folder: Path) -> str:
 
 
 def _onnx(method: Method, x: Tensor, folder: Path) -> str:
-    _need("onnx", "onnxscript", "onnxruntime")
+    needed = ("onnx", "onnxscript", "onnxruntime")
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f"{', '.join(missing)} is not installed: pip install 'sslx[export]'")
     import onnxruntime
 
     path = folder / "model.onnx"
@@ -152,11 +154,6 @@ def _exporting(method: Method, what: str) -> Iterator[None]:
     except Exception as error:  # exporters raise many kinds
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise SslxError(f"{type(method).__name__} cannot be exported by {what}: {first}") from error
-
-
-def _need(*packages: str) -> None:
-    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
-        raise ConfigError(f"{', '.join(missing)} is not installed: pip install 'sslx[export]'")
 
 
 def _agree(found: Tensor, expected: Tensor, path: Path) -> str:

@@ -67,10 +67,8 @@ FORMATS = {"text": text, "markdown": markdown, "csv": comma_separated, "latex": 
 class Comparison(list[Table]):
     """Tables that are printed as text and shown as tables in a notebook."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return text(self)
-
-    __repr__ = __str__
 
     def _repr_markdown_(self) -> str:
         return markdown(self)

@@ -1,11 +1,8 @@
 """A picture of images and their views."""
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
-from numpy.typing import NDArray
-from torch import Tensor
 
 from sslx.core.data import Split
 from sslx.core.errors import ConfigError
@@ -30,16 +27,10 @@ def preview(split: Split, policy: ViewPolicy, out: Path, rows: int = 6, seed: in
     figure, axes = plt.subplots(len(index), len(columns), figsize=(len(columns), len(index) + 0.3), squeeze=False)
     for j, column in enumerate(columns):
         axes[0, j].set_title("image" if j == 0 else f"view {j}", fontsize=8)
-        for n, image in enumerate(column):
-            axes[n, j].imshow(_pixels(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        for n, image in enumerate(column.clamp(0, 1).movedim(1, -1).numpy()):  # noise can leave [0, 1]
+            axes[n, j].imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes[n, j].axis("off")
     figure.tight_layout(pad=0.2)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=100)
     plt.close(figure)
-
-
-def _pixels(image: Tensor) -> NDArray[Any]:
-    """(C, H, W) floats -> (H, W) or (H, W, 3) within [0, 1], which noise can leave."""
-    image = image.clamp(0, 1)
-    return (image[0] if len(image) == 1 else image.movedim(0, -1)).numpy()

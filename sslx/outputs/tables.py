@@ -110,12 +110,12 @@ def _groups(runs: Sequence[Run]) -> list[_Group]:
     """Groups of runs that differ only in the seed. The same run repeated is another row, because it adds no seed."""
     groups: dict[tuple[str, int], list[Run]] = {}
     for run in runs:
-        config = {name: value for name, value in run.settings.items() if name not in ("seed", "evaluators")}
-        repeat, seed = 0, run.settings["seed"]
-        while any(seed == other.settings["seed"] for other in groups.get((json.dumps(config), repeat), [])):
+        options = {name: value for name, value in run.settings.items() if name not in ("seed", "evaluators")}
+        config, repeat, seed = json.dumps(options), 0, run.settings["seed"]
+        while any(seed == other.settings["seed"] for other in groups.get((config, repeat), [])):
             repeat += 1
-        groups.setdefault((json.dumps(config), repeat), []).append(run)
-    names = _named([members[0].settings for members in groups.values()], "method")
+        groups.setdefault((config, repeat), []).append(run)
+    names = _named([json.loads(config) for config, _ in groups], "method")
     return [
         _Group(name if names.count(name) == 1 else f"{name} ({members[0].path.name})", members)
         for name, members in zip(names, groups.values(), strict=True)
@@ -125,20 +125,15 @@ def _groups(runs: Sequence[Run]) -> list[_Group]:
 def _named(configs: Sequence[Mapping[str, Any]], part: str) -> list[str]:
     """The short name of a part for each config, and in brackets the options in which namesakes differ.
 
-    For a method these are all options of the run; a dataset's are its own, as they make other data of it.
+    For a method these are all options of the config; a dataset's are its own, as they make other data of it.
     """
     names = [short(config[part]["use"]) for config in configs]
     options = [_words(config if part == "method" else config[part]) for config in configs]
     found = []
     for name, mine in zip(names, options, strict=True):
         alike = [other for other_name, other in zip(names, options, strict=True) if other_name == name]
-        differing = [
-            f"{key}={value}"
-            for key, value in mine.items()
-            if key != "seed"
-            and not key.startswith("evaluators.")
-            and len({other[key] for other in alike if key in other}) > 1
-        ]
+        values = {key: {other[key] for other in alike if key in other} for key in mine}
+        differing = [f"{key}={value}" for key, value in mine.items() if len(values[key]) > 1]
         found.append(name + (f" ({', '.join(differing)})" if differing else ""))
     return found
 
@@ -198,10 +193,9 @@ def _summaries(groups: Sequence[_Group], evaluators: Container[str] | None) -> I
                     reason = next((f"{word}, {result[word]}" for word in ("skipped", "failed") if word in result), "")
                     ways.setdefault(name, {}).setdefault(reason or result["summary"], {})[row] = None
     for name, texts in ways.items():
-        if evaluators is not None and name not in evaluators:
-            continue
-        for text, users in texts.items():
-            yield f"{name}: {text}" if len(texts) == 1 else f"{name} of {', '.join(users)}: {text}"
+        if evaluators is None or name in evaluators:
+            for text, users in texts.items():
+                yield f"{name}: {text}" if len(texts) == 1 else f"{name} of {', '.join(users)}: {text}"
 
 
 def _differences(groups: Sequence[_Group], evaluators: Container[str] | None) -> Iterator[str]:

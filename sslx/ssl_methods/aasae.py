@@ -1,9 +1,7 @@
-from typing import Literal
-
-from sslx.api import VAE, option
+from sslx.api import VAE
 
 
-class AASAE(VAE):
+class AASAE(VAE, target="original", beta=0.0):
     """Reconstructs an image from a noisy latent of an augmented view, without a prior (AASAE, Eq. 3).
 
     It minimizes -log p(x|z), z ~ q(z|x⁺), x⁺ an augmented view of x; Eq. 3 lacks the minus sign. The paper's views are
@@ -12,6 +10,3 @@ class AASAE(VAE):
     """
 
     defaults = {"views": {"count": 1}}
-
-    target: Literal["view", "original"] = option(default="original", help="Image to reconstruct from a view (x*).")
-    beta: float = option(default=0.0, ge=0, help="Weight of the divergence of q from the prior (β).")

@@ -15,12 +15,9 @@ class Jigsaw(Projected):
     grid: int = option(default=3, gt=1, le=8, help="Number of tiles along each side.")
     permutations: int = option(default=30, gt=1, help="Number of permutations with the identity (P); 100 in the paper.")
 
-    def build(self, ctx: Context) -> Context:
+    def build_head(self, ctx: Context) -> Context:
         if min(ctx.image_shape[1:]) < self.grid:
             raise ConfigError(f"grid: expected at most the side of the image, {min(ctx.image_shape[1:])}")
-        return super().build(ctx)
-
-    def build_head(self, ctx: Context) -> Context:
         ctx = super().build_head(ctx)
         self.orders = nn.Buffer(distant_permutations(self.grid**2, self.permutations))  # (P, tiles)
         self.head.append(nn.Linear(ctx.latent, len(self.orders)))

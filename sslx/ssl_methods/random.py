@@ -1,5 +1,3 @@
-"""The untrained encoder, the baseline of every table."""
-
 from torch import Tensor
 
 from sslx.api import Context, Encoder, Method, Terms, Views, slot

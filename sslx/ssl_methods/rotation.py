@@ -12,13 +12,10 @@ class Rotation(Projected):
     layers are more useful than the last one, which knows little more than the angle.
     """
 
-    def build(self, ctx: Context) -> Context:
+    def build_head(self, ctx: Context) -> Context:
         _, H, W = ctx.image_shape
         if H != W:
             raise ConfigError(f"rotation: expected square images, got {H}x{W}")
-        return super().build(ctx)
-
-    def build_head(self, ctx: Context) -> Context:
         ctx = super().build_head(ctx)
         self.head.append(nn.Linear(ctx.latent, 4))
         return ctx.but(latent=4)

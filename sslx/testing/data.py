@@ -78,10 +78,7 @@ def brings_the_images_asked_for(subject: Subject) -> None:
     for seed in (1, 2):
         indices = torch.randperm(40, generator=torch.Generator().manual_seed(seed)).split(12)
         found = [batch.clone() for batch in loader.batches(indices)]
-        assert [len(batch) for batch in found] == [len(index) for index in indices], (
-            "the sizes of the batches are wrong"
-        )
-        assert all(b.equal(images[i]) for b, i in zip(found, indices, strict=True)), "the images are wrong"
+        assert same(found, [images[index] for index in indices]), "the images are wrong"
 
 
 def _views(subject: Subject, index: Tensor, epoch: int = 0) -> Any:

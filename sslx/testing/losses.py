@@ -9,8 +9,6 @@ from torch import Tensor
 from sslx.testing.components import J, N, Subject, check, same, state_of
 from sslx.testing.expect import draws, each_by_itself, gradient, loss_of, numbers, repeatable, seeded
 
-# --- priors -----------------------------------------------------------------------------------------------------------
-
 
 def _prior(subject: Subject, D: int = 3) -> Any:
     """A prior of D dimensions in double precision, for precise comparisons of densities."""
@@ -85,14 +83,11 @@ def draws_have_the_density(subject: Subject) -> None:
 
 def _is_zero(x: Tensor, what: str, tolerance: float = 0.0) -> None:
     """The means of (n, ...) are within six standard errors of zero. Chance alone exceeds that once in a billion."""
-    error = x.std(dim=0) / len(x) ** 0.5
-    excess = x.mean(dim=0).abs() - 6 * error - tolerance
-    worst = int(excess.argmax())
-    mean, se = x.mean(dim=0).flatten()[worst].item(), error.flatten()[worst].item()
-    assert excess.max() <= 0, f"{what}: {mean:.4f} ± {se:.4f}"
+    mean, error = x.mean(dim=0), x.std(dim=0) / len(x) ** 0.5
+    excess = mean.abs() - 6 * error - tolerance
+    worst = excess.argmax()
+    assert excess.max() <= 0, f"{what}: {mean.flatten()[worst]:.4f} ± {error.flatten()[worst]:.4f}"
 
-
-# --- objectives -------------------------------------------------------------------------------------------------------
 
 _D = 6
 
@@ -133,9 +128,6 @@ def loss_alone_changes_no_state(subject: Subject) -> None:
     before = state_of(objective)
     repeatable(lambda: objective(online, target).total)
     assert same(state_of(objective), before), "forward changes its state"
-
-
-# --- constraints ------------------------------------------------------------------------------------------------------
 
 
 @check("constraint")

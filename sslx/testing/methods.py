@@ -121,8 +121,7 @@ def bfloat16_is_finite(subject: Subject) -> None:
     method, views = _trained(subject), subject.views()
     exact = seeded(0, method, views).total.item()
     with torch.autocast("cpu", torch.bfloat16):
-        terms = seeded(0, method, views)
-    loss = loss_of(terms)
+        loss = loss_of(seeded(0, method, views))
     loss.backward()
     bad = [name for name, w in method.named_parameters() if w.grad is not None and not w.grad.isfinite().all()]
     assert not bad, f"gradients that are not finite: {', '.join(bad)}"

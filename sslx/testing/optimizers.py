@@ -19,9 +19,6 @@ class _Fit:
         part = subject.make(**options)
         self.optimizer: torch.optim.Optimizer = part.build(part.groups(self.network))
         self.rate = torch.tensor(part.lr, dtype=torch.float64)
-        self.hand_over_rate()
-
-    def hand_over_rate(self) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
 
@@ -68,7 +65,6 @@ def training_continues_from_a_file(subject: Subject) -> None:
     torch.save(first.optimizer.state_dict(), file)
     file.seek(0)
     other.optimizer.load_state_dict(torch.load(file, weights_only=True))
-    other.hand_over_rate()
     for fit in (first, other):
         fit.steps(3)
     assert same(first.weights, other.weights), "the weights differ: keep what a step remembers in self.state"

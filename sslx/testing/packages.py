@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import requires
 from typing import Any
 
 import attrs
@@ -44,10 +44,7 @@ def sslx_is_required_with_bounds(dist: Distribution) -> None:
     """The requirement is like `sslx>=0.1,<0.2`, so that the installer refuses an sslx that is too old or too new."""
     if dist.name == "sslx":
         return
-    try:
-        found = [line for line in requires(dist.name) or () if re.match(r"sslx\s*([\[(<>=!~;,]|$)", line)]
-    except PackageNotFoundError:
-        found = []
+    found = [line for line in requires(dist.name) or () if re.match(r"sslx\s*([\[(<>=!~;,]|$)", line)]
     bounded = any(("<" in line and ">" in line) or "~=" in line or "==" in line for line in found)
     assert bounded, f"{dist.name} requires {found or 'no sslx'}; expected bounds, such as sslx>=0.1,<0.2"
 

@@ -1,5 +1,3 @@
-"""Checks of trackers."""
-
 import pluggy
 
 from sslx.plugins import hookspecs

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from sslx.api import DataError, Dataset, Split, option
-from sslx.data_loaders.datasets.downloads import agreeing, obtain, reading
+from sslx.data_loaders.datasets.downloads import obtain, reading
 from sslx.data_loaders.datasets.files import BAD_IMAGES, MEMORY, find
 
 _WIDTH = 178  # width of the aligned images, which are 218 pixels high
@@ -39,7 +39,7 @@ class CelebA(Dataset):
         base = folder / source.base_folder
         files = [base / name for name in ("img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt")]
         obtain("CelebA", base, files, lambda: source(folder, download=True), offline)
-        _, attribute_file, partition_file = files
+        where, attribute_file, partition_file = files
         with reading(attribute_file):
             _, header, *rows = attribute_file.read_text().splitlines()
             names = header.split()
@@ -50,7 +50,6 @@ class CelebA(Dataset):
         with reading(partition_file):
             pairs = [line.split() for line in partition_file.read_text().splitlines()]
             partition = torch.tensor([int(part) for _, part in pairs])
-        agreeing(base / "list_*.txt", len(images), len(partition))
         if images != [name for name, _ in pairs]:
             raise DataError(f"{base / 'list_*.txt'} contradict each other: they list different images; delete them")
         labels = attributes[:, gender].long()
@@ -61,7 +60,6 @@ class CelebA(Dataset):
 
         def half(part: int) -> Split:
             index = ((partition == part) & listed).nonzero().squeeze(1)
-            where = base / "img_align_celeba"
             paths = [where / images[i] for i in index.tolist()]
             report = folder / "bad-images" / f"celeba.{part}.txt"
             faces, kept = find(paths, where, self.size, False, self.bad_images, report, self.memory, square=_WIDTH)

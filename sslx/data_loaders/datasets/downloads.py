@@ -30,28 +30,17 @@ def obtain(name: str, folder: Path, files: Sequence[Path], download: Callable[[]
             f"{name} is not in {folder}: choose another folder with --data-dir or SSLX_DATA, "
             "or leave out --offline to download it"
         )
+    before = vars(tarfile.TarFile)["extraction_filter"]
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # no archive may write outside its folder
     try:
-        with _confined():
-            download()
+        download()
     except Exception as error:  # no network, a missing mirror, a wrong checksum or a read-only folder
         raise DataError(
             f"{name} could not be downloaded to {folder} ({' '.join(str(error).split())}); "
             "choose a folder that has it with --data-dir or SSLX_DATA"
         ) from error
-
-
-@contextmanager
-def _confined() -> Iterator[None]:
-    """Keep tar archives that any library unpacks in this context from writing outside their folder."""
-    before = getattr(tarfile.TarFile, "extraction_filter", None)
-    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # the default of Python 3.14
-    try:
-        yield
     finally:
-        if before is None:
-            del tarfile.TarFile.extraction_filter
-        else:
-            tarfile.TarFile.extraction_filter = staticmethod(before)
+        tarfile.TarFile.extraction_filter = before
 
 
 @contextmanager

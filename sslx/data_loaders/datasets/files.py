@@ -31,12 +31,10 @@ class Files(Source):
     """Image files, each of which is read as (C, H, W) uint8.
 
     Args:
-        where: the folder of the files, for messages.
         image_shape: (C, H, W); one channel is grey. The whole image is resized, with antialiasing.
         square: side of the central square that is cut out first.
     """
 
-    where: Path
     paths: Sequence[Path]
     image_shape: tuple[int, int, int]
     square: int | None = None
@@ -45,7 +43,7 @@ class Files(Source):
         images = torch.empty(len(index), *self.image_shape, dtype=torch.uint8)
         outcomes = self.decode(index.tolist(), images.numpy())
         if bad := [reason for reason in outcomes if isinstance(reason, str)]:
-            raise DataError(f"{self.where}: files have changed since they were checked; {bad[0]}")
+            raise DataError(f"files have changed since they were checked; {bad[0]}")
         return images
 
     @property
@@ -134,7 +132,7 @@ def find(
     Raises DataError for bad files, of which it names the first ten, or for sizes that differ.
     """
     shape = (1 if grey else 3, *((size, size) if size is not None else _first_size(paths)))
-    source = Files(where, paths, shape, square)
+    source = Files(paths, shape, square)
     images, everything = None, range(len(paths))
     if len(paths) * torch.Size(shape).numel() <= memory * 1e9:
         images = torch.empty(len(paths), *shape, dtype=torch.uint8)

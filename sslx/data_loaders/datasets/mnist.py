@@ -1,6 +1,5 @@
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from sslx.api import Dataset, Split
 from sslx.data_loaders.datasets.downloads import agreeing, obtain, reading
@@ -20,14 +19,15 @@ class MNIST(Dataset):
         raw = Path(folder, self.source, "raw")
         files = [raw / Path(name).stem for name, _ in source.resources]
         obtain(self.source, raw, files, lambda: source(folder, download=True), offline)
-        return self._read(source, folder, train=True), self._read(source, folder, train=False)
 
-    def _read(self, source: Callable[..., Any], folder: Path, train: bool) -> Split:
-        files = Path(folder, self.source, "raw", "train-*" if train else "t10k-*")
-        with reading(files):
-            half = source(folder, train=train)
-        agreeing(files, len(half.data), len(half.targets))
-        return Split(half.data[:, None], half.targets)
+        def half(train: bool) -> Split:
+            files = raw / ("train-*" if train else "t10k-*")
+            with reading(files):
+                found = source(folder, train=train)
+            agreeing(files, len(found.data), len(found.targets))
+            return Split(found.data[:, None], found.targets)
+
+        return half(True), half(False)
 
 
 class FashionMNIST(MNIST):

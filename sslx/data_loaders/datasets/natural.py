@@ -40,8 +40,7 @@ class CIFAR10(Dataset):
 
     source: ClassVar[str] = "CIFAR10"  # torchvision's name
     batches: ClassVar[tuple[Sequence[str], Sequence[str]]] = ([f"data_batch_{i}" for i in range(1, 6)], ["test_batch"])
-    label: ClassVar[str] = "labels"
-    coarse: ClassVar[str] = ""  # name of a second, coarser label, if there is one
+    labels: ClassVar[Sequence[str]] = ["labels"]  # keys of the label, and of a coarser one if there is one
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         from torchvision import datasets  # slow to import
@@ -59,29 +58,25 @@ class CIFAR10(Dataset):
 
     def _read(self, files: Sequence[Path]) -> Split:
         parts = [self._batch(file) for file in files]
-        images, labels, coarse = (torch.cat(column) for column in zip(*parts, strict=True))
-        return Split(images, labels, {"coarse": coarse} if self.coarse else {})
+        images, labels, *coarse = (torch.cat(column) for column in zip(*parts, strict=True))
+        return Split(images, labels, {"coarse": coarse[0]} if coarse else {})
 
-    def _batch(self, file: Path) -> tuple[Tensor, Tensor, Tensor]:
+    def _batch(self, file: Path) -> list[Tensor]:
         with reading(file), open(file, "rb") as stream:
             content = _ArrayUnpickler(stream, encoding="latin1").load()
             images = torch.from_numpy(np.array(content["data"], dtype=np.uint8)).reshape(-1, 3, 32, 32)
-            labels = torch.tensor(content[self.label], dtype=torch.int64)
-            coarse = torch.tensor(content[self.coarse], dtype=torch.int64) if self.coarse else labels
-        agreeing(file, len(images), len(labels))
-        agreeing(file, len(images), len(coarse))
-        return images, labels, coarse
+            labels = [torch.tensor(content[name], dtype=torch.int64) for name in self.labels]
+        for column in labels:
+            agreeing(file, len(images), len(column))
+        return [images, *labels]
 
 
 class CIFAR100(CIFAR10):
     """60 000 photographs of 32x32 pixels in 100 classes, with their 20 superclasses as the factor `coarse`."""
 
-    defaults = CIFAR10.defaults
-
     source: ClassVar[str] = "CIFAR100"
     batches: ClassVar[tuple[Sequence[str], Sequence[str]]] = (["train"], ["test"])
-    label: ClassVar[str] = "fine_labels"
-    coarse: ClassVar[str] = "coarse_labels"
+    labels: ClassVar[Sequence[str]] = ["fine_labels", "coarse_labels"]
 
 
 class SVHN(Dataset):
@@ -98,8 +93,7 @@ class SVHN(Dataset):
 
         files = [folder / f"{half}_32x32.mat" for half in ("train", "test")]
         obtain("SVHN", folder, files, download, offline)
-        train, test = map(self._read, files)
-        return train, test
+        return self._read(files[0]), self._read(files[1])
 
     def _read(self, file: Path) -> Split:
         from scipy.io import loadmat  # slow to import

@@ -70,8 +70,6 @@ class Moons(Points):
 class Circles(Points):
     """Two concentric circles, as in scikit-learn's `make_circles`. The label is the circle."""
 
-    defaults = Points.defaults
-
     factor: float = option(default=0.5, gt=0, lt=1, help="Radius of the inner circle; the outer one has radius 1.")
 
     def curve(self, label: Tensor, place: Tensor) -> Tensor:

@@ -46,8 +46,6 @@ class FFCV(Loader):
             self._file, self._positions = images.source, images.index.numpy()
         else:
             self._file, self._positions = beton.Beton(self._converted(images)), np.arange(len(images))
-            if (len(self._file.columns["half"]), *self._file.image_shape) != tuple(images.shape):
-                raise DataError(f"{self._file.path} does not contain the images of the training set; delete it")
         self._device, self._threads = device, self.threads or torch.get_num_threads()
         self._pool = Pool(max(_AHEAD, self._threads) + 4)
 

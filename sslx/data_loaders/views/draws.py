@@ -137,7 +137,6 @@ def draw(
     """Fill in the parameters of all views of some samples.
 
     Args:
-        law: the law that the parameters are drawn from.
         base: the key of (seed, epoch).
         index: positions of the samples in their dataset, (N,) int64.
         sizes: heights and widths of the images before they were stored, (N, 2) int64; crops are drawn in these.
@@ -190,10 +189,8 @@ def add_noise(keys: NDArray[Any], scale: float, quantiles: NDArray[Any], x: NDAr
         view = views[v]
         for i in range(whole):
             bits = np.uint64(_bits(key, i))
-            view[4 * i] += factor * quantiles[np.uint16(bits)]
-            view[4 * i + 1] += factor * quantiles[np.uint16(bits >> np.uint64(16))]
-            view[4 * i + 2] += factor * quantiles[np.uint16(bits >> np.uint64(32))]
-            view[4 * i + 3] += factor * quantiles[np.uint16(bits >> np.uint64(48))]
+            for k in range(4):
+                view[4 * i + k] += factor * quantiles[np.uint16(bits >> np.uint64(16 * k))]
         bits = np.uint64(_bits(key, whole))
         for k in range(len(view) - 4 * whole):
             view[4 * whole + k] += factor * quantiles[np.uint16(bits >> np.uint64(16 * k))]

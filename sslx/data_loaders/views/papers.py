@@ -7,10 +7,7 @@ class SimVAEGrey(Standard, count=10, crop=(0.4, 1.0), ratio=(0.75, 1.3), vflip=0
     """SimVAE on MNIST and Fashion-MNIST, as in its code: with a vertical flip, without a horizontal one."""
 
 
-class SimVAEColour(
-    Standard, count=10, crop=(0.6, 1.0), ratio=(0.75, 1.3), vflip=0.5, brightness=0.8, contrast=0.8, saturation=0.8,
-    hue=0.2, jitter=0.8,
-):  # fmt: skip
+class SimVAEColour(SimVAEGrey, crop=(0.6, 1.0), brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, jitter=0.8):
     """SimVAE on CIFAR-10 and CelebA, with the jitter probability of Table 2 (0.8; the code always jitters)."""
 
 
@@ -20,17 +17,8 @@ class GEDI(
     """GEDI on CIFAR. The code it builds on jitters before it crops; here the crop comes first, as in all policies."""
 
 
-class GEDIDigits(
-    Standard, pad=4, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter=0.1, grey=0.1, noise=0.03
-):
+class GEDIDigits(GEDI, hflip=0.0):
     """GEDI on SVHN, without flips, because a mirrored digit is not a digit. For MNIST set the noise to 0.2."""
-
-
-class AASAE(
-    Standard, count=1, crop=(0.08, 1.0), hflip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter=0.8,
-    grey=0.2,
-):  # fmt: skip
-    """AASAE on CIFAR-10: half of SimCLR's colour strength and no blur."""
 
 
 class SimCLR(
@@ -40,16 +28,15 @@ class SimCLR(
     """SimCLR on ImageNet, and AASAE on ImageNet and STL-10."""
 
 
-class SimCLRCifar(
-    Standard, crop=(0.08, 1.0), hflip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter=0.8, grey=0.2
-):
+class SimCLRCifar(SimCLR, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=0.0):
     """SimCLR on CIFAR-10 (appendix B.9): half the colour strength and no blur."""
 
 
-class BYOL(
-    Standard, crop=(0.08, 1.0), hflip=0.5, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, jitter=0.8, grey=0.2,
-    blur=(1.0, 0.1), solarise=(0.0, 0.2),
-):  # fmt: skip
+class AASAE(SimCLRCifar, count=1):
+    """AASAE on CIFAR-10: half of SimCLR's colour strength and no blur."""
+
+
+class BYOL(SimCLRCifar, saturation=0.2, blur=(1.0, 0.1), solarise=(0.0, 0.2)):
     """BYOL on ImageNet (Table 6). The two branches have different probabilities of blur and solarization."""
 
 

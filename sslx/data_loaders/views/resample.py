@@ -18,8 +18,6 @@ def weights(start: Tensor, length: Tensor, flip: Tensor, size: int, out: int) ->
         start: first old pixel of the box, (...,) int64.
         length: number of old pixels in the box, (...,) int64.
         flip: whether the new pixels are in reverse order, (...,) bool.
-        size: number of old pixels on the axis.
-        out: number of new pixels on the axis.
     """
     start, length, flip = start[..., None], length[..., None], flip[..., None]
     new = torch.arange(out, device=start.device)

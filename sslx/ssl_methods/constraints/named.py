@@ -1,5 +1,3 @@
-"""Constraints with a name."""
-
 from sslx.api import Predicate, option
 
 

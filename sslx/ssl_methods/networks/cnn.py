@@ -1,5 +1,3 @@
-"""A small convolutional network."""
-
 from torch import Tensor, nn
 
 from sslx.api import Context, Encoder, option

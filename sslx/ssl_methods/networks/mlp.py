@@ -1,5 +1,3 @@
-"""Fully connected networks."""
-
 import math
 
 from torch import Tensor, nn

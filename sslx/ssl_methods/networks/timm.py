@@ -1,5 +1,3 @@
-"""Any image model of timm as an encoder."""
-
 import difflib
 from typing import Any
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from sslx.api import Context, Delta, Posterior, diagonal_normal, option
+from sslx.api import Context, Delta, Posterior, diagonal_normal, head, option
 
 
 class ProjectedPosterior(Posterior):
@@ -11,14 +11,12 @@ class ProjectedPosterior(Posterior):
 
     projection: tuple[int, ...] = option(default=(), gt=0, help="Widths of layers before the last; AASAE has 2048.")
 
-    def project(self, features: int) -> int:
-        """Make the layers on so many features. Returns the number of their outputs."""
-        layers: list[nn.Module] = []
-        for width in self.projection:
-            layers += [nn.Linear(features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
-            features = width
+    def project(self, features: int, outputs: int) -> nn.Linear:
+        """Make the layers on so many features. Returns the last layer, which has so many outputs."""
+        *layers, last = head((*self.projection, outputs), features, norm="batch")
         self.layers = nn.Sequential(*layers)
-        return features
+        assert isinstance(last, nn.Linear)
+        return last
 
     def rows(self, layer: nn.Linear, n: int) -> tuple[Tensor, Tensor]:
         """The first n rows of the last layer, if it is the only one, as `linear` returns them."""
@@ -29,7 +27,7 @@ class GaussianPosterior(ProjectedPosterior):
     """A normal distribution with learned mean and diagonal variance, q(z|x) = N(μ(x), diag σ²(x))."""
 
     def build(self, ctx: Context) -> Context:
-        self.moments = nn.Linear(self.project(ctx.features), 2 * ctx.latent)
+        self.moments = self.project(ctx.features, 2 * ctx.latent)
         return ctx
 
     def linear(self) -> tuple[Tensor, Tensor]:
@@ -44,7 +42,7 @@ class DeltaPosterior(ProjectedPosterior):
     """A single point, q(z|x) = δ(z - f(x)), which makes the encoder deterministic."""
 
     def build(self, ctx: Context) -> Context:
-        self.point = nn.Linear(self.project(ctx.features), ctx.latent)
+        self.point = self.project(ctx.features, ctx.latent)
         return ctx
 
     def linear(self) -> tuple[Tensor, Tensor]:

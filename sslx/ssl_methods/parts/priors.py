@@ -35,7 +35,7 @@ class SharedMean(Prior):
         return -spread / (2 * self.variance)
 
 
-class GaussianMean(Prior):
+class GaussianMean(StandardNormal):
     """Views around a mean of normal density (SimVAE, A.4 without its misprints).
 
         p(z|y) = ∫ N(ψ; 0, γ²I) Πⱼ N(zʲ; ψ, σ²I) dψ
@@ -47,10 +47,6 @@ class GaussianMean(Prior):
     variance: float = option(default=0.15, gt=0, help="Variance of the views around their mean (σ²).")
     scale: float = option(default=1.0, gt=0, help="Standard deviation of the means (γ).")
     mean: Literal["integrated", "plugged-in"] = option(default="integrated", help="Integrates the mean out, or uses z̄.")
-
-    def build(self, ctx: Context) -> Context:
-        self.origin = nn.Buffer(torch.zeros(ctx.latent), persistent=False)
-        return ctx
 
     def log_prob(self, z: Tensor) -> Tensor:
         _, J, D = z.shape
