@@ -1,8 +1,10 @@
 """The command line. Commands are imported when they are used, so that help and lists stay fast."""
 
 import importlib
+import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +12,9 @@ import click
 
 from sslx import __version__
 from sslx.core import signals
-from sslx.core.errors import ConfigError, SslxError
-from sslx.core.training.launch import is_launched, is_main
+from sslx.core.console import explain, is_launched, is_main, printable
+from sslx.core.errors import ConfigError, LostError, SslxError
+from sslx.core.training.launch import FORSAKEN
 from sslx.plugins.registry import registry
 
 _COMMANDS = {
@@ -21,6 +24,7 @@ _COMMANDS = {
     "compare": ("sslx.cli.run", "Print one table of several runs."),
     "export": ("sslx.cli.export", "Write a trained network for timm, ONNX or torch."),
     "embed": ("sslx.cli.export", "Write the representations of images to a file."),
+    "verify": ("sslx.cli.run", "Check that the files of a run are as they were written."),
     "replay": ("sslx.cli.run", "Repeat the step at which a run crashed."),
     "data": ("sslx.cli.data", "Convert datasets, and make pictures of their views."),
     "plugins": ("sslx.cli.plugins", "List, explain, write and check plugins and their components."),
@@ -51,6 +55,11 @@ class _Lazy(click.Group):
             formatter.write_dl(rows)
 
 
+def _traceback(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ["SSLX_TRACEBACK"] = "1"
+
+
 def _no_plugins(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:  # in the environment, so that child processes do the same
         os.environ["SSLX_PLUGINS"] = ""
@@ -65,6 +74,14 @@ def _no_plugins(ctx: click.Context, parameter: click.Parameter, value: bool) -> 
     expose_value=False,
     callback=_no_plugins,
     help="Use only sslx's own plugins.",
+)
+@click.option(
+    "--traceback",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_traceback,
+    help="Show the traceback of an error.",
 )
 def cli() -> None:
     """Self-supervised and generative representation learning of images. Every method is a plugin.
@@ -81,23 +98,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signals.install()
     # Before torch is imported. Its idle threads would spin otherwise, and small steps take ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes
     try:
         code = cli.main(arguments, prog_name="sslx", standalone_mode=False)
     except click.exceptions.Exit as done:
         code = done.exit_code
-    except click.ClickException as error:
-        print(f"sslx: {error.format_message()}", file=sys.stderr)
-        code = error.exit_code
-    except SslxError as error:
-        if is_main():
-            for line in str(error).splitlines():
-                print(f"sslx: {line}", file=sys.stderr)
-        code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = 130
+    except BrokenPipeError:  # such as `sslx compare | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as error:
+        code = _report(error)
     code = code if isinstance(code, int) else 0
     if "torch" in sys.modules and is_launched():
         from sslx.core.training.runtime import Runtime
 
         Runtime.leave(code)
     sys.exit(code)
+
+
+def _report(error: Exception) -> int:
+    """Say what went wrong, one line for each mistake. Returns the exit code."""
+    if os.environ.get("SSLX_TRACEBACK"):
+        traceback.print_exception(error)
+    if isinstance(error, LostError) and "SSLX_RENDEZVOUS" in os.environ:
+        return FORSAKEN  # the process that launched this one says more
+    if isinstance(error, click.ClickException):
+        lines, code = [error.format_message()], error.exit_code
+    elif isinstance(error, SslxError):
+        lines, code = str(error).splitlines(), error.exit_code
+    else:
+        run = getattr(error, "sslx_run", None)
+        advice = f"; `sslx resume {run}` continues" if run is not None else ""
+        lines, code = [f"{explain(error)}{advice}; `sslx --traceback ...` shows where it happened"], 1
+    for line in lines if is_main() or "SSLX_RENDEZVOUS" in os.environ else []:
+        print(f"sslx: {printable(line)}", file=sys.stderr)
+    return code

@@ -11,6 +11,7 @@ from sslx.cli.arguments import (
     NEW_FOLDER,
     OF_THE_DATASET,
     PATH,
+    checkpoint_option,
     launched,
     machine_options,
     options,
@@ -20,8 +21,9 @@ from sslx.cli.arguments import (
     words,
 )
 from sslx.core.catalogue import catalogue
+from sslx.core.console import say
 from sslx.core.errors import ConfigError, nearest
-from sslx.core.training import checkpoint
+from sslx.core.training.checkpoint import manifest
 from sslx.core.training.run import Run
 from sslx.outputs.embedding import embed
 from sslx.outputs.export import FORMATS, export
@@ -32,8 +34,9 @@ from sslx.runs.session import open_run
 @click.argument("path", metavar="RUN", type=PATH)
 @click.option("--to", "folder", type=NEW_FOLDER, required=True, callback=untaken, help="The folder to write.")
 @click.option("--format", "formats", default="safetensors", help="Formats, separated by commas.  [safetensors]")
+@checkpoint_option
 @trust_option
-def export_command(path: Path, folder: Path, formats: str, trust_code: bool) -> None:
+def export_command(path: Path, folder: Path, formats: str, checkpoint: int | None, trust_code: bool) -> None:
     """Write the trained network for other software, and check that the result is the same there.
 
     \b
@@ -45,7 +48,7 @@ def export_command(path: Path, folder: Path, formats: str, trust_code: bool) -> 
     chosen = words(formats)
     if unknown := [name for name in chosen if name not in FORMATS]:
         raise ConfigError(f"--format: there is no {unknown[0]!r}{nearest(unknown[0], FORMATS)}")
-    run = _opened(path, trust_code)
+    run = _opened(path, checkpoint, trust_code)
     for line in export(run.method(), run.image_shape, folder, chosen):
         click.echo(line)
 
@@ -57,16 +60,23 @@ def export_command(path: Path, folder: Path, formats: str, trust_code: bool) -> 
     "--to", "file", type=NEW_FILE, required=True, callback=untaken, help="The file to write, .npz or .parquet."
 )
 @click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help=OF_THE_DATASET)
+@checkpoint_option
 @trust_option
 @options(machine_options)
 def embed_command(
-    path: Path, data: str | None, file: Path, settings: Sequence[str], trust_code: bool, **flags: Any
+    path: Path,
+    data: str | None,
+    file: Path,
+    settings: Sequence[str],
+    checkpoint: int | None,
+    trust_code: bool,
+    **flags: Any,
 ) -> None:
     """Write the representations of images, with their labels and the paths of their files.
 
     Images are resized and converted to grey as in the run, if the dataset has options for this.
     """
-    run = _opened(path, trust_code)
+    run = _opened(path, checkpoint, trust_code)
     launch = launched(flags, run.launch)
     if data is not None:
         catalogue().vouch([data])
@@ -74,10 +84,9 @@ def embed_command(
     click.echo(f"{file}: {len(embedded)} images, {embedded.shape[1]} dimensions")
 
 
-def _opened(path: Path, trust_code: bool) -> Run:
+def _opened(path: Path, checkpoint: int | None, trust_code: bool) -> Run:
     """The run at a path, with a message if it is not finished."""
-    run = open_run(path, trust_code=trust_code)
-    newest, _ = checkpoint.newest(run.folder.checkpoints)
-    if newest is not None and not run.folder.finished:
-        click.echo(f"{path}: not finished, at step {int(newest.name.removeprefix('step-'))}", err=True)
+    run = open_run(path, checkpoint=checkpoint, trust_code=trust_code)
+    if not run.folder.finished:
+        say(f"{path}: not finished, at step {manifest(run.trained())['step']}")
     return run

@@ -1,6 +1,5 @@
 """Commands that start, resume, evaluate and compare runs."""
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -11,15 +10,17 @@ from typing import Any
 import attrs
 import click
 
-from sslx.cli.arguments import PATH, launch_options, launched, options, trust_option, words
+from sslx.cli.arguments import PATH, checkpoint_option, launch_options, launched, options, trust_option, words
 from sslx.core.catalogue import catalogue
+from sslx.core.console import is_launched, is_main, printable, say
 from sslx.core.dotted import merge, nest, parse
 from sslx.core.errors import ConfigError, SslxError
 from sslx.core.options import options_of
 from sslx.core.toml import read
 from sslx.core.training.config import RunConfig, evaluator_table
-from sslx.core.training.launch import is_launched, is_main, relaunch
+from sslx.core.training.launch import relaunch
 from sslx.core.training.run import Launch, Run
+from sslx.core.training.run_folder import RunFolder
 from sslx.core.training.runtime import Runtime
 from sslx.core.values import Text
 from sslx.outputs import formats
@@ -27,6 +28,7 @@ from sslx.outputs.tables import failures, tables
 from sslx.runs import provenance, session
 from sslx.runs.grid import Grid, is_grid, opened
 from sslx.runs.plan import plan, read_sweep
+from sslx.runs.verify import verify
 
 _SECTIONS = ", ".join(f"{name}.KEY" for name, each in options_of(RunConfig).items() if each.slot is not None)
 #: The option that each flag of `sslx run` sets.
@@ -109,9 +111,11 @@ def run_command(
             choices=choices,
         )
     first, *more = configs.values()
-    if config is not None and (record := config.parent / "run.json").is_file() and is_main():  # this repeats a run
-        for line in provenance.differences(json.loads(record.read_text()), first):
-            click.echo(f"{record.parent}: {line}", err=True)
+    if config is not None and on_record and (facts := RunFolder(config.parent).facts()):  # this repeats a run
+        for line in provenance.differences(facts):
+            say(f"{config.parent}: {line}")
+        for change in facts.get("changes", []):
+            say(f"{config.parent}: was changed at step {change['step']}: {', '.join(change['options'])}")
     grid = Grid.make(out, configs, launch, restarts is not None, trust_code) if more or sweep is not None else None
     _relaunch_for(launch)
     if grid is not None:
@@ -122,14 +126,25 @@ def run_command(
 
 @click.command("resume")
 @click.argument("path", metavar="RUN", type=PATH)
+@click.option("--epochs", help="Train up to this number of epochs; a finished run may go on as well.")
+@click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option that changes from here on: "
+              "of train (but the batch size), loader or evaluators, or a path of the dataset. Repeatable.")  # fmt: skip
+@click.option("--changed-data", is_flag=True, help="Go on although the images have changed since the run began.")
 @trust_option
 @options(launch_options)
-def resume_command(path: Path, trust_code: bool, **flags: Any) -> None:
+def resume_command(
+    path: Path, epochs: str | None, settings: Sequence[str], changed_data: bool, trust_code: bool, **flags: Any
+) -> None:
     """Continue an interrupted run, or the runs of a grid, with the same result as without the interruption.
 
-    A finished run does not change.
+    A finished run does not change, unless --epochs lets it train longer. What changes is recorded in run.json.
     """
+    changes = dict(map(parse, settings)) | ({"train.epochs": Text(epochs)} if epochs else {})
     if is_grid(path):
+        if changes or changed_data:
+            raise ConfigError(
+                f"{path}: options of a grid cannot change; `sslx resume {path}/NAME` changes one of its runs"
+            )
         grid = Grid.open(path, trust_code)
         grid = attrs.evolve(grid, launch=launched(flags, grid.launch))
         _relaunch_for(grid.launch)
@@ -137,11 +152,11 @@ def resume_command(path: Path, trust_code: bool, **flags: Any) -> None:
         return
     run = session.open_run(path)
     launch = launched(flags, run.launch)
-    if run.folder.finished:
-        click.echo(f"{path} is finished")
+    if run.folder.finished and not changes:
+        click.echo(f"{printable(str(path))} is finished")
     else:
         _relaunch_for(launch)
-        run = session.resume(path, launch, trust_code=trust_code)
+        run = session.resume(path, launch, changes=changes, changed_data=changed_data, trust_code=trust_code)
     _print([run])
 
 
@@ -150,15 +165,18 @@ def resume_command(path: Path, trust_code: bool, **flags: Any) -> None:
 @click.option("--evaluators", "-e", required=True, help="Evaluators, separated by commas, or all.")
 @click.option("--set", "-s", "settings", multiple=True, metavar="EVALUATOR.KEY=VALUE", help="An evaluator's option; "
               "evaluators.EVALUATOR.KEY=VALUE means the same. Repeatable.")  # fmt: skip
+@checkpoint_option
 @trust_option
 @options(launch_options)
-def eval_command(path: Path, evaluators: str, settings: Sequence[str], trust_code: bool, **flags: Any) -> None:
+def eval_command(
+    path: Path, evaluators: str, settings: Sequence[str], checkpoint: int | None, trust_code: bool, **flags: Any
+) -> None:
     """Evaluate a finished run, or the finished runs of a grid, with other evaluators."""
     chosen = evaluator_table(session.evaluator_names(words(evaluators)))
     given = nest({key.removeprefix("evaluators."): value for key, value in map(parse, settings)})
     if others := sorted(given.keys() - chosen.keys()):
         raise ConfigError(f"--set {others[0]}: expected an option of one of the chosen evaluators, {', '.join(chosen)}")
-    runs = opened([path], trust_code)
+    runs = opened([path], trust_code, checkpoint)
     launch = launched(flags, runs[0].launch)
     _print([session.evaluate(run, merge(chosen, given), launch) for run in runs])
 
@@ -199,6 +217,23 @@ def replay_command(path: Path, trust_code: bool) -> None:
     facts = session.replay_run(path, trust_code)
     for name, value in facts.items():
         click.echo(f"{name}: {value}")
+
+
+@click.command("verify")
+@click.argument("path", metavar="RUN", type=PATH)
+@trust_option
+def verify_command(path: Path, trust_code: bool) -> None:
+    """Check that the files of a run, its code and its images are as they were, and say what is not.
+
+    The exit code is 0 if everything is whole, 1 otherwise.
+    """
+    broken = 0
+    for what, problems in verify(path, trust_code):
+        broken += bool(problems)
+        for line in problems or ["ok"]:
+            click.echo(printable(f"{what}: {line}"))
+    if broken:
+        raise SslxError(f"{path}: {broken} parts are not whole")
 
 
 def _relaunch_for(launch: Launch) -> None:

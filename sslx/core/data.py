@@ -9,17 +9,26 @@ from pathlib import Path
 import attrs
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from sslx.core.randomness import Use, permutation
 
-__all__ = ["Lazy", "Source", "Split", "pixels"]
+__all__ = ["Lazy", "Source", "Split", "pixels", "resized"]
 
+_LOOKED_AT = 16  # batches of images in which `remark` looks for a difference
 _NUMBERS = 1 << 22  # most numbers in a batch of images that needs no gradient
 
 
 def pixels(images: Tensor) -> Tensor:
     """uint8 images as floats in [0, 1]. Float images are returned unchanged."""
     return images if images.is_floating_point() else images.to(torch.float32).div_(255)
+
+
+def resized(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Floats (B, C, H, W) -> (B, C, h, w) by antialiased bilinear interpolation; unchanged if they have this size."""
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return interpolate(images, size=tuple(size), mode="bilinear", antialias=True)
 
 
 class Source(ABC):
@@ -101,6 +110,16 @@ class Split:
         if self.sizes is not None and self.sizes.shape != (n, 2):
             return f"expected sizes as ({n}, 2), got {tuple(self.sizes.shape)}"
         return f"{n} images, but every {self.arity} belong together" if n % self.arity else ""
+
+    def remark(self) -> str:
+        """A sentence if nothing can be learned from the images, as all that were looked at are equal, or ""."""
+        first = self.images[torch.zeros(1, dtype=torch.int64)]
+        parts = torch.arange(len(self)).split(256)[:_LOOKED_AT]
+        if len(self) < 2 or not all(bool((self.images[part] == first).all()) for part in parts):
+            return ""
+        what = "equal" if first.any() else "black"
+        looked_at = f"all {len(self)}" if sum(map(len, parts)) == len(self) else f"the first {sum(map(len, parts))}"
+        return f"{looked_at} training images are {what}, so nothing can be learned from them"
 
     def batches(self, device: torch.device, size: int = 1024) -> Iterator[Tensor]:
         """All images in order as floats on the device, `size` at a time, or fewer if they are large."""

@@ -42,7 +42,7 @@ def overlay(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """One table from two, where `new` wins. Options that were set before their component was chosen are kept."""
     result = dict(old)
     for name, value in new.items():
-        before, after = _tables(result.get(name), value)
+        before, after = _tables(name, result.get(name), value)
         both = isinstance(before, Mapping) and isinstance(after, Mapping)
         result[name] = overlay(before, after) if both else value
     return result
@@ -53,7 +53,7 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():
-            before, after = _tables(result.get(name), value)
+            before, after = _tables(name, result.get(name), value)
             if isinstance(before, Mapping) and isinstance(after, Mapping):
                 same = "use" not in after or after["use"] == before.get("use")
                 value = merge(before, after) if same else dict(after)
@@ -61,13 +61,15 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _tables(before: Any, after: Any) -> tuple[Any, Any]:
-    """Both values as tables if one of them is a table. Raises ConfigError for options beside an object."""
+def _tables(name: str, before: Any, after: Any) -> tuple[Any, Any]:
+    """Both values as tables if one of them is a table. Raises ConfigError for options beside something else."""
     if isinstance(before, Mapping) and isinstance(after, str | type):
         after = {"use": after}
     if isinstance(after, Mapping) and isinstance(before, str | type):
         before = {"use": before}
     if isinstance(after, Mapping) and before is not None and not isinstance(before, Mapping):
+        if isinstance(before, bool | int | float | list | tuple):
+            raise ConfigError(f"{name}: expected a table of options, got {before!r}")
         options = ", ".join(after)
         raise ConfigError(
             f"{options}: cannot be set beside {type(before).__name__}, which was given whole; set it there"

@@ -7,6 +7,7 @@ SslxError
 ├── CheckpointError
 ├── LockedError
 ├── NonFiniteError
+├── LostError
 └── Interrupted
 
 `exit_code` is the exit code of the command line.
@@ -69,7 +70,7 @@ class DataError(SslxError):
 
 
 class CheckpointError(SslxError):
-    """No checkpoint can be used, or a checkpoint belongs to another run."""
+    """A file of a run is damaged, or a checkpoint belongs to another run."""
 
 
 class LockedError(SslxError):
@@ -78,6 +79,10 @@ class LockedError(SslxError):
 
 class NonFiniteError(SslxError):
     """A loss or a gradient is not finite. Nothing was updated."""
+
+
+class LostError(SslxError):
+    """Another process of the run is gone. The run can be resumed."""
 
 
 class Interrupted(SslxError):

@@ -18,7 +18,7 @@ from typing_extensions import Self
 
 from sslx.core.data import Split
 from sslx.core.errors import ConfigError, DataError, PluginError
-from sslx.core.options import Component, label, option, options_of, slot
+from sslx.core.options import Component, label, option, options_of, slot, used_names
 from sslx.core.terms import Terms
 from sslx.core.views import Views
 
@@ -33,7 +33,7 @@ __all__ = [
 class Context:
     """Sizes that are known when networks are built. Each part can add sizes for the parts built after it."""
 
-    image_shape: tuple[int, int, int]  # (C, H, W)
+    image_shape: tuple[int, int, int]  # (C, H, W) of the views, which may be smaller than the images of the dataset
     samples: int  # number of training images
     views: int = 2  # J
     steps: int = 0  # number of training steps, for schedules
@@ -48,6 +48,9 @@ class Context:
 
 class Module(Component, nn.Module):
     """A component with parameters. The constructor stores options; `build` makes parameters when shapes are known."""
+
+    #: Smallest number of images in a batch for which its loss is meaningful: 2 if it compares images with each other.
+    least_images: ClassVar[int] = 1
 
     def __attrs_pre_init__(self) -> None:
         nn.Module.__init__(self)
@@ -114,10 +117,24 @@ class Posterior(Module, kind="posterior", must_define=("forward",)):
 
 
 class Encoder(Module, kind="encoder", must_define=("build", "features or forward")):
-    """q(z|x): a network with a posterior on top, or any other network that returns a distribution."""
+    """q(z|x): a network with a posterior on top, or any other network that returns a distribution.
+
+    The network is built for the size of the views. It may be given images of other sizes: local views, and the images
+    of the dataset if views are smaller. A network that takes only one size can scale them with `resized`.
+    """
 
     dim: int = option(default=10, gt=0, help="Number of latent dimensions (D).")
     posterior: Posterior = slot(default="gaussian", help="Distribution of the latents given an image, q(z|x).")
+
+    def __init_subclass__(cls, **changed: Any) -> None:
+        """Hide the options above from users where the class defines `forward` and does not use them there."""
+        super().__init_subclass__(**changed)
+        own = [c for c in cls.__mro__ if not issubclass(Encoder, c)]
+        if cls.forward is not Encoder.forward and "super" not in used_names(cls.forward):
+            used = set[str]().union(*(used_names(value) for c in own for value in vars(c).values()))
+            used |= {"dim"} if "head" in used else set()
+            declared = {name for c in own for name in vars(c).get("__annotations__", {})}
+            cls.ignored = frozenset({"dim", "posterior"} - used - declared)
 
     def build(self, ctx: Context) -> Context:
         """Make the layers, then `return self.head(ctx, features)` with the width of the last layer."""
@@ -353,6 +370,10 @@ class ViewPolicy(Component, kind="views", must_define=("__call__",)):
     """Makes random views of images. A view is a pure function of (seed, epoch, index, view), on any device."""
 
     count: int = option(default=2, gt=0, help="Number of views of each image (J).")
+
+    def shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """(C, H, W) of the images -> that of the views, for which networks are built. The default changes nothing."""
+        return image_shape
 
     def __call__(self, images: Tensor, index: Tensor, *, seed: int, epoch: int, sizes: Tensor | None = None) -> Views:
         """(N, C, H, W) uint8 images and their (N,) positions in the dataset -> their views.

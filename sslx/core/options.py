@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import inspect
 import re
+import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -71,6 +72,8 @@ class Component:
     must_define: ClassVar[tuple[str, ...]] = ()
     #: Run settings that this component recommends, such as {"train": {"epochs": 5}}; a user's settings override them.
     defaults: ClassVar[Mapping[str, Any]] = {}
+    #: Inherited options that this class does not use, so that nobody can set them.
+    ignored: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, *, kind: str = "", must_define: tuple[str, ...] | None = None, **changed: Any) -> None:
         """Process a subclass. `class Mine(Base, crop=(0.4, 1.0), prior="mixture")` changes defaults of Base's options.
@@ -143,8 +146,21 @@ class Option(NamedTuple):
         return type(None) in typing.get_args(self.type)
 
 
+def used_names(function: Any) -> set[str]:
+    """The names of attributes, functions and other globals in the code of a function, inner functions included."""
+    function = inspect.unwrap(getattr(function, "fget", None) or function)
+    code = getattr(function, "__code__", function)
+    if not isinstance(code, types.CodeType):
+        return set()
+    return set(code.co_names).union(*map(used_names, code.co_consts))
+
+
 def options_of(cls: type) -> dict[str, Option]:
     """The options of a component class by name, with their types resolved."""
+    return {name: option for name, option in _declared(cls).items() if name not in cls.ignored}  # type: ignore
+
+
+def _declared(cls: type) -> dict[str, Option]:
     if "_options" in vars(cls):
         return vars(cls)["_options"]
     if not attrs.has(cls):  # Component itself, which has no options
@@ -198,7 +214,8 @@ def make(
     if isinstance(data, str | type) and interface.kind:
         data = {"use": data}
     if isinstance(data, Component):
-        raise ConfigError(f"{where}: {type(data).__name__} is not {_article(interface.__name__)}")
+        name, cls = _article(interface.__name__), type(data)
+        raise ConfigError(f"{where}: {cls.__name__} is not {name}{_found(cls, interface)}".lstrip(": "))
     if not isinstance(data, Mapping) or ("use" in data and not interface.kind):
         got = _shown(data["use"] if isinstance(data, Mapping) else data)
         name = f"the name of {_article(interface.kind)} or " if interface.kind else ""
@@ -238,7 +255,7 @@ def _resolve(interface: type[Component], use: Any, where: str, owner: str) -> Re
         raise ConfigError(f"{where}: expected the name of {_article(interface.kind)}{got}")
     cls = found.cls
     if not (isinstance(cls, type) and issubclass(cls, interface)):
-        raise ConfigError(f"{where}: {found.use} is not {_article(interface.__name__)}")
+        raise ConfigError(f"{where}: {found.use} is not {_article(interface.__name__)}{_found(cls, interface)}")
     root: Any = next(c for c in cls.__mro__ if "must_define" in vars(c))
     alternatives = [names.split(" or ") for names in root.must_define]
     missing = [names for names in alternatives if all(getattr(cls, name) is getattr(root, name) for name in names)]
@@ -248,15 +265,21 @@ def _resolve(interface: type[Component], use: Any, where: str, owner: str) -> Re
     return found
 
 
+def _found(cls: Any, interface: type[Component]) -> str:
+    """What a class is that is not of an interface."""
+    kind = cls.kind if isinstance(cls, type) and issubclass(cls, Component) else ""
+    return f"; it is {_article(kind)}" if kind else f"; expected a subclass of sslx.api.{interface.__name__}"
+
+
 def _values(
     cls: type[Component], given: Mapping[str, Any], where: str, name: str, around: type[Component] | None = None
 ) -> dict[str, Any]:
     """The checked value of each option of a class. Raises ConfigError with one line for each mistake."""
     known, problems, values = options_of(cls), Problems(), {}
     for unknown in sorted(map(str, given.keys() - known.keys())):
-        advice = _advice(unknown, known, around)
+        advice = "; its forward does not use it" if unknown in cls.ignored else _advice(unknown, known, around)
         problems.append(f"{where}.{unknown}".lstrip(".") + f": {name} has no option {unknown!r}{advice}")
-    for option in known.values():
+    for option in _declared(cls).values():
         dotted = f"{where}.{option.name}".lstrip(".")
         value = given.get(option.name, option.default)
         with problems.collecting():
@@ -314,6 +337,9 @@ def _parts(option: Option, interface: type[Component], value: Any, where: str) -
         raise ConfigError(f"{where}: expected names of {interface.kind}s or a table of them, got {_shown(value)}")
     problems, parts = Problems(), dict[str, Any]()
     for name, part in value.items() if isinstance(value, Mapping) else [("", part) for part in value]:
+        if isinstance(value, Mapping) and name in ("", "use"):
+            article = _article(interface.kind)
+            raise ConfigError(f"{where}: expected a table with the name of {article} as each key, got {name!r}")
         if isinstance(part, str) and not name:
             name, part = str(part), {}
         default = isinstance(option.default, Mapping) and name in option.default
@@ -328,7 +354,18 @@ def _parts(option: Option, interface: type[Component], value: Any, where: str) -
     return parts
 
 
+def listed(given: Any, where: str) -> list[Any]:
+    """What was given as a list, or alone, as a list. Raises ConfigError for other values, such as numbers."""
+    if isinstance(given, str | type | Component):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise ConfigError(f"{where}: expected a list, got {_shown(given)}")
+    return list(given)
+
+
 def _shown(value: Any) -> str:
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        return "an integer of more than 64 bits"
     text = str(value) if isinstance(value, Text) and value.isprintable() else repr(value)
     return text if len(text) <= 200 else f"{text[:200]}..."
 

@@ -34,5 +34,6 @@ class Terms(dict[str, Term]):
 
     @property
     def total(self) -> Tensor:
-        """Weighted sum of the terms, a scalar."""
-        return torch.stack([term.weight * term.value for term in self.values()]).sum()
+        """Weighted sum of the terms, a scalar. A term of weight 0 that is not finite is left out, as 0 · inf is NaN."""
+        counted = (term for term in self.values() if term.weight or term.value.isfinite().all())
+        return torch.stack([term.weight * term.value for term in counted] or [torch.zeros(())]).sum()

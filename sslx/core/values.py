@@ -2,6 +2,7 @@
 
 import math
 import operator
+import os
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -94,9 +95,21 @@ def _read(value: Any, hint: Any) -> Any:
         raise ValueError(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(value)  # no option accepts inf or nan
-    if hint is Path and "\0" in str(value):
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise ValueError(value)  # neither TOML nor a tensor holds it
+    if hint is Path and not usable(value):
         raise ValueError(value)
     return hint(value)
+
+
+def usable(path: str | Path) -> bool:
+    """Whether a path is one that a file can have, on any common file system, whether or not there is a file."""
+    try:
+        whole = Path(path).expanduser()
+    except RuntimeError:  # ~nobody
+        return False
+    parts = [os.fsencode(part) for part in whole.parts]
+    return b"\0" not in b"".join(parts) and max(map(len, parts), default=0) < 256 and sum(map(len, parts)) < 4000
 
 
 def _within(value: Any, limits: Mapping[str, float]) -> bool:

@@ -1,6 +1,12 @@
-"""The images of a run."""
+"""The images of a run, and a fingerprint that shows whether they have changed."""
 
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from sslx.core.data import Split
 from sslx.core.errors import ConfigError
@@ -9,14 +15,19 @@ from sslx.core.training.config import RunConfig
 from sslx.core.training.run import Launch
 from sslx.core.training.runtime import Runtime
 
+Halves = tuple[Split, Split]  # training and test
 
-def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> tuple[Split, Split]:
+
+def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> Halves:
     """Training and test split; the main process loads first, so that a download happens once."""
-    if not runtime.main:
-        runtime.barrier()
-    train, test = config.dataset.halves(launch.data_dir, launch.offline)
-    if runtime.main:
-        runtime.barrier()
+    loaded = list[Halves]()
+    runtime.lead(lambda: loaded.append(config.dataset.halves(launch.data_dir, launch.offline)))
+    return loaded[0] if loaded else config.dataset.halves(launch.data_dir, launch.offline)
+
+
+def chosen(config: RunConfig, halves: Halves) -> Halves:
+    """The halves with the subset of the training images that the config asks for."""
+    train, test = halves
     if config.subset is not None:
         if config.subset > len(train):
             raise ConfigError(f"subset: expected at most {len(train)}, the number of images, got {config.subset}")
@@ -31,3 +42,60 @@ def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> tuple[Spli
 def facts(train: Split) -> dict[str, Any]:
     """What must be known of the training set to build the method; run.json keeps it."""
     return {"image_shape": tuple(train.images.shape[1:]), "samples": len(train), "arity": train.arity}
+
+
+def fingerprint(halves: Halves) -> dict[str, dict[str, Any]]:
+    """For each half the number of images, and hashes of the labels, of the files and of the pixels in memory.
+
+    Files are known by their names, sizes and times. Their pixels are hashed only where they are in memory anyway.
+    """
+    return {name: _facts(half) for name, half in zip(("training", "test"), halves, strict=True)}
+
+
+def _facts(half: Split) -> dict[str, Any]:
+    found: dict[str, Any] = {"images": len(half), "shape": list(half.images.shape[1:])}
+    values = [] if half.labels is None else [half.labels]
+    values += [half.factors[name] for name in sorted(half.factors)]
+    found["labels"] = _hash(_bytes(each) for each in values)
+    if half.paths is not None:
+        stats = [os.stat(path) for path in half.paths]
+        found["names"] = _hash(os.fsencode("/".join(path.parts[-2:]) + "\n") for path in half.paths)
+        found["sizes"] = _hash(f"{each.st_size}\n".encode() for each in stats)
+        found["times"] = _hash(f"{each.st_mtime_ns}\n".encode() for each in stats)
+    if isinstance(half.images, Tensor):
+        found["pixels"] = _hash([_bytes(half.images)])
+    elif half.paths is None:
+        found["source"] = _hash([half.images.source.identity.encode(), _bytes(half.images.index)])
+    return found
+
+
+def _hash(parts: Iterable[Any]) -> str:
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part)
+    return sha.hexdigest()
+
+
+def _bytes(values: Tensor) -> memoryview:
+    return np.ascontiguousarray(values.cpu().numpy()).data
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two fingerprints, one line for each half.
+
+    Times do not count where the pixels are known to be equal, as in a copy.
+    """
+    found = []
+    for half in before.keys() & now.keys():
+        old, new = dict(before[half]), dict(now[half])
+        if old["images"] != new["images"]:
+            found.append(f"the {half} images are {new['images']}, and were {old['images']}")
+            continue
+        if "pixels" in old and "pixels" in new and old["pixels"] == new["pixels"]:
+            for part in ("names", "sizes", "times"):
+                old.pop(part, None)
+                new.pop(part, None)
+        parts = [part for part in {**old, **new} if part in old and part in new and old[part] != new[part]]
+        if parts:
+            found.append(f"the {half} images differ in {' and '.join(parts)} from those that the run was made with")
+    return sorted(found, reverse=True)

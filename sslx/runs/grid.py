@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-import sys
+import re
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,13 +21,16 @@ import attrs
 
 from sslx.core import signals
 from sslx.core.catalogue import catalogue
-from sslx.core.errors import ConfigError, Interrupted, NonFiniteError, Problems
+from sslx.core.console import is_main, say
+from sslx.core.errors import CheckpointError, ConfigError, Interrupted, LostError, NonFiniteError, Problems
+from sslx.core.files import plain, replace, untangled
 from sslx.core.options import to_dict
 from sslx.core.training.config import RunConfig, configure
-from sslx.core.training.launch import is_main
 from sslx.core.training.run import Launch, Run
 from sslx.core.training.run_folder import RunFolder
 from sslx.runs import session
+
+_NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*")  # of a run's folder
 
 
 @attrs.frozen
@@ -53,12 +56,12 @@ class Grid:
 
         Raises ConfigError if two runs are the same.
         """
-        plain = {name: json.loads(json.dumps(to_dict(config))) for name, config in configs.items()}
-        texts = {name: json.dumps(config, sort_keys=True) for name, config in plain.items()}
+        values = {name: plain(to_dict(config)) for name, config in configs.items()}
+        texts = {name: json.dumps(config, sort_keys=True) for name, config in values.items()}
         if twice := [name for name, text in texts.items() if list(texts.values()).count(text) > 1]:
             raise ConfigError(f"the same run more than once: {', '.join(twice)}")
         key = hashlib.sha256("".join(sorted(texts.values())).encode()).hexdigest()[:8]
-        return cls(path or Path("runs") / f"grid-{key}", plain, launch, restarts, trust_code)
+        return cls(path or Path("runs") / f"grid-{key}", values, launch, restarts, trust_code)
 
     def create(self) -> None:
         """Write grid.json, unless an earlier command did. Raises ConfigError if there is something else."""
@@ -70,6 +73,7 @@ class Grid:
         else:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
+                untangled(self.path)
                 facts = {"runs": self.configs, "launch": self.launch.record(), "restarts": self.restarts}
                 RunFolder(self.path).write("grid.json", facts)
             except OSError as error:
@@ -116,12 +120,13 @@ class Grid:
                 try:
                     if signals.received():
                         raise Interrupted(f"stopped by {signals.received()}")
-                    if main:
-                        print(f"run {number} of {len(self.configs)}: {each}", file=sys.stderr)
+                    say(f"run {number} of {len(self.configs)}: {each}")
                     if (path / "config.toml").exists():
                         session.resume(path, self.launch, trust_code=self.trust_code)
                     else:
                         session.start(self._configured(config), self.launch, path)
+                except LostError:
+                    raise
                 except Interrupted as stop:
                     done = f"{len(self.finished())} of {len(self.configs)} runs are finished"
                     reason = str(stop).partition(";")[0]
@@ -130,10 +135,9 @@ class Grid:
                     if not alone and not isinstance(error, NonFiniteError):
                         raise  # the other processes have not failed
                     failed[each] = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-                    if main:
-                        print(f"{each} failed: {error}", file=sys.stderr)
+                    say(f"{each} failed: {error}")
                 if main and (failed or (self.path / "failed.json").exists()):
-                    folder.write("failed.json", failed)
+                    replace(self.path / "failed.json", json.dumps(failed, indent=1) + "\n")
         finally:
             if main:
                 folder.unlock()
@@ -150,12 +154,18 @@ def is_grid(path: Path) -> bool:
     return (path / "grid.json").is_file()
 
 
-def opened(paths: Sequence[Path | str], trust_code: bool = False) -> list[Run]:
-    """Runs, and of grids those that are finished. Raises ConfigError."""
+def opened(paths: Sequence[Path | str], trust_code: bool = False, checkpoint: int | None = None) -> list[Run]:
+    """Runs, and of grids those that are finished. Raises ConfigError.
+
+    Args:
+        checkpoint: the step of the checkpoint whose weights the methods have; by default the last one.
+    """
     runs = []
     for path in map(Path, paths):
         if not is_grid(path):
-            runs.append(session.open_run(path, trust_code=trust_code))
+            runs.append(session.open_run(path, checkpoint=checkpoint, trust_code=trust_code))
+        elif checkpoint is not None:
+            raise ConfigError(f"--checkpoint: expected one run, {path} is a grid")
         elif finished := Grid.open(path, trust_code).finished():
             runs += finished
         else:
@@ -164,4 +174,9 @@ def opened(paths: Sequence[Path | str], trust_code: bool = False) -> list[Run]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return dict(RunFolder(path).read("grid.json"))
+    """The content of grid.json. Raises CheckpointError if it is damaged, or names a run that is not in the folder."""
+    facts: dict[str, Any] = RunFolder(path).read("grid.json")
+    for name in facts["runs"]:
+        if not _NAME.fullmatch(name):
+            raise CheckpointError(f"{path / 'grid.json'}: damaged: {name!r} is not the name of a folder")
+    return facts

@@ -81,10 +81,13 @@ def read_sweep(path: Path) -> tuple[dict[str, Any], list[Choice]]:
     problems = Problems()
 
     def axes(table: Any, where: str) -> dict[str, Sequence[Any]]:
-        found = unlayer(table) if isinstance(table, Mapping) else {"": table}
+        if not isinstance(table, Mapping):
+            problems.append(f"{path}: {where}: expected a table with a list of values for each option, got {table!r}")
+            return {}
+        found = unlayer(table)
         for key, values in found.items():
             if not isinstance(values, list) or not values:
-                problems.append(f"{path}: {f'{where}.{key}'.rstrip('.')}: expected a list of values, got {values!r}")
+                problems.append(f"{path}: {where}.{key}: expected a list of values, got {values!r}")
         return found
 
     common, entries = axes(base.pop("grid", {}), "grid"), base.pop("runs", [{}])

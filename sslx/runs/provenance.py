@@ -9,10 +9,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+from sslx.core.console import say
 from sslx.core.errors import PluginError
 from sslx.core.options import Component, options_of, reference
 from sslx.core.training.config import RunConfig
-from sslx.core.training.launch import is_main
 from sslx.core.training.run import Run
 from sslx.core.training.run_folder import versions
 from sslx.plugins.hookspecs import API
@@ -30,34 +30,49 @@ def objects(config: RunConfig) -> list[Component]:
     return [part for part in _parts(config) if part.kind and not _named(part.kind, reference(part), type(part))]
 
 
-def differences(facts: Mapping[str, Any], config: RunConfig) -> list[str]:
-    """One line for each version or component that has changed since run.json was written.
+def differences(facts: Mapping[str, Any]) -> list[str]:
+    """One line for each version or component that has changed since run.json was written. Nothing is executed.
 
     Args:
         facts: the content of run.json.
     """
-    lines: dict[str, None] = {}
     now: dict[str, Any] = versions()
-    for name, before in facts.get("versions", {}).items():
-        if now.get(name) != before:
-            lines[f"{name} was {before}, and is {now.get(name, 'not installed')}"] = None
-    current = {(c["kind"], c["name"]): c for c in components(config)}
-    for old in facts.get("components", []):
-        new = current.get((old["kind"], old["name"]))
-        if new is None:
-            continue
-        if old.get("version") != new.get("version"):
-            lines[f"{old.get('distribution')} was {old.get('version')}, and is {new.get('version')}"] = None
-        elif old.get("sha256", new["sha256"]) != new["sha256"]:
-            origin = f" of {old['distribution']} {old['version']}" if "distribution" in old else ""
-            lines[f"the code of {old['kind']} {old['name']}{origin} is not what it was"] = None
-    return list(lines)
+    lines = [
+        f"{name} was {before}, and is {now.get(name, 'not installed')}"
+        for name, before in facts.get("versions", {}).items()
+        if now.get(name) != before
+    ]
+    return list(dict.fromkeys([*lines, *filter(None, map(_difference, facts.get("components", [])))]))
+
+
+def _difference(old: Mapping[str, Any]) -> str:
+    """How a recorded component has changed; empty if it has not, or if only running its code would show it."""
+    kind, name = old["kind"], old["name"]
+    if "file" in old:
+        file = Path(str(old["file"]))
+        if not file.is_file():
+            return f"{kind} {name}: {file} is gone"
+        new: dict[str, Any] = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    elif "distribution" in old:
+        try:
+            with registry().on_record(False):
+                new = _origin(kind, name, registry().resolve(kind, name, "sslx").cls)
+        except PluginError as error:
+            return str(error)
+    else:
+        return ""
+    if old.get("version") != new.get("version"):
+        return f"{old.get('distribution')} was {old.get('version')}, and is {new.get('version')}"
+    if old.get("sha256", new["sha256"]) != new["sha256"]:
+        origin = f" of {old['distribution']} {old.get('version')}" if "distribution" in old else ""
+        return f"the code of {kind} {name}{origin} is not what it was"
+    return ""
 
 
 def say_differences(run: Run) -> None:
-    if is_main():
-        for line in differences(run.folder.read("run.json") or {}, run.config):
-            print(f"{run.path}: {line}", file=sys.stderr)
+    """Say what has changed since the run was made."""
+    for line in differences(run.folder.facts()):
+        say(f"{run.path}: {line}")
 
 
 def _parts(component: Component) -> Iterator[Component]:

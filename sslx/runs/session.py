@@ -1,16 +1,28 @@
 """A run from beginning to end: data, training, evaluation, records."""
 
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import attrs
+
+from sslx.core.console import printable, say, tolerant
 from sslx.core.data import Split
 from sslx.core.dotted import merge
-from sslx.core.errors import ConfigError, Interrupted, PluginError, Problems
+from sslx.core.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    Interrupted,
+    LostError,
+    PluginError,
+    Problems,
+    SslxError,
+)
+from sslx.core.files import digest, plain, replace
 from sslx.core.interfaces import Dataset, Encoder, Method, Tracker
 from sslx.core.options import label, make, to_dict
 from sslx.core.randomness import borrowed
@@ -19,15 +31,17 @@ from sslx.core.training.config import RunConfig, configure, evaluator_table, lay
 from sslx.core.training.diagnosis import diagnose
 from sslx.core.training.engine import Engine, check, replay
 from sslx.core.training.evaluation import evaluate as score
+from sslx.core.training.launch import announce
 from sslx.core.training.run import Launch, Run, build, default_data_dir
-from sslx.core.training.run_folder import RunFolder, environment
-from sslx.core.training.runtime import Runtime
+from sslx.core.training.run_folder import RunFolder, edits, environment
+from sslx.core.training.runtime import Runtime, lost
 from sslx.outputs.export import write_weights
 from sslx.outputs.pictures import pictures
 from sslx.outputs.tables import failures
 from sslx.plugins.registry import registry
 from sslx.runs import provenance
-from sslx.runs.data import facts, load_data
+from sslx.runs.changes import amend
+from sslx.runs.data import Halves, changes as changes_of_data, chosen, facts, fingerprint, load_data
 
 
 def run(
@@ -76,7 +90,7 @@ def run(
     launch = Launch(device, 1, folder.resolve(), offline, trackers=followed)
     finished = start(resolved, launch, Path(out) if out else None)
     for line in failures([finished]):
-        print(line, file=sys.stderr)
+        say(line)
     return finished
 
 
@@ -98,21 +112,25 @@ def _installed() -> list[str]:
                 registry().resolve("evaluator", full)
                 found.append(full)
             except PluginError as error:  # it was not asked for by name
-                print(f"left out: {error}", file=sys.stderr)
+                say(f"left out: {error}")
     return found
 
 
 def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
-    """Carry out a new run, on every process that was launched for it."""
+    """Carry out a new run, on every process that was launched for it, or go on with this run if `out` has begun it."""
     with borrowed(), _followed(launch):
         runtime = Runtime.start(launch.device, config.train.precision)
-        data = load_data(config, launch, runtime)
+        halves = load_data(config, launch, runtime)
+        data = chosen(config, halves)
         check(config.train, data[0], runtime.world)
-        folder = runtime.share(_create(config, launch, out, data) if runtime.main else None)
+        begun = runtime.lead(lambda: _begun(config, out))
+        folder = begun or runtime.lead(lambda: _create(config, launch, out, halves, data))
         run = Run(RunFolder(folder), config, objects := provenance.objects(config))
-        if objects and runtime.main:
+        if objects:
             names = ", ".join(dict.fromkeys(type(each).__name__ for each in objects))
-            print(f"{folder}: its config alone cannot repeat it; to resume it, give objects=[{names}]", file=sys.stderr)
+            say(f"{folder}: its config alone cannot repeat it; to resume it, give objects=[{names}]")
+        if begun is not None:
+            runtime.lead(lambda: _same_data(run, halves))
         try:
             return _execute(run, data, runtime, launch)
         except (ConfigError, PluginError):  # found when the method was built or met its first batch
@@ -122,34 +140,57 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
 
 
 def resume(
-    path: Path | str, launch: Launch | None = None, *, objects: Sequence[Any] = (), trust_code: bool = False
+    path: Path | str,
+    launch: Launch | None = None,
+    *,
+    changes: Mapping[str, Any] = {},
+    changed_data: bool = False,
+    device: str | None = None,
+    data_dir: Path | str | None = None,
+    objects: Any = (),
+    trust_code: bool = False,
 ) -> Run:
     """Continue a run from its last whole checkpoint, bit for bit on a CPU. A finished run is left as it is.
 
     Args:
         launch: how to carry it out, if not as before.
+        changes: options to change from here on, such as `{"train.epochs": 40}`, which also continues a finished run:
+            those of `train` but the batch size and the kind of optimizer, of `loader` and of `evaluators`, and the
+            paths of the dataset. run.json records them.
+        changed_data: whether to go on although the images are not those of before. run.json records it.
+        device: as in `run`; by default as before.
+        data_dir: as in `run`; by default as before.
         objects: the classes and components of scripts or notebooks that the run was started with.
         trust_code: whether files of code that the run names are executed.
     """
     run = open_run(path, objects=objects, trust_code=trust_code)
-    if run.folder.finished:
+    if run.folder.finished and not changes:
         return run
+    launch = _launched(run, launch, device, data_dir)
     provenance.say_differences(run)
-    launch = launch or run.launch
     with borrowed(), _followed(launch, run):
         runtime = Runtime.start(launch.device, run.config.train.precision)
-        return _execute(run, load_data(run.config, launch, runtime), runtime, launch)
+        if changes:
+            runtime.lead(lambda: amend(run, changes))
+            run = open_run(path, objects=objects, trust_code=trust_code)
+            if run.folder.finished:
+                return run
+        halves = load_data(run.config, launch, runtime)
+        runtime.lead(lambda: _same_data(run, halves, changed_data))
+        return _execute(run, chosen(run.config, halves), runtime, launch)
 
 
-def open_run(path: Path | str, *, objects: Sequence[Any] = (), trust_code: bool = False) -> Run:
+def open_run(path: Path | str, *, checkpoint: int | None = None, objects: Any = (), trust_code: bool = False) -> Run:
     """An existing run, whoever made it. Raises ConfigError if there is none.
 
     Args:
+        checkpoint: the step of the checkpoint whose weights its method has; by default the last one.
         objects: the classes and components of scripts or notebooks that the run was started with; needed to use its
             method, not to look at its results.
         trust_code: whether files of code that the run names are executed when its method is used.
     """
-    return Run(RunFolder.open(Path(path)), objects=objects, trust_code=trust_code)
+    objects = objects if isinstance(objects, list | tuple) else [objects]
+    return Run(RunFolder.open(Path(path)), objects=objects, trust_code=trust_code, checkpoint=checkpoint)
 
 
 def evaluate(
@@ -157,33 +198,45 @@ def evaluate(
     evaluators: Any,
     launch: Launch | None = None,
     *,
-    objects: Sequence[Any] = (),
+    device: str | None = None,
+    data_dir: Path | str | None = None,
+    objects: Any = (),
     trust_code: bool = False,
 ) -> Run:
     """Evaluate a finished run with other evaluators and add the results to its own.
 
+    If the images are not those that it was trained on, this is said and recorded with the results.
+
     Args:
         run: the run or its folder.
         evaluators: as in `sslx.run`.
+        launch: how to carry it out, if not as before.
+        device: as in `sslx.run`; by default as before.
+        data_dir: as in `sslx.run`; by default as before.
         objects: as in `sslx.resume`.
         trust_code: as in `sslx.resume`.
     """
     run = run if isinstance(run, Run) else open_run(run, objects=objects, trust_code=trust_code)
     if not run.folder.finished:
         raise ConfigError(f"{run.path}: not finished; `sslx resume {run.path}` first")
+    previous = run.results  # before anything is computed, as they may be damaged
     provenance.say_differences(run)
     table = evaluators if isinstance(evaluators, Mapping) else evaluator_table(evaluator_names(evaluators))
     registry().vouch(part["use"] for part in table.values() if isinstance(part, Mapping) and "use" in part)
     config = run.configured({"evaluators": table}, evaluators=table)
     run.folder.lock()
     try:
-        launch = launch or run.launch
+        launch = _launched(run, launch, device, data_dir)
         with borrowed(), _followed(launch, run):
             runtime = Runtime.start(launch.device)
-            data = load_data(run.config, launch, runtime)
+            halves = load_data(run.config, launch, runtime)
             method = run.method().to(runtime.device)
-            report = _evaluate(Run(run.folder, config), method, data, runtime, launch, previous=run.results)
+            evaluated = Run(run.folder, config, run.objects, run.trust_code, run.checkpoint)
+            data, others = chosen(run.config, halves), _others(run, halves)
+            report = _evaluate(evaluated, method, data, runtime, launch, previous, others)
             registry().call("sslx_evaluated", run=run, report=report)
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; the same command goes on") from stop
     finally:
         run.folder.unlock()
     return run
@@ -195,7 +248,7 @@ def replay_run(path: Path, trust_code: bool = False) -> Mapping[str, Any]:
     provenance.say_differences(run)
     with borrowed():
         runtime = Runtime.start(run.launch.device, run.config.train.precision)
-        train, _ = load_data(run.config, run.launch, runtime)
+        train, _ = chosen(run.config, load_data(run.config, run.launch, runtime))
         method = build(run.config, **facts(train)).to(runtime.device)
         return replay(Engine(run.config, method, train, runtime, run.folder, lambda hook, **arguments: None))
 
@@ -203,14 +256,63 @@ def replay_run(path: Path, trust_code: bool = False) -> Mapping[str, Any]:
 # --- parts of a run ---------------------------------------------------------------------------------------------------
 
 
-def _create(config: RunConfig, launch: Launch, out: Path | None, data: tuple[Split, Split]) -> Path:
+def _launched(run: Run, launch: Launch | None, device: str | None, data_dir: Path | str | None) -> Launch:
+    """How to carry out a run: as `launch` says, or as before, with these changes."""
+    launch = launch or run.launch
+    if device is not None:
+        launch = attrs.evolve(launch, device=device)
+    if data_dir is not None:
+        launch = attrs.evolve(launch, data_dir=Path(data_dir).expanduser().resolve(), offline=False)
+    return launch
+
+
+def _begun(config: RunConfig, out: Path | None) -> Path | None:
+    """The folder `out` if it holds this run, not finished. So the same command goes on after whatever ended it."""
+    if out is None or not (out / "config.toml").is_file():
+        return None
+    folder = RunFolder.open(out)
+    if folder.finished:
+        raise ConfigError(f"out: {out} holds a finished run; choose another folder, or `sslx resume {out} --epochs N`")
+    if lines := edits(folder.config(), to_dict(config)):
+        advice = f"choose another folder, or continue that run with `sslx resume {out}`"
+        raise ConfigError([f"out: {out} holds another run: {'; '.join(lines)}; {advice}"])
+    say(f"{out}: goes on with the run that was begun here")
+    return out
+
+
+def _create(config: RunConfig, launch: Launch, out: Path | None, halves: Halves, data: Halves) -> Path:
     train, test = data
     record = {"components": provenance.components(config), "data": facts(train), "launch": launch.record()}
+    record |= {"fingerprint": fingerprint(halves)}
     name = f"{label(config.dataset)}-{label(config.method)}"
     folder = RunFolder.create(out, name, to_dict(config), environment() | record)
     if skipped := dict.fromkeys([*train.skipped, *test.skipped]):  # both halves of a set that was split say the same
-        folder.path.joinpath("bad-images.txt").write_text("".join(f"{line}\n" for line in skipped), encoding="utf-8")
+        replace(folder.path / "bad-images.txt", "".join(f"{printable(line)}\n" for line in skipped))
     return folder.path
+
+
+def _others(run: Run, halves: Halves) -> str:
+    """How the images differ from those that the run was made with; empty if they do not."""
+    return "; ".join(changes_of_data(run.folder.facts().get("fingerprint", {}), fingerprint(halves)))
+
+
+def _same_data(run: Run, halves: Halves, changed: bool = False) -> None:
+    """Check that the images are those of before, or record that they are `changed`. Raises DataError."""
+    if not (said := _others(run, halves)):
+        return
+    recorded, train = run.folder.facts(), chosen(run.config, halves)[0]
+    if facts(train) != {**run.data, "image_shape": run.image_shape}:
+        raise DataError(
+            f"{run.path}: {said}, so that its training cannot go on; `sslx run --from {run.path}` starts another run "
+            "from its weights"
+        )
+    if not changed:
+        raise DataError(f"{run.path}: {said}; --changed-data goes on with them, and run.json records it")
+    path, _ = checkpoint.newest(run.folder.checkpoints)
+    step = 0 if path is None else checkpoint.manifest(path)["step"]
+    change = {"step": step, "options": {"data": said}, "before": digest(run.settings)}
+    history = [*recorded.get("changes", []), change]
+    run.folder.write("run.json", recorded | {"fingerprint": fingerprint(halves), "changes": history})
 
 
 def _followed(launch: Launch, run: Run | None = None) -> AbstractContextManager[None]:
@@ -228,30 +330,36 @@ def _followed(launch: Launch, run: Run | None = None) -> AbstractContextManager[
     return registry().following(trackers)
 
 
-def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime, launch: Launch) -> Run:
-    """Train from wherever the run stands, evaluate, export."""
+def _execute(run: Run, data: Halves, runtime: Runtime, launch: Launch) -> Run:
+    """Train from wherever the run stands, evaluate, export. Only what fails in training ends it with an error."""
     error: BaseException | None = None
 
     def notify(hook: str, **arguments: Any) -> None:
         if runtime.main:
             registry().call(hook, run=run, **arguments)
 
-    if runtime.main:
-        run.folder.lock()
+    announce(run.path)
+    runtime.lead(run.folder.lock)
     notify("sslx_run_start")
     try:
         _train(run, data[0], runtime, notify, launch.progress)
         if runtime.main:
             method = run.method().to(runtime.device)
             if isinstance(encoder := getattr(method, "encoder", None), Encoder):
-                write_weights(encoder, run.image_shape, run.folder.export)
-            pictures(method, data[1], runtime.device, run.config.seed, run.path)
+                with tolerant(f"{run.folder.export}: not written"):
+                    write_weights(encoder, run.image_shape, run.folder.export)
+            with tolerant(f"{run.path}: no pictures"):
+                pictures(method, data[1], runtime.device, run.config.seed, run.path)
             notify("sslx_evaluated", report=_evaluate(run, method, data, runtime, launch))
     except Interrupted as stop:
         error = Interrupted(f"{stop}; `sslx resume {run.path}` continues it")
         raise error from stop
     except BaseException as problem:
         error = problem
+        if lost(problem):
+            raise LostError(f"another process of {run.path} is gone; `sslx resume {run.path}` continues") from problem
+        if not isinstance(problem, SslxError) and run.folder.checkpoints.is_dir():
+            vars(problem)["sslx_run"] = run.path  # the command line says how to go on
         raise
     finally:
         notify("sslx_run_end", error=error)
@@ -262,45 +370,77 @@ def _execute(run: Run, data: tuple[Split, Split], runtime: Runtime, launch: Laun
 
 def _train(run: Run, train: Split, runtime: Runtime, notify: Callable[..., None], progress: bool) -> None:
     method = build(run.config, **facts(train)).to(runtime.device)
-    engine = Engine(run.config, method, train, runtime, run.folder, notify, progress)
-    path, complaints = checkpoint.newest(run.folder.checkpoints)
-    if runtime.main:
-        for damaged, complaint in complaints.items():
-            print(f"{complaint}; using the one before it", file=sys.stderr)
-            # Kept for inspection, but no longer counted among the checkpoints.
-            damaged.rename(damaged.with_name(f"damaged-{damaged.name}-{time.time_ns()}"))
-        run.folder.rewind(0 if path is None else int(path.name.removeprefix("step-")))
-        for litter in run.folder.checkpoints.glob(".draft-*"):
-            shutil.rmtree(litter, ignore_errors=True)
-    runtime.barrier()
+    recorded = run.folder.facts()
+    rests_on = {"config": digest(to_dict(run.config)), "data": digest(recorded.get("fingerprint", {}))}
+    engine = Engine(run.config, method, train, runtime, run.folder, notify, progress, rests_on)
+    path = runtime.lead(lambda: _continued(run))
     if path is not None:
         engine.restore(path)
     engine.fit()
     if runtime.main:
-        times = {"seconds": engine.seconds, "cpu_seconds": engine.cpu_seconds}
-        run.folder.write("training.json", {**times, **diagnose(method, run.folder.metrics())})
+        result: dict[str, Any] = {"seconds": engine.seconds, "cpu_seconds": engine.cpu_seconds}
+        with tolerant(f"{run.path}: no diagnosis"):
+            result |= diagnose(method, run.folder.metrics())
+        run.folder.write("training.json", result)
+
+
+def _continued(run: Run) -> Path | None:
+    """The checkpoint from which training goes on, in a folder that is as it was when it was written."""
+    path, complaints = checkpoint.newest(run.folder.checkpoints)
+    for damaged, complaint in complaints.items():
+        say(f"{complaint}; using the one before it")
+        # Kept for inspection, but no longer counted among the checkpoints.
+        damaged.rename(damaged.with_name(f"damaged-{damaged.name}-{time.time_ns()}"))
+    facts = {} if path is None else checkpoint.manifest(path)
+    earlier = [change["before"] for change in run.folder.facts().get("changes", [])]
+    if "config" in facts and facts["config"] not in (digest(to_dict(run.config)), *earlier):
+        raise CheckpointError(f"{path}: belongs to a run with another config")
+    if said := run.folder.rewind(facts.get("step", 0), facts.get("metrics")):
+        say(said)
+    for litter in run.folder.checkpoints.glob(".draft-*"):
+        shutil.rmtree(litter, ignore_errors=True)
+    return path
 
 
 def _evaluate(
     run: Run,
     method: Method,
-    data: tuple[Split, Split],
+    data: Halves,
     runtime: Runtime,
     launch: Launch,
     previous: Mapping[str, Any] = {},
+    other_data: str = "",
 ) -> dict[str, Any]:
-    """Scores of the trained and of the untrained method, into results.json."""
+    """Scores of the trained and of the untrained method, into results.json.
 
-    def load(dataset: Dataset) -> tuple[Split, Split]:
+    After an interruption, what evaluation.json has for the same checkpoint and options is not computed again.
+    """
+
+    def load(dataset: Dataset) -> Halves:
         return dataset.halves(launch.data_dir, launch.offline)
 
-    config = run.config
-    untrained = build(config, **facts(data[0])).to(runtime.device)
-    report: dict[str, Any] = {}
-    for name, subject in (("trained", method), ("untrained", untrained)):
-        scores = score(config.evaluators, subject, data, config.views, runtime.device, config.seed, load)
-        report[name] = {**previous.get(name, {}), **scores}
+    config, step = run.config, checkpoint.manifest(run.trained())["step"]
+    begun = run.folder.read("evaluation.json") or {}
+    report: dict[str, Any] = {"trained": {}, "untrained": {}}
+    notes: dict[str, Any] = {} if run.checkpoint is None else {"checkpoint": step}
+    if other_data:
+        notes["other_data"] = other_data
+        say(f"{run.path}: evaluated on other data: {other_data}")
+    for name in report:
+        done = begun.get(name, {}) if begun.get("step") == step else {}
+        for evaluator, part in config.evaluators.items():
+            if "scores" in done.get(evaluator, {}) and done[evaluator].get("options") == plain(to_dict(part)):
+                report[name][evaluator] = done[evaluator]
+        missing = {key: part for key, part in config.evaluators.items() if key not in report[name]}
+        subject = method
+        if name == "untrained" and missing:
+            subject = build(config, **facts(data[0])).to(runtime.device)
+        for evaluator, result in score(missing, subject, data, config.views, runtime.device, config.seed, load, name):
+            report[name][evaluator] = result | notes
+            run.folder.write("evaluation.json", {"step": step, **report})
+        report[name] = {**previous.get(name, {}), **{key: report[name][key] for key in config.evaluators}}
     if previous:
-        print(f"the previous results are in {run.folder.keep_results()}", file=sys.stderr)
+        say(f"the previous results are in {run.folder.keep_results()}")
     run.folder.write("results.json", report)
+    (run.path / "evaluation.json").unlink(missing_ok=True)
     return report

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from sslx.core.errors import ConfigError, PluginError, nearest
+from sslx.plugins.code import is_reference
 from sslx.plugins.registry import Plugin, Provider, registry
 
 if TYPE_CHECKING:
@@ -83,14 +84,14 @@ def checks(
 def _found(name: str) -> tuple[list[Plugin], list[Provider]]:
     """The plugins and components that the name of a distribution, a plugin or a component stands for."""
     found = registry()
+    if is_reference(name):
+        return [], [found.described(name)]
     plugins = [plugin for plugin in found.plugins if name in (plugin.distribution, plugin.name)]
     if plugins:
         return plugins, [Provider(record, plugin) for plugin in plugins for record in plugin.records]
     everything = [Provider(record, plugin) for plugin in found.plugins for record in plugin.records]
     if providers := [p for p in everything if name in (p.record.name, f"{p.record.kind}:{p.record.name}")]:
         return [], providers
-    if ".py" in name:
-        raise PluginError(f"{name}: only installed components can be checked; `sslx plugins new` makes a package")
     known = {p.distribution for p in found.plugins} | {p.record.name for p in everything}
     raise PluginError(f"there is no plugin or component {name!r}{nearest(name, known)}; is it installed?")
 

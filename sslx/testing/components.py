@@ -33,7 +33,7 @@ class Subject:
 
     @property
     def reference(self) -> str:
-        return f"{self.provider.plugin.distribution}/{self.provider.record.name}"
+        return self.provider.reference
 
     @property
     def cls(self) -> Any:

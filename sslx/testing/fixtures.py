@@ -43,7 +43,7 @@ def sslx_cli(
 @pytest.fixture
 def sslx_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     """A registry with only sslx's own plugins, to which `sslx_registry.add("sslx-foo", module)` adds one."""
-    ours = [(point, dist) for point, dist in _registry.installed() if dist.metadata["Name"] == "sslx"]
+    ours = [each for each in _registry.installed() if each[1].distribution == "sslx"]
     monkeypatch.setattr(_registry, "installed", lambda: ours)
     _registry.registry.cache_clear()
     yield _registry.registry()

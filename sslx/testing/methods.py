@@ -8,9 +8,11 @@ from unittest import SkipTest
 
 import numpy
 import torch
+from torch import Tensor
 
 from sslx.core.capabilities import Clusters, HasDensity, Reconstructs, Samples, can
 from sslx.core.data import Split
+from sslx.core.interfaces import Module
 from sslx.core.training.config import configure
 from sslx.core.training.engine import Engine
 from sslx.core.training.run import build
@@ -100,7 +102,7 @@ def resumed_equals_uninterrupted(subject: Subject) -> None:
         made = build(config, subject.image_shape, len(images), subject.arity)
         split, runtime = Split(images, arity=subject.arity), Runtime(torch.device("cpu"))
         folder.mkdir()
-        return Engine(config, made, split, runtime, RunFolder(folder), lambda *_, **__: None)
+        return Engine(config, made, split, runtime, RunFolder(folder), lambda *_, **__: None, progress=False)
 
     def end(engine: Engine) -> tuple[Any, ...]:
         state = {name: value for name, value in engine.state().items() if "seconds" not in name}
@@ -135,7 +137,18 @@ def forward_changes_no_state(subject: Subject) -> None:
     Exceptions are the statistics of batch normalization, and running averages of latents for pictures.
     """
     method, views = _trained(subject), subject.views()
+    before = _state_of_components(method)
     repeatable(lambda: method(views).total)
+    after = _state_of_components(method)
+    moved = [name for name, value in before.items() if not same(value, after[name])]
+    assert not moved, f"forward changes {', '.join(moved)}, which only after_step and before_epoch may do"
+
+
+def _state_of_components(method: Any) -> dict[str, Tensor]:
+    """The state of the method and its parts, without that of torch's layers and other plain modules in them."""
+    components = [(name, module) for name, module in method.named_modules() if isinstance(module, Module)]
+    buffers = {f"{name}.{key}".lstrip("."): b for name, c in components for key, b in c.named_buffers(recurse=False)}
+    return {name: value.clone() for name, value in {**buffers, **method.local_state()}.items()}
 
 
 @check("method")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -159,7 +160,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
     assert checkpoint.steps(checkpoints) == [8, 9]
     _damage(checkpoints / "step-000000009", how)
     sslx.resume(tmp_path / "stopped")
-    assert "step-000000009: damaged" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "step-000000009" in said and "damaged" in said and "using the one before it" in said
     assert same(whole.path, tmp_path / "stopped")
 
 
@@ -177,16 +179,21 @@ def test_where_all_checkpoints_are_damaged_nothing_is_deleted(tiny_run: TinyRun,
 def test_a_full_disk_leaves_earlier_checkpoints_alone(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = checkpoint._Hashing.write
+    from sslx.core.training.engine import Engine
 
-    def full(self: checkpoint._Hashing, data: Any) -> int:
-        if "step-000000008" in str(self.path) and self.size > 1000:
-            raise OSError(28, "No space left on device")
-        return write(self, data)
+    save, limits = Engine.save, resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    monkeypatch.setattr(checkpoint._Hashing, "write", full)
-    with pytest.raises(CheckpointError, match="No space left on device"):
-        tiny_run("vae", "run", train={"checkpoint_steps": 4})
+    def full(self: Engine) -> Path:
+        if self.step == 8:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+        return save(self)
+
+    monkeypatch.setattr(Engine, "save", full)
+    try:
+        with pytest.raises(CheckpointError, match=r"step-000000008.*File too large; free some.*resume.* from step 4"):
+            tiny_run("vae", "run", train={"checkpoint_steps": 4})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     monkeypatch.undo()
     checkpoints = tmp_path / "run" / "checkpoints"
     assert checkpoint.steps(checkpoints) == [4] and not list(checkpoints.glob(".draft-*"))

@@ -6,41 +6,51 @@ executes nothing: `weights_only=True`.
 """
 
 import hashlib
-import json
 import os
-import pickle
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sslx.core.errors import CheckpointError
+from sslx.core.console import explain
+from sslx.core.errors import CheckpointError, ConfigError
+from sslx.core.files import read, sealed
 from sslx.core.training.runtime import Runtime
 
 FORMAT = 1
+_FACTS = {"size": int, "sha256": str}
+_MANIFEST = {
+    "format": int, "step": int, "world": int, "files": {str: _FACTS}, "config?": str, "data?": str, "metrics?": _FACTS
+}  # fmt: skip
 
 
 class _Hashing:
     """A file that hashes what is written to it. A file object, since a path would end up in torch's archive."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.sha, self.size = path, hashlib.sha256(), 0
-        self.file = open(path, "wb")  # noqa: SIM115  closed by close()
+        self.sha, self.size = hashlib.sha256(), 0
+        self.problem: OSError | None = None  # which torch.save would replace by its own
+        self.file = open(path, "xb")  # noqa: SIM115  closed by close()
 
     def write(self, data: Any) -> int:
         self.sha.update(data)
         self.size += len(data)
-        return self.file.write(data)
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.problem = error
+            raise
 
     def flush(self) -> None:
         self.file.flush()
 
     def close(self) -> dict[str, Any]:
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
+        with self.file:
+            self.flush()
+            os.fsync(self.file.fileno())
         return {"size": self.size, "sha256": self.sha.hexdigest()}
 
 
@@ -56,45 +66,60 @@ def _write(path: Path, data: Any) -> dict[str, Any]:
     file = _Hashing(path)
     try:
         if path.suffix == ".json":
-            file.write((json.dumps(data, indent=1, sort_keys=True) + "\n").encode())
+            file.write(sealed(data).encode())
         else:
             torch.save(data, file)  # type: ignore[arg-type]
         return file.close()
-    except BaseException:
-        file.file.close()
+    except Exception as error:
+        with suppress(OSError):
+            file.file.close()
+        if file.problem is not None:
+            raise file.problem from error
         raise
 
 
 def save(
-    folder: Path, step: int, shared: Mapping[str, Any], local: Mapping[str, Any], runtime: Runtime, keep: int = 2
+    folder: Path,
+    step: int,
+    shared: Mapping[str, Any],
+    local: Mapping[str, Any],
+    runtime: Runtime,
+    keep: int = 2,
+    about: Mapping[str, Any] = {},
 ) -> Path:
     """Write `folder/step-N`, called on every process. Older checkpoints are removed once the new one is in place.
 
     Args:
         shared: state that is equal on all processes, written by the main one. Tensors and plain values.
         local: state of this process, written by itself.
+        about: what the checkpoint rests on, for its manifest: `config` and `data`, which are hashes, and `metrics`.
 
     Raises:
         CheckpointError: something could not be written, on any process; earlier checkpoints are untouched.
     """
     final, draft = folder / f"step-{step:09d}", folder / f".draft-step-{step:09d}"
-    if runtime.main:
+
+    def begin() -> None:
         shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-    runtime.barrier()
+        try:
+            draft.mkdir(parents=True)
+        except OSError as error:
+            raise CheckpointError(f"{final}: could not be written: {explain(error)}") from error
+
+    runtime.lead(begin)
     files, problem = {}, ""
     try:
         files[f"rank-{runtime.rank}.pt"] = _write(draft / f"rank-{runtime.rank}.pt", dict(local))
         if runtime.main:
             files["shared.pt"] = _write(draft / "shared.pt", dict(shared))
-    except Exception as error:  # a full disk is a RuntimeError of torch.save, with the OSError as its context
-        problem = str(error.__context__ or error)
+    except Exception as error:
+        problem = explain(error)
     reports = runtime.collect((files, problem))
     problem = next((problem for _, problem in reports if problem), "")
     if runtime.main and not problem:
         try:
             everything = {name: facts for files, _ in reports for name, facts in files.items()}
-            manifest = {"format": FORMAT, "step": step, "world": runtime.world, "files": everything}
+            manifest = {"format": FORMAT, "step": step, "world": runtime.world, "files": everything, **about}
             _write(draft / "manifest.json", manifest)
             _sync(draft)
             if final.exists():  # the same step again, after a damaged one was set aside
@@ -104,48 +129,77 @@ def save(
             for old in steps(folder)[:-keep]:
                 shutil.rmtree(folder / f"step-{old:09d}", ignore_errors=True)
         except OSError as error:
-            problem = str(error)
+            problem = explain(error)
     problem = runtime.share(problem)
     if problem:
         if runtime.main:
             shutil.rmtree(draft, ignore_errors=True)
-        raise CheckpointError(f"{final}: could not be written: {problem}")
+        last = steps(folder)
+        kept = f"; `sslx resume` goes on from step {last[-1]}" if last else ""
+        raise CheckpointError(f"{final}: could not be written: {problem}{kept}")
     return final
 
 
 def steps(folder: Path) -> list[int]:
     """Steps of the checkpoints in place, oldest first."""
     names = (path.name.removeprefix("step-") for path in folder.glob("step-*"))
-    return sorted(int(name) for name in names if name.isdigit())
+    return sorted({int(name) for name in names if name.isdecimal()})
+
+
+def at(folder: Path, step: int) -> Path:
+    """The folder of a step's checkpoint. Raises ConfigError, with the steps that there are, if there is none."""
+    if step in (found := steps(folder)):
+        return folder / f"step-{step:09d}"
+    raise ConfigError(f"checkpoint {step}: there is none; there are {', '.join(map(str, found)) or 'no others'}")
+
+
+def manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint. Raises CheckpointError if it is damaged."""
+    found = read(path / "manifest.json", _MANIFEST)
+    if found is None:
+        raise CheckpointError(f"{path}: damaged: there is no manifest.json")
+    if found["format"] != FORMAT:
+        raise CheckpointError(f"{path}: format {found['format']}, this sslx reads {FORMAT}")
+    return found
 
 
 def verify(path: Path) -> dict[str, Any]:
     """The manifest of a checkpoint whose files are all as they were written. Raises CheckpointError."""
-    try:
-        manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text())
-        expected = manifest["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: damaged: no readable manifest ({error})") from error
-    if manifest.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: format {manifest.get('format')}, this sslx reads {FORMAT}")
-    for name, facts in expected.items():
+    found = manifest(path)
+    if path.name != f"step-{found['step']:09d}":
+        raise CheckpointError(f"{path}: is the checkpoint of step {found['step']}")
+    for name in {"shared.pt", *(f"rank-{rank}.pt" for rank in range(min(found["world"], 1 << 16))), *found["files"]}:
         file = path / name
-        if not file.is_file():
+        if name not in found["files"] or file.parent != path or not file.is_file():
             raise CheckpointError(f"{path}: damaged: {name} is missing")
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        if digest != facts["sha256"]:
+        if _hash(file) != found["files"][name]["sha256"]:
             raise CheckpointError(f"{path}: damaged: {name} is not what was written")
-    return manifest
+    return found
+
+
+def _hash(path: Path) -> str:
+    sha = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()
 
 
 def load(path: Path, rank: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
     """Shared and local state of a verified checkpoint, on the CPU. Raises CheckpointError, and executes nothing."""
-    try:
-        shared, local = (
-            torch.load(path / name, map_location="cpu", weights_only=True) for name in ("shared.pt", f"rank-{rank}.pt")
-        )
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path}: holds more than tensors and plain values; nothing of it was loaded") from error
+    states = []
+    for name in ("shared.pt", f"rank-{rank}.pt"):
+        try:
+            states.append(torch.load(path / name, map_location="cpu", weights_only=True))
+        except OSError:
+            raise
+        except Exception as error:  # torch raises many kinds for files that it did not write
+            raise CheckpointError(
+                f"{path}: {name} holds more than tensors and plain values; nothing is loaded"
+            ) from error
+    shared, local = states
+    if not (isinstance(shared, dict) and isinstance(local, dict) and {"method", "step", "complete"} <= shared.keys()):
+        raise CheckpointError(f"{path}: is not a checkpoint of sslx")
     return shared, local
 
 
@@ -165,3 +219,16 @@ def newest(folder: Path) -> tuple[Path | None, dict[Path, str]]:
     if complaints:
         raise CheckpointError("no checkpoint can be used:\n" + "\n".join(complaints.values()))
     return None, complaints
+
+
+def fill(method: Any, path: Path, rank: int = 0) -> dict[str, Any]:
+    """Give a method the weights of a verified checkpoint, and return the shared state. Raises CheckpointError."""
+    shared, local = load(path, rank)
+    try:
+        method.load_state_dict(shared["method"])
+        method.load_local_state(local)
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        said = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = said[min(1, len(said) - 1)] if said else type(error).__name__  # the first line of torch says nothing
+        raise CheckpointError(f"{path}: its weights do not fit the method: {reason}") from error
+    return shared

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from sslx.core.catalogue import catalogue
 from sslx.core.dotted import flatten, merge, nest
 from sslx.core.errors import ConfigError, PluginError
-from sslx.core.interfaces import Dataset, Evaluator, Loader, Method, Optimizer, ViewPolicy
+from sslx.core.interfaces import Dataset, Evaluator, Loader, Method, Module, Optimizer, ViewPolicy
 from sslx.core.options import Component, make, option, options_of, slot, to_dict
 from sslx.core.toml import dumps
 
@@ -83,6 +83,8 @@ def evaluator_table(names: Iterable[Any]) -> dict[str, Any]:
     """Evaluators without options, as the config has them: `./file.py:Mine` is the table `{"Mine": {"use": ...}}`."""
     table: dict[str, Any] = {}
     for name in names:
+        if not isinstance(name, str | type | Component):
+            raise ConfigError(f"evaluators: expected names of evaluators or a table of them, got {name!r}")
         if isinstance(name, str):
             short = name.rpartition(":")[2] if ".py:" in name or "." in name.partition(":")[0] else name
             table[short] = {} if short == name else {"use": name}
@@ -111,6 +113,11 @@ def configure(*layers: Mapping[str, Any], evaluators: Mapping[str, Any] | Iterab
     optimizer = {"use": options_of(Training)["optimizer"].default}  # the one that a recommended rate is for
     config = make(RunConfig, merge(*(current(part, optimizer) for part in recommended), user))
     assert isinstance(config, RunConfig)
+    N = config.train.batch_size
+    compared = [part for part in config.method.modules() if isinstance(part, Module) and part.least_images > N]
+    if compared and config.train.epochs:
+        name, least = type(compared[-1]).__name__, compared[-1].least_images
+        raise ConfigError(f"train.batch_size: {name} compares images of a batch, expected at least {least}, got {N}")
     return config
 
 
@@ -120,6 +127,8 @@ def current(layer: Mapping[str, Any], optimizer: Mapping[str, Any] = {}) -> Mapp
     They may be written beside the other options of training, as `train.lr`. Version 0.1 had all of them there, those of
     every optimizer, and decayed biases as well.
     """
+    if not isinstance(layer, Mapping):
+        raise ConfigError(f"config: expected a table of options, got {layer!r}")
     if isinstance(names := layer.get("evaluators"), str | list | tuple):
         names = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
         layer = {**layer, "evaluators": evaluator_table(names)}

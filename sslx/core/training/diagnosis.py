@@ -24,7 +24,7 @@ def excess(terms: Terms, values: Mapping[str, float]) -> dict[str, float]:
     }
     found = {name + _SUFFIX: distance for name, (_, distance) in known.items()}
     if any(weight for weight, _ in known.values()):
-        found["excess"] = sum(weight * distance for weight, distance in known.values())
+        found["excess"] = sum(weight * distance for weight, distance in known.values() if weight)
     return found
 
 

@@ -6,7 +6,6 @@ resumed run continues bit for bit.
 """
 
 import math
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +17,10 @@ import torch
 from torch import Tensor
 
 from sslx.core import signals
+from sslx.core.console import say
 from sslx.core.data import Split
 from sslx.core.errors import CheckpointError, ConfigError, Interrupted, NonFiniteError, PluginError
+from sslx.core.files import replace, sealed
 from sslx.core.interfaces import Method
 from sslx.core.randomness import Use, seed_of, seed_torch
 from sslx.core.terms import Terms
@@ -36,11 +37,11 @@ def _look_at(views: Views) -> None:
     """Warn if all views of an image are equal."""
     if views.count > 1 and bool((views.x == views.x[:, :1]).all()):
         advice = "`--set views.crop=0.4,1` is one way to make them differ"
-        print(f"all {views.count} views of an image are equal, as nothing changes them: {advice}", file=sys.stderr)
+        say(f"all {views.count} views of an image are equal, as nothing changes them: {advice}")
 
 
 def check(training: Training, split: Split, world: int) -> None:
-    """Raise ConfigError if the batch size does not fit the numbers of images and processes."""
+    """Raise ConfigError if the batch size does not fit the numbers of images and processes; warn of a long warm-up."""
     size, samples = training.batch_size, len(split)
     if size > samples and training.epochs:
         raise ConfigError(f"train.batch_size: expected at most {samples}, the number of training images, got {size}")
@@ -51,10 +52,15 @@ def check(training: Training, split: Split, world: int) -> None:
             f"train.batch_size: expected a multiple of {split.arity * world}, as {split.arity} images belong together"
             f" in each process, got {size}"
         )
+    if 0 < training.epochs <= (warmup := training.optimizer.warmup_epochs):
+        say(f"the learning rate rises during {warmup:g} epochs, and the training has {training.epochs}")
 
 
 class Engine:
-    """Trains a built method on a split. `notify(hook, **arguments)` is called with metrics, epochs and checkpoints."""
+    """Trains a built method on a split. `notify(hook, **arguments)` is called with metrics, epochs and checkpoints.
+
+    `rests_on` is what each checkpoint says of its config and data.
+    """
 
     def __init__(
         self,
@@ -65,7 +71,9 @@ class Engine:
         folder: RunFolder,
         notify: Callable[..., None],
         progress: bool = True,
+        rests_on: Mapping[str, str] = {},
     ) -> None:
+        self.rests_on = rests_on
         self.config, self.method, self.runtime, self.folder, self.notify = config, method, runtime, folder, notify
         self.training = config.train
         self.progress = progress and runtime.main
@@ -94,7 +102,7 @@ class Engine:
         """Train to the end. Raises Interrupted after a stop signal, and NonFiniteError before a non-finite update."""
         if self.complete and self.step == 0:
             self.save()  # nothing is trained: the initial weights are the result
-        clock, cpu = time.monotonic() - self.seconds, time.process_time() - self.cpu_seconds
+        clock, cpu = time.monotonic() - self.seconds, time.process_time() - self.cpu_seconds / self.runtime.world
         saved = time.monotonic()
         with Progress(self.total, self.step, self.training.epochs, enabled=self.progress) as progress:
             while not self.complete:
@@ -103,19 +111,17 @@ class Engine:
                     seed_torch(seed_of(Use.EPOCH, self.config.seed, epoch))  # on all processes alike
                     self.method.before_epoch(epoch)
                 for views in self.batches(epoch, done):
-                    if self.step == 0 and self.runtime.main:
+                    if self.step == 0:
                         _look_at(views)
                     terms, norm = self.update(views, epoch)
                     self.step += 1
-                    self.seconds, self.cpu_seconds = time.monotonic() - clock, time.process_time() - cpu
-                    budget = self.training.cpu_seconds or math.inf
+                    self.seconds = time.monotonic() - clock
+                    self.cpu_seconds = self.runtime.total(time.process_time() - cpu)
                     minutes = (time.monotonic() - saved) / 60
-                    stop, over, due = self.runtime.agree(
-                        bool(signals.received()),
-                        self.cpu_seconds >= budget,
-                        minutes >= self.training.checkpoint_minutes,
+                    stop, due = self.runtime.agree(
+                        bool(signals.received()), minutes >= self.training.checkpoint_minutes
                     )
-                    self.complete = self.step >= self.total or bool(over)
+                    self.complete = self.is_complete()
                     self.record(terms, norm, epoch, views, progress)
                     every = self.training.checkpoint_steps
                     if self.complete or stop or due or (every and self.step % every == 0):
@@ -127,6 +133,15 @@ class Engine:
                         break
                 if self.step % self.per_epoch == 0:
                     self.notify("sslx_epoch_end", epoch=epoch)
+        if self.step < self.total and self.training.optimizer.schedule == "cosine":
+            say(
+                f"train.cpu_seconds ended the training at step {self.step} of {self.total}, but the cosine schedule of "
+                "the learning rate spans all of them; choose train.epochs to fit the time"
+            )
+
+    def is_complete(self) -> bool:
+        """Whether all steps are done, or the processor time of all processes is spent."""
+        return self.step >= self.total or self.cpu_seconds >= (self.training.cpu_seconds or math.inf)
 
     def batches(self, epoch: int, done: int) -> Iterator[Views]:
         """This process's share of the batches of an epoch, beginning with batch `done`."""
@@ -184,13 +199,14 @@ class Engine:
 
     def record(self, terms: Terms, norm: float, epoch: int, views: Views, progress: Progress) -> None:
         every = self.training.log_every
+        count, spent = len(views.flat) * self.runtime.world, self.cpu_seconds / (self.training.cpu_seconds or math.inf)
         if self.step % every and not self.complete:
-            progress.advance(self.step, len(views.flat) * self.runtime.world)
+            progress.advance(self.step, count, spent=spent)
             return
         values = self.runtime.mean(torch.stack([term.value.detach().float() for term in terms.values()])).tolist()
         metrics = dict(zip(terms, values, strict=True))
-        loss = sum(term.weight * metrics[name] for name, term in terms.items())
-        progress.advance(self.step, len(views.flat) * self.runtime.world, {"loss": loss, **metrics})
+        loss = sum(term.weight * metrics[name] for name, term in terms.items() if term.weight)
+        progress.advance(self.step, count, {"loss": loss, **metrics}, spent)
         if self.runtime.main:
             lr = self.training.optimizer.rate(self.step - 1, self.total, self.per_epoch)
             terms_ = {"loss": loss, **metrics, **excess(terms, metrics)}
@@ -214,9 +230,9 @@ class Engine:
         """Commit a checkpoint of the current step."""
         if not all(bool(weight.isfinite().all()) for weight in self.parameters):
             raise NonFiniteError(f"weights are not finite after step {self.step}; the last checkpoint still is")
-        self.folder.sync()
+        about = {**self.rests_on, "metrics": self.folder.sync()} if self.runtime.main else {}
         local, keep = self.method.local_state(), self.training.checkpoint_keep
-        path = checkpoint.save(self.folder.checkpoints, self.step, self.state(), local, self.runtime, keep)
+        path = checkpoint.save(self.folder.checkpoints, self.step, self.state(), local, self.runtime, keep, about)
         if self.runtime.main:
             self.notify("sslx_checkpoint", path=path)
         return path
@@ -229,14 +245,15 @@ class Engine:
                 f"{path} was written by {world} processes, this run has {self.runtime.world}; "
                 f"resume it with --devices {world}"
             )
-        shared, local = checkpoint.load(path, self.runtime.rank)
-        self.method.load_state_dict(shared["method"])
-        self.method.load_local_state(local)
+        shared = checkpoint.fill(self.method, path, self.runtime.rank)
         if self.optimizer is not None:
-            self.optimizer.load_state_dict(shared["optimizer"])
+            try:
+                self.optimizer.load_state_dict(shared["optimizer"])
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise CheckpointError(f"{path}: its optimizer does not fit the method: {error}") from error
             self._hand_over_rate()
-        self.step, self.complete = shared["step"], shared["complete"]
-        self.seconds, self.cpu_seconds = shared["seconds"], shared["cpu_seconds"]
+        self.step, self.seconds, self.cpu_seconds = shared["step"], shared["seconds"], shared["cpu_seconds"]
+        self.complete = self.is_complete()
 
     def _hand_over_rate(self) -> None:
         assert self.optimizer is not None
@@ -248,8 +265,10 @@ class Engine:
         path = checkpoint.save(
             self.folder.crash, self.step, self.state(), self.method.local_state(), self.runtime, keep=2
         )
+        names = self.not_finite(views) if all(_finite(term.value) for term in terms.values()) else []
         mine = {
             "rank": self.runtime.rank,
+            "gradients": names,
             "samples": views.index.tolist(),
             "terms": {name: repr(term.value.item()) for name, term in terms.items()},
             "reasons": [term.reason for term in terms.values() if term.reason],
@@ -260,15 +279,33 @@ class Engine:
         }
         processes = self.runtime.collect(mine)
         bad = [f"{n} = {v}" for p in processes for n, v in p["terms"].items() if v in ("nan", "inf", "-inf")]
+        steep = dict.fromkeys(f"the gradient of {n}" for p in processes for n in p["gradients"])
         known = dict.fromkeys(reason for p in processes for reason in p["reasons"])
-        cause = "; ".join(known) or "; ".join(bad) or f"gradient norm = {norm}"
+        norms = f"gradient norm = {norm}" + (f", not finite is {' and '.join(steep)}" if steep else "")
+        cause = "; ".join(known) or "; ".join(bad) or norms
         if self.runtime.main:
             facts = {"step": self.step, "epoch": epoch, "seed": self.config.seed, "processes": processes}
-            self.folder.write("crash/crash.json", facts)
+            replace(self.folder.crash / "crash.json", sealed(facts))
         raise NonFiniteError(
             f"step {self.step + 1}: {cause}; nothing was updated. `sslx replay {self.folder.path}` repeats the step; "
             f"state in {path}"
         )
+
+    def not_finite(self, views: Views) -> list[str]:
+        """The terms whose gradients are not finite, from the same step again."""
+        seed_torch(seed_of(Use.STEP, self.config.seed, self.step, self.runtime.rank))
+        with self.runtime.autocast():
+            terms = self.method(views)
+        found = []
+        for name, term in terms.items():
+            if term.weight and term.value.requires_grad:
+                gradients = torch.autograd.grad(
+                    term.weight * term.value, self.parameters, retain_graph=True, allow_unused=True
+                )
+                squares = [g.float().square().sum() for g in gradients if g is not None]
+                if squares and not _finite(torch.stack(squares).sum()):
+                    found.append(name)
+        return found
 
 
 def _finite(x: Tensor) -> bool:

@@ -1,7 +1,7 @@
 """Evaluation: features of the clean, full splits once, then every evaluator on the same features."""
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -22,18 +22,24 @@ from sslx.core.interfaces import (
 )
 from sslx.core.options import to_dict
 from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
+from sslx.core.training.progress import Meter
 
 
 @torch.no_grad()
-def features(method: Method, split: Split, device: torch.device) -> Features:
-    """`method.represent` of every image of a split, unaugmented and float32."""
-    found = []
+def features(method: Method, split: Split, device: torch.device, what: str = "features") -> Features:
+    """`method.represent` of every image of a split, unaugmented and float32.
+
+    Raises Interrupted after a stop signal.
+    """
+    found, done, meter = list[Tensor](), 0, Meter(what, len(split))
     for x in split.batches(device):
+        heed()
         z: Any = method.represent(x)
         if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != len(x):
             got = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
             raise PluginError(f"{type(method).__name__}.represent must return ({len(x)}, D), it returned {got}")
         found.append(z.float().cpu())
+        meter.advance(done := done + len(x))
     return Features(torch.cat(found), split.labels, split.factors)
 
 
@@ -45,23 +51,47 @@ def evaluate(
     device: torch.device,
     seed: int,
     load: Callable[[Dataset], tuple[Split, Split]],
-) -> dict[str, Any]:
-    """For each evaluator its options, and its scores and protocol, or why it was skipped or failed."""
+    who: str = "",
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """For each evaluator its name and options, and its scores and protocol, or why it was skipped or failed.
+
+    `who` says in lines of progress which method is evaluated. Raises Interrupted after a stop signal.
+    """
     if not evaluators:
-        return {}
+        return
     training = method.training
     method.eval()
     try:
-        train, test = (features(method, split, device) for split in data)
+        try:
+            train, test = (
+                features(method, split, device, f"features of {who} {half} images".replace("  ", " "))
+                for split, half in zip(data, ("training", "test"), strict=True)
+            )
+        except Interrupted:
+            raise
+        except Exception as error:  # all evaluators need the features; the training is kept
+            for name, part in evaluators.items():
+                yield name, {"options": to_dict(part), **_failure(error)}
+            return
         evaluation = Evaluation(train, test, method, data, views, device, seed, load)
-        return {name: {"options": to_dict(part), **_one(part, evaluation)} for name, part in evaluators.items()}
+        for name, part in evaluators.items():
+            yield name, {"options": to_dict(part), **_one(part, evaluation)}
     finally:
         method.train(training)
 
 
-def _one(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, Any]:
+def heed() -> None:
+    """Raise Interrupted after a stop signal."""
     if signals.received():
         raise Interrupted(f"stopped by {signals.received()} before the evaluation was done")
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    return {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+
+
+def _one(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, Any]:
+    heed()
     try:
         if reason := evaluator.skip(evaluation):
             return {"skipped": reason}
@@ -72,5 +102,7 @@ def _one(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, Any]:
         if not isinstance(result, Result):
             raise PluginError(f"evaluate must return a Result, it returned {type(result).__name__}")
         return attrs.asdict(attrs.evolve(result, scores={name: float(score) for name, score in result.scores.items()}))
+    except Interrupted:
+        raise
     except Exception as error:  # the scores of the others are kept
-        return {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+        return _failure(error)

@@ -6,10 +6,32 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress as Bar, TextColumn
 from typing_extensions import Self
 
+from sslx.core.console import say
+
 _SECONDS_BETWEEN_LINES = 5.0
+
+
+def _pause(elapsed: float) -> float:
+    """Seconds between two lines: rarer the longer it takes, so that a log stays readable."""
+    return max(_SECONDS_BETWEEN_LINES, elapsed / 20)
+
+
+class Meter:
+    """Says on standard error how much of something is done, if it takes longer than a few seconds."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total, self.began = what, total, time.monotonic()
+        self.printed = self.began
+
+    def advance(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self.printed >= _pause(now - self.began):
+            self.printed = now
+            left = (self.total - done) * (now - self.began) / done
+            say(f"{self.what}: {done:,} of {self.total:,}, {left:.0f} s left")
 
 
 def numbers(metrics: Mapping[str, float]) -> str:
@@ -22,18 +44,17 @@ class Progress:
     def __init__(self, total: int, step: int, epochs: int, enabled: bool = True) -> None:
         self.total, self.before, self.first, self.epochs = total, step, step, epochs
         self.enabled = enabled and total > step
-        self.views, self.metrics, self.start = 0, "", time.monotonic()
-        self.printed = self.start
+        self.views, self.metrics, self.spent = 0, "", 0.0
+        self.began = self.start = self.printed = time.monotonic()
         self.bar: Bar | None = None
         if self.enabled and sys.stderr.isatty():
             columns = (
                 TextColumn("epoch {task.fields[epoch]}"),
                 BarColumn(bar_width=20),
-                TextColumn("{task.fields[metrics]}  {task.fields[rate]:,.0f} views/s"),
-                TimeRemainingColumn(compact=True),
+                TextColumn("{task.fields[metrics]}  {task.fields[rate]:,.0f} views/s  {task.fields[left]:.0f} s left"),
             )
             self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
-            self.task = self.bar.add_task("", total=total, completed=step, epoch="", metrics="", rate=0.0)
+            self.task = self.bar.add_task("", total=total, completed=step, epoch="", metrics="", rate=0.0, left=0.0)
 
     def __enter__(self) -> Self:
         if self.bar is not None:
@@ -44,23 +65,30 @@ class Progress:
         if self.bar is not None:
             self.bar.stop()
 
-    def advance(self, step: int, views: int, metrics: Mapping[str, float] | None = None) -> None:
-        """Report that `step` updates are done, the last one on `views` views; `metrics` at the logging interval."""
+    def advance(self, step: int, views: int, metrics: Mapping[str, float] | None = None, spent: float = 0.0) -> None:
+        """Report that `step` updates are done, the last one on `views` views.
+
+        Args:
+            metrics: the record of this step, at the logging interval.
+            spent: share of the budget of processor time that is used, 0 if there is no budget.
+        """
         if not self.enabled:
             return
         if metrics is not None:
             self.metrics = numbers(metrics)
         now = time.monotonic()
         if step == self.before + 1 and step < self.total:  # the first step compiles and imports, so it is not counted
-            self.first, self.start = step, now
+            self.first, self.start, self.spent = step, now, spent
             return
         self.views += views
         rate = self.views / max(now - self.start, 1e-9)
+        left = (self.total - step) * (now - self.start) / max(step - self.first, 1)
+        if spent > self.spent:
+            left = min(left, (1 - spent) * (now - self.start) / (spent - self.spent))
         epoch = f"{-(-step * self.epochs // self.total)}/{self.epochs}"
         if self.bar is not None:
-            self.bar.update(self.task, completed=step, epoch=epoch, metrics=self.metrics, rate=rate)
-        elif now - self.printed >= _SECONDS_BETWEEN_LINES or step == self.total:
+            self.bar.update(self.task, completed=step, epoch=epoch, metrics=self.metrics, rate=rate, left=left)
+        elif now - self.printed >= _pause(now - self.began) or step == self.total:
             self.printed = now
-            left = (self.total - step) * (now - self.start) / (step - self.first)
             text = f"epoch {epoch}  step {step}/{self.total}  {self.metrics}  {rate:,.0f} views/s  {left:.0f} s left"
             print(text, file=sys.stderr, flush=True)

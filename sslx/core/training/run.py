@@ -55,8 +55,11 @@ class Launch:
 
     @classmethod
     def recorded(cls, facts: Mapping[str, Any]) -> Launch:
-        """What `record` returned."""
-        return cls(**{**facts, "data_dir": Path(facts.get("data_dir", default_data_dir()))})
+        """What `record` returned. Nothing is downloaded to a folder that only the files of a run name."""
+        known = {name: value for name, value in facts.items() if name in attrs.fields_dict(cls)}
+        folder = Path(facts.get("data_dir", default_data_dir()))
+        others = folder != default_data_dir().resolve()
+        return cls(**{**known, "data_dir": folder, "offline": known.get("offline", False) or others})
 
 
 class Run:
@@ -68,9 +71,11 @@ class Run:
         config: RunConfig | None = None,
         objects: Sequence[Any] = (),
         trust_code: bool = False,
+        checkpoint: int | None = None,
     ) -> None:
         self.folder = folder
         self.trust_code = trust_code  # whether files of code that its config names are executed
+        self.checkpoint = checkpoint  # the step of the checkpoint that `method` loads; None: the last one
         self.objects = tuple(objects)  # classes and components that its config cannot name
         if config is not None:
             self.__dict__["config"] = config
@@ -95,7 +100,7 @@ class Run:
             with catalogue().on_record(self.trust_code):
                 return configure(_given(self.folder.config(), self.objects), *layers, evaluators=evaluators)
         except ConfigError as error:
-            used = (self.folder.read("run.json") or {}).get("components", [])
+            used = self.folder.facts().get("components", [])
             others = {f"{c['distribution']} {c['version']}" for c in used if c.get("distribution", "sslx") != "sslx"}
             made = [f"{self.path} was made with {', '.join(sorted(others))}"] if others else []
             raise ConfigError([*error.problems, *made]) from error
@@ -122,8 +127,15 @@ class Run:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the images that it is trained on."""
-        C, H, W = self.folder.read("run.json")["data"]["image_shape"]
+        C, H, W = self.data["image_shape"]
         return C, H, W
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What `build` must know of its training images. Raises CheckpointError if there is no run.json."""
+        if not (facts := self.folder.facts()):
+            raise CheckpointError(f"{self.path}: there is no run.json, without which its method cannot be built")
+        return {"arity": 1, **facts["data"]}
 
     @property
     def results(self) -> dict[str, Any]:
@@ -138,19 +150,31 @@ class Run:
     @property
     def launch(self) -> Launch:
         """How the run was carried out when it was started."""
-        return Launch.recorded((self.folder.read("run.json") or {}).get("launch", {}))
+        return Launch.recorded(self.folder.facts().get("launch", {}))
 
     def method(self) -> Method:
-        """The trained method, on the CPU, in evaluation mode. Raises CheckpointError if there is none yet."""
-        path, _ = checkpoint.newest(self.folder.checkpoints)
-        data = self.folder.read("run.json")["data"]
-        method = build(self.config, **data)
-        if path is None:
-            raise CheckpointError(f"{self.path}: no checkpoint yet")
-        shared, local = checkpoint.load(path)
-        method.load_state_dict(shared["method"])
-        method.load_local_state(local)
+        """The trained method, on the CPU, in evaluation mode.
+
+        Raises CheckpointError if there is no checkpoint yet, or if that of a finished run is damaged.
+        """
+        path = self.trained()
+        method = build(self.config, **self.data)
+        checkpoint.fill(method, path)
         return method.eval()
+
+    def trained(self) -> Path:
+        """The folder of the checkpoint whose weights `method` loads. Raises CheckpointError."""
+        if self.checkpoint is not None:
+            path = checkpoint.at(self.folder.checkpoints, self.checkpoint)
+            checkpoint.verify(path)
+            return path
+        newest, complaints = checkpoint.newest(self.folder.checkpoints)
+        if newest is None:
+            raise CheckpointError(f"{self.path}: no checkpoint yet")
+        if complaints:
+            step = checkpoint.manifest(newest)["step"]
+            raise CheckpointError(f"{next(iter(complaints.values()))}; --checkpoint {step} uses the one before it")
+        return newest
 
 
 def _given(value: Any, objects: Sequence[Any]) -> Any:

@@ -14,6 +14,8 @@ crash/          the step at which a loss was not finite
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import os
 import platform
@@ -21,6 +23,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -29,10 +32,52 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sslx.core.errors import ConfigError, LockedError
-from sslx.core.toml import dumps, read
+from sslx.core.errors import CheckpointError, ConfigError, LockedError
+from sslx.core.files import digest, misfit, read, replace, sealed, untangled
+from sslx.core.toml import dumps, read as read_toml
+from sslx.core.training.config import unlayer
 
 _PACKAGES = ("sslx", "torch", "torchvision", "timm", "numpy", "scikit-learn", "faiss-gpu", "faiss-cpu")
+_LAUNCH = {"device?": str, "devices?": int, "data_dir?": str, "offline?": bool, "progress?": bool, "trackers?": [str]}
+_DATA = {"image_shape": [int], "samples": int, "arity?": int}
+_COMPONENT = {"kind": str, "name": str, "distribution?": str, "version?": str, "sha256?": str}
+_RESULT = {
+    "options?": dict,
+    "scores?": {str: float},
+    "summary?": str,
+    "skipped?": str,
+    "failed?": str,
+    "other_data?": str,
+}
+_RESULTS = {str: _RESULT}
+#: The shape of each JSON file of a run or a grid, as `misfit` takes it.
+_SHAPES: dict[str, dict[str, Any]] = {
+    "run.json": {
+        "started": str,
+        "versions": {str: str},
+        "machine?": dict,
+        "command?": list,
+        "git?": object,
+        "components?": [_COMPONENT],
+        "data": _DATA,
+        "launch?": _LAUNCH,
+        "config?": dict,
+        "fingerprint?": {str: dict},
+        "weights?": dict,
+        "changes?": [{"step": int, "options": dict, "before": str}],
+    },
+    "results.json": {"trained": _RESULTS, "untrained": _RESULTS},
+    "evaluation.json": {"trained?": _RESULTS, "untrained?": _RESULTS},
+    "training.json": {
+        "seconds": float,
+        "cpu_seconds": float,
+        "score?": float,
+        "score_by?": str,
+        "excess?": {str: float},
+        "diagnosis?": str,
+    },
+    "grid.json": {"runs": {str: dict}, "launch": _LAUNCH, "restarts": bool},
+}
 
 
 class RunFolder:
@@ -58,9 +103,10 @@ class RunFolder:
             if path is None:
                 path = _next_free(Path("runs"), name)
             path.mkdir(parents=True, exist_ok=True)
+            untangled(path)
             folder = cls(path)
-            folder.write("run.json", facts)
-            _replace(path / "config.toml", dumps(config))
+            folder.write("run.json", {**facts, "config": config})
+            replace(path / "config.toml", dumps(config))
         except OSError as error:
             raise ConfigError(f"out: {path or 'runs'} cannot be written ({error.strerror})") from error
         return folder
@@ -73,19 +119,44 @@ class RunFolder:
         return cls(path)
 
     def config(self) -> dict[str, Any]:
-        return read(self.path / "config.toml")
+        """The content of config.toml. Raises ConfigError with each option that was edited since the run was made."""
+        path = self.path / "config.toml"
+        found, facts = read_toml(path), self.facts()
+        recorded: dict[str, Any] = facts.get("config", found)  # version 0.1 kept none
+        if digest(found) == next((change["before"] for change in reversed(facts.get("changes", []))), ""):
+            return recorded  # a change of options was cut short after it was recorded
+        if edited := edits(recorded, found):
+            ways = (
+                f"`sslx resume {self.path} --set KEY=VALUE` changes options, `sslx run --config {path}` is another run"
+            )
+            raise ConfigError([*(f"{path}: was edited: {line}" for line in edited), f"{path}: {ways}"])
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        """The content of run.json; an empty table if there is none."""
+        return self.read("run.json") or {}
 
     def lock(self) -> None:
-        """Lock the folder until `unlock`, or until this process ends or crashes. Raises LockedError with the owner."""
-        owner = self.path / "lock.json"
+        """Lock the folder until `unlock`, or until this process ends or crashes.
+
+        Raises LockedError with the owner, ConfigError if something in the folder is a link.
+        """
+        untangled(self.path)
         try:
             self._lock.acquire()
         except Timeout:
-            who = json.loads(owner.read_text()) if owner.exists() else {}
-            raise LockedError(
-                f"{self.path} is being written by process {who.get('pid', '?')} on {who.get('host', '?')}"
-            ) from None
+            owner = self._owner()
+            raise LockedError(f"{self.path} is being written by process {owner}") from None
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be written ({error.strerror})") from error
         self.write("lock.json", {"pid": os.getpid(), "host": socket.gethostname()})
+
+    def _owner(self) -> str:
+        try:
+            who = json.loads((self.path / "lock.json").read_text())
+            return f"{who['pid']} on {who['host']}"
+        except (OSError, ValueError, KeyError, TypeError):  # it is being written, or damaged
+            return "?"
 
     def unlock(self) -> None:
         if self._lock.is_locked:
@@ -93,69 +164,110 @@ class RunFolder:
             self._lock.release()
 
     def read(self, name: str) -> Any:
-        """A JSON file of the run, or None."""
-        path = self.path / name
-        return json.loads(path.read_text()) if path.exists() else None
+        """A JSON file of the run, or None. Raises CheckpointError if it is damaged."""
+        return read(self.path / name, _SHAPES[name])
 
-    def write(self, name: str, data: Any) -> None:
+    def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Write a JSON file, whole or not at all."""
         (self.path / name).parent.mkdir(exist_ok=True)
-        _replace(self.path / name, json.dumps(data, indent=1) + "\n")
+        replace(self.path / name, sealed(data))
 
     @property
     def finished(self) -> bool:
-        return (self.path / "results.json").exists()
+        return (self.path / "results.json").is_file()
 
     def keep_results(self) -> Path | None:
         """Copy the results aside before they are replaced. Returns the path of the copy, or None if there were none."""
         old = self.path / "results.json"
-        if not old.exists():
+        if not old.is_file():
             return None
-        number = 1 + len(list(self.path.glob("results-*.json")))
+        number = next(n for n in itertools.count(1) if not (self.path / f"results-{n}.json").exists())
         kept = self.path / f"results-{number}.json"
-        _replace(kept, old.read_text())
+        replace(kept, old.read_bytes())
         return kept
+
+    # --- metrics.jsonl ------------------------------------------------------------------------------------------------
 
     def log(self, record: Mapping[str, Any]) -> None:
         with open(self._metrics, "a") as file:
             file.write(json.dumps(record) + "\n")
 
-    def sync(self) -> None:
-        """Flush the log to disk, so that no checkpoint is ahead of it."""
-        if self._metrics.exists():
-            with open(self._metrics, "a") as file:
-                os.fsync(file.fileno())
+    def sync(self) -> dict[str, Any]:
+        """Flush the log to disk, so that no checkpoint is ahead of it. Returns its size and hash."""
+        if not self._metrics.exists():
+            return {"size": 0, "sha256": hashlib.sha256().hexdigest()}
+        with open(self._metrics, "r+b") as file:
+            content = file.read()
+            os.fsync(file.fileno())
+        return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
-    def rewind(self, step: int) -> None:
-        """Drop records after `step`, so that the log of a resumed run equals that of an uninterrupted run."""
-        if self._metrics.exists():
-            kept = [line for line in self._metrics.read_text().splitlines() if _is_upto(line, step)]
-            _replace(self._metrics, "".join(line + "\n" for line in kept))
+    def rewind(self, step: int, known: Mapping[str, Any] | None) -> str:
+        """Drop records after `step`, so that the log of a resumed run equals that of an uninterrupted run.
+
+        If the log is damaged, a copy is kept and all lines that can be read stay. Returns a line on this, or nothing.
+
+        Args:
+            known: what `sync` returned at this step; None if no checkpoint says this.
+        """
+        if not self._metrics.exists():
+            content = b""
+        elif not self._metrics.is_file():
+            raise CheckpointError(f"{self._metrics}: expected a file")
+        else:
+            content = self._metrics.read_bytes()
+        whole = content[: known["size"]] if known else b""
+        if known and hashlib.sha256(whole).hexdigest() == known["sha256"]:
+            if content:
+                replace(self._metrics, whole)
+            return ""
+        lines = content.decode(errors="replace").splitlines()
+        kept = [line for line in lines if (record := _record(line)) is not None and record["step"] <= step]
+        said = ""
+        if known:
+            copy = self._metrics.with_name(f"damaged-{time.time_ns()}-metrics.jsonl")
+            replace(copy, content)
+            said = (
+                f"{self._metrics}: damaged before step {step}, where training goes on; the file is kept as {copy.name}"
+            )
+        if content or known:
+            replace(self._metrics, "".join(line + "\n" for line in kept))
+        return said
 
     def metrics(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._metrics.read_text().splitlines()] if self._metrics.exists() else []
+        """The records of metrics.jsonl. Raises CheckpointError that names a damaged line."""
+        if not self._metrics.is_file():
+            return []
+        found = []
+        for number, line in enumerate(self._metrics.read_text(errors="replace").splitlines(), 1):
+            if (record := _record(line)) is None:
+                raise CheckpointError(f"{self._metrics}: line {number} is damaged")
+            found.append(record)
+        return found
 
 
-def _is_upto(line: str, step: int) -> bool:
+def edits(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """A line for each option that differs between two configs of plain values."""
+    old, new = (unlayer(json.loads(json.dumps(config, default=str))) for config in (before, after))
+    return [
+        f"{key} is {new.get(key, 'not set')}, it was {old.get(key, 'not set')}"
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """The record of a line of metrics.jsonl; None if it was cut short or damaged."""
     try:
-        return bool(json.loads(line)["step"] <= step)
-    except (ValueError, KeyError):  # cut short when the process was killed
-        return False
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    with open(draft, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return None if misfit(record, {"step": int}) or misfit(record, {str: float}) else dict(record)
 
 
 def _next_free(root: Path, name: str) -> Path:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
     root.mkdir(exist_ok=True)
-    taken = [int(p.name[len(name) + 1 :]) for p in root.glob(f"{name}-*") if p.name[len(name) + 1 :].isdigit()]
+    taken = [int(p.name[len(name) + 1 :]) for p in root.glob(f"{name}-*") if p.name[len(name) + 1 :].isdecimal()]
     number = max(taken, default=0) + 1
     while True:
         try:

@@ -1,22 +1,34 @@
 """Where a run happens: the device, the precision, and the processes that share the work. Methods know none of this.
 
-Plain `torch.distributed`: `torchrun` (or any scheduler that sets its environment variables) starts the processes.
+Plain `torch.distributed`: `--devices`, `torchrun` or any scheduler that sets its environment variables starts the
+processes.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NoReturn
+from datetime import timedelta
+from typing import Any, NoReturn, TypeVar
 
 import attrs
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from sslx.core.errors import ConfigError
+from sslx.core.errors import ConfigError, SslxError
 from sslx.core.views import Views
+
+LIMIT = timedelta(minutes=30)  # the longest that a process waits for the others
+T = TypeVar("T")
+
+
+def lost(error: BaseException) -> bool:
+    """Whether an error of a collective operation says that another process is gone."""
+    signs = ("closed by peer", "reset by peer", "Timed out", "timed out", "Broken pipe", "NCCL", "Socket")
+    return isinstance(error, RuntimeError) and dist.is_initialized() and any(sign in str(error) for sign in signs)
 
 
 class _Step(nn.Module):
@@ -56,7 +68,14 @@ class Runtime:
         if target.type == "cuda":
             torch.cuda.set_device(target)
         if "RANK" in os.environ and not dist.is_initialized():
-            dist.init_process_group("nccl" if target.type == "cuda" else "gloo", rank=rank, world_size=world)
+            file = os.environ.get("SSLX_RENDEZVOUS")  # of `sslx --devices`; torchrun names an address and a port
+            dist.init_process_group(
+                "nccl" if target.type == "cuda" else "gloo",
+                init_method=f"file://{file}" if file else "env://",
+                rank=rank,
+                world_size=world,
+                timeout=LIMIT,
+            )
         return cls(target, rank, world, precision)
 
     @property
@@ -83,6 +102,33 @@ class Runtime:
         tensor = torch.tensor(flags, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return [float(value) for value in tensor.tolist()]
+
+    def total(self, value: float) -> float:
+        """Sum of a number over all processes."""
+        if self.world == 1:
+            return value
+        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return float(tensor)
+
+    def lead(self, act: Callable[[], T]) -> T:
+        """What the main process alone does: its result on all processes, or the error that it raises."""
+        if self.world == 1:
+            return act()
+        outcome: tuple[Any, Exception | None] = (None, None)
+        if self.main:
+            try:
+                outcome = act(), None
+            except SslxError as error:
+                outcome = None, error
+            except Exception as error:  # which may not be able to travel
+                self.share((None, SslxError(f"{type(error).__name__}: {error}")))
+                raise
+        result, problem = self.share(outcome)
+        if problem is not None:
+            raise problem
+        found: T = result
+        return found
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean over all processes."""
