@@ -58,16 +58,16 @@ def make(kind: str, component: str | type, /, **options: Any) -> Any:
         ConfigError: with one line for each mistake.
     """
     if kind not in _of.INTERFACES:
-        raise ConfigError(f"there is no kind {kind!r} of component{nearest(kind, _of.INTERFACES)}")
+        raise ConfigError(f"there is no kind {kind!r} of component{nearest(str(kind), _of.INTERFACES)}")
     return _options.make(_of.INTERFACES[kind], {"use": component, **options}, kind)
 
 
-def compare(*runs: Run | Path | str, scores: Sequence[str] = ()) -> Comparison:
+def compare(*runs: Run | Path | str, scores: Sequence[str] | str = ()) -> Comparison:
     """One table for each dataset, of runs and grids: `print(sslx.compare("first", "second"))`.
 
     Args:
         runs: runs, or their folders.
-        scores: columns, as `sslx compare --scores` takes them; by default all.
+        scores: columns, as a list or as text with commas, as `sslx compare --scores` takes them; by default all.
     """
     found = [each for run in runs for each in ([run] if isinstance(run, Run) else opened([run]))]
-    return Comparison(tables(found, scores))
+    return Comparison(tables(found, scores.split(",") if isinstance(scores, str) else scores))

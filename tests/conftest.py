@@ -185,6 +185,18 @@ def digest(path: Path) -> str:
     return hashlib.sha256(b"".join([*walk(shared, "shared"), *walk(local, "local")])).hexdigest()
 
 
+def reseal(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a JSON file of a run as whoever wants to deceive would: with a hash that fits."""
+    import json
+
+    from sslx.core.files import sealed
+
+    values = json.loads(path.read_text())
+    values.pop("sha256")
+    change(values)
+    path.write_text(sealed(values))
+
+
 @pytest.fixture
 def command(sslx_cli: Callable[..., Any]) -> Callable[..., Any]:
     """`command("run", ...)` in this process, in tmp_path; returns (exit code, output, errors)."""

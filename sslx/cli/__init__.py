@@ -4,7 +4,6 @@ import importlib
 import io
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +11,8 @@ import click
 
 from sslx import __version__
 from sslx.core import signals
-from sslx.core.console import explain, is_launched, is_main, printable
-from sslx.core.errors import ConfigError, LostError, SslxError
-from sslx.core.training.launch import FORSAKEN
+from sslx.core.console import FORSAKEN, explain, is_launched, is_main, printable
+from sslx.core.errors import ConfigError, LostError, SslxError, nearest
 from sslx.plugins.registry import registry
 
 _COMMANDS = {
@@ -42,7 +40,7 @@ class _Lazy(click.Group):
         if name in _COMMANDS:
             return getattr(importlib.import_module(_COMMANDS[name][0]), f"{name}_command")
         if name not in others:
-            return None
+            raise ConfigError(f"there is no command {name!r}{nearest(name, self.list_commands(ctx))}")
         found: Any = registry().resolve("command", name).cls
         if not isinstance(found, click.Command):
             raise ConfigError(f"command {name!r}: expected a click.Command, got {found!r}")
@@ -122,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _report(error: Exception) -> int:
     """Say what went wrong, one line for each mistake. Returns the exit code."""
     if os.environ.get("SSLX_TRACEBACK"):
+        import traceback
+
         traceback.print_exception(error)
     if isinstance(error, LostError) and "SSLX_RENDEZVOUS" in os.environ:
         return FORSAKEN  # the process that launched this one says more

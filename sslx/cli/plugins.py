@@ -8,7 +8,10 @@ from typing import Any
 import attrs
 import click
 
+from sslx.core import signals
+from sslx.core.catalogue import catalogue
 from sslx.core.errors import ConfigError, SslxError, nearest
+from sslx.plugins import code
 from sslx.plugins.record import KINDS
 from sslx.plugins.registry import Provider, registry
 from sslx.plugins.scaffold import RUNS, create
@@ -60,20 +63,31 @@ def new_command(name: str, kind: str, to: Path) -> None:
 
 @plugins_command.command("check")
 @click.argument("name")
-def check_command(name: str) -> None:
-    """Run the checks of `sslx.testing` on the components of plugin, distribution or component NAME."""
+@click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the component that is "
+              "checked, such as one that is required. Repeatable.")  # fmt: skip
+def check_command(name: str, settings: Sequence[str]) -> None:
+    """Run the checks of `sslx.testing` on NAME: a component, FILE.py:Class, or all of a plugin or distribution."""
     from unittest import SkipTest
 
+    from sslx.core.dotted import nest, parse
     from sslx.testing import checks
 
-    failed = 0
-    for check in checks(name):
+    catalogue().vouch([name])
+    given, failed = nest(dict(map(parse, settings))), 0
+    components = {check.component for check in checks(name) if ":" in check.component}
+    if given and len(components) != 1:
+        raise ConfigError(f"--set: expected the name of one component, {name} stands for {len(components)}")
+    for check in checks(name, dict.fromkeys(components, given) if given else {}):
         try:
+            if missing := _missing(check):
+                raise SkipTest(f"--set {missing}=VALUE is needed" if len(components) == 1 else f"{missing} is required")
             check()
             outcome = "ok"
         except SkipTest as reason:
             outcome = f"does not apply: {reason}"
-        except Exception as error:
+        except BaseException as error:
+            if signals.stops(error):
+                raise
             failed += 1
             outcome = f"FAILED: {' '.join(str(error).split()) or type(error).__name__}"
         click.echo(f"{check.component}  {check.name}  {outcome}")
@@ -81,12 +95,30 @@ def check_command(name: str) -> None:
         raise SslxError(f"{failed} of the checks of {name} failed; tests with parametrize_with_checks show tracebacks")
 
 
+def _missing(check: Any) -> str:
+    """The name of a required option of the component of a check that was not given."""
+    from sslx.core.options import options_of
+
+    subject = check.subject
+    if ":" not in check.component or check.name == "is_documented" or subject.kind == "command":
+        return ""
+    required = (name for name, option in options_of(subject.cls).items() if option.default is attrs.NOTHING)
+    return next((name for name in required if name not in subject.options), "")
+
+
 @plugins_command.command("show")
 @click.argument("name")
 @click.option("--kind", type=click.Choice(KINDS), help="Kind of the component, if several have this name.")
 def show_command(name: str, kind: str | None) -> None:
-    """Show the options of component NAME with types, defaults and help, or the components of plugin NAME."""
+    """Show the options of NAME with types, defaults and help: a component, FILE.py:Class or a section such as train.
+
+    For the name of a plugin it lists the plugin's components.
+    """
     found = registry()
+    if code.is_reference(name):
+        catalogue().vouch([name])
+        _show(found.described(name))
+        return
     short = name.rpartition("/")[2].partition(":")[0]
     kinds = [k for k in KINDS if short in found.providers(k) and kind in (None, k)]
     if not kinds and (plugins := [p for p in found.plugins if name in (p.name, p.distribution)]):
@@ -98,6 +130,12 @@ def show_command(name: str, kind: str | None) -> None:
         return
     if not kinds:
         known = {n for k in KINDS if kind in (None, k) for n in found.providers(k)}
+        sections = {} if kind else _sections()
+        for line in _columns(sections.get(name, [])):
+            click.echo(line)
+        if name in sections:
+            return
+        known |= sections.keys()
         raise ConfigError(f"there is no {kind or 'component'} {name!r}{nearest(short, known)}")
     for i, each in enumerate(kinds):
         if i:
@@ -105,13 +143,24 @@ def show_command(name: str, kind: str | None) -> None:
         _show(found.find(each, name.partition(":")[0]))
 
 
+def _sections() -> dict[str, list[tuple[str, ...]]]:
+    """The rows of options of each section of a run, such as `train`, and of each of its own options, such as `seed`."""
+    from sslx.core.training.config import RunConfig, Training
+
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for row in (*option_rows(RunConfig), *option_rows(Training, "train.")):
+        found.setdefault(row[0].partition(".")[0], []).append(row)
+    return found
+
+
 def _show(provider: Provider) -> None:
     record, plugin = provider.record, provider.plugin
-    click.echo(f"{record.kind} {record.name}  {record.summary}")
-    click.echo(f"  from {plugin.distribution} {plugin.version}: {record.target}")
+    click.echo(f"{record.kind} {record.name}  {record.summary}".rstrip())
+    origin = f"{plugin.distribution} {plugin.version}: " if plugin.distribution else ""
+    click.echo(f"  from {origin}{record.target}")
     if record.paper:
         click.echo(f"  paper {record.paper}")
-    cls: Any = registry().resolve(record.kind, f"{plugin.distribution}/{record.name}").cls
+    cls: Any = registry().resolve(record.kind, provider.reference).cls
     if isinstance(cls, click.Command):
         return
     for line in (cls.__doc__ or "").strip().splitlines():

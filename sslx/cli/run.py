@@ -29,6 +29,7 @@ from sslx.runs import provenance, session
 from sslx.runs.grid import Grid, is_grid, opened
 from sslx.runs.plan import plan, read_sweep
 from sslx.runs.verify import verify
+from sslx.runs.weights import place
 
 _SECTIONS = ", ".join(f"{name}.KEY" for name, each in options_of(RunConfig).items() if each.slot is not None)
 #: The option that each flag of `sslx run` sets.
@@ -68,6 +69,7 @@ _FLAGS = {
 @click.option("--evaluators", "-e", help="Evaluators, separated by commas, or all.  [knn,linear]")
 @click.option("--config", type=PATH, help="A config.toml with settings, or the folder of a run to repeat.")
 @click.option("--sweep", type=PATH, help="Many runs: a config with lists of values in [grid], or tables in [[runs]].")
+@click.option("--from", "source", help="Start with the weights of a run, of a .safetensors file or of timm:NAME.")
 @click.option("--out", "-o", type=PATH, help="Folder of the run.  [runs/DATASET-METHOD-N]")
 @trust_option
 @options(launch_options)
@@ -78,6 +80,7 @@ def run_command(
     evaluators: str | None,
     config: Path | None,
     sweep: Path | None,
+    source: str | None,
     out: Path | None,
     restarts: int | None,
     trust_code: bool,
@@ -95,7 +98,11 @@ def run_command(
     if sweep is not None and config is not None:
         raise ConfigError("--sweep: the sweep contains its config, expected no --config as well")
     base, choices = read_sweep(sweep) if sweep else (read(config) if config else {}, [{}])
-    here = {_FLAGS[flag]: Text(value) for flag, value in flags.items() if value} | dict(map(parse, settings))
+    here = {_FLAGS[flag]: Text(value) for flag, value in flags.items() if value is not None} | dict(
+        map(parse, settings)
+    )
+    if source is not None:
+        here["weights"] = Text(place(source))
     methods, names = words(plugin or ""), None if evaluators is None else words(evaluators)
     catalogue().vouch([*methods, *here.values(), *(names or [])])
     # A run writes its config.toml, and the run may be somebody else's. Other files are the user's own.
@@ -116,7 +123,8 @@ def run_command(
             say(f"{config.parent}: {line}")
         for change in facts.get("changes", []):
             say(f"{config.parent}: was changed at step {change['step']}: {', '.join(change['options'])}")
-    grid = Grid.make(out, configs, launch, restarts is not None, trust_code) if more or sweep is not None else None
+    mine = trust_code or not on_record
+    grid = Grid.make(out, configs, launch, restarts is not None, mine) if more or sweep is not None else None
     _relaunch_for(launch)
     if grid is not None:
         _carry_out(grid)
@@ -127,8 +135,8 @@ def run_command(
 @click.command("resume")
 @click.argument("path", metavar="RUN", type=PATH)
 @click.option("--epochs", help="Train up to this number of epochs; a finished run may go on as well.")
-@click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option that changes from here on: "
-              "of train (but the batch size), loader or evaluators, or a path of the dataset. Repeatable.")  # fmt: skip
+@click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option to change from here "
+              "on: of train (but batch_size), loader or evaluators, or a path of the dataset. Repeatable.")  # fmt: skip
 @click.option("--changed-data", is_flag=True, help="Go on although the images have changed since the run began.")
 @trust_option
 @options(launch_options)
@@ -143,7 +151,7 @@ def resume_command(
     if is_grid(path):
         if changes or changed_data:
             raise ConfigError(
-                f"{path}: options of a grid cannot change; `sslx resume {path}/NAME` changes one of its runs"
+                f"{path}: options of a grid cannot change; `sslx resume {path}/NAME` changes those of a run"
             )
         grid = Grid.open(path, trust_code)
         grid = attrs.evolve(grid, launch=launched(flags, grid.launch))

@@ -4,13 +4,14 @@ import errno
 import os
 import re
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sslx.core.errors import Interrupted, SslxError
 
-__all__ = ["say"]
+__all__ = ["printable", "say"]
+
+FORSAKEN = 3  # exit code of one of several processes that ends because it has lost another one
 
 
 def is_main() -> bool:
@@ -68,6 +69,8 @@ def explain(error: BaseException) -> str:
         return _memory(text)
     if error.__traceback__ is None:
         return f"{type(error).__name__}: {text}".removesuffix(": ")
+    import traceback  # is slow to import
+
     at = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{'/'.join(at.filename.split(os.sep)[-3:])}:{at.lineno}"
     return f"{type(error).__name__}: {text}".removesuffix(": ") + f" ({where})"

@@ -102,7 +102,7 @@ class Split:
     def problem(self) -> str:
         """What is wrong with the split, or an empty string."""
         n, shape, dtype = len(self), tuple(self.images.shape), self.images.dtype
-        if len(shape) != 4 or dtype not in (torch.uint8, torch.float32) or n == 0:
+        if len(shape) != 4 or dtype not in (torch.uint8, torch.float32):
             found = f"{shape} {str(dtype).removeprefix('torch.')}"
             return f"expected images as (n, C, H, W) uint8 or float32, got {found}"
         if self.labels is not None and len(self.labels) != n:

@@ -69,7 +69,7 @@ def _tables(name: str, before: Any, after: Any) -> tuple[Any, Any]:
         before = {"use": before}
     if isinstance(after, Mapping) and before is not None and not isinstance(before, Mapping):
         if isinstance(before, bool | int | float | list | tuple):
-            raise ConfigError(f"{name}: expected a table of options, got {before!r}")
+            raise ConfigError(f"{name}: is given as {before!r} and as a table of options, {dict(after)!r}")
         options = ", ".join(after)
         raise ConfigError(
             f"{options}: cannot be set beside {type(before).__name__}, which was given whole; set it there"

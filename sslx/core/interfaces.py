@@ -124,14 +124,15 @@ class Encoder(Module, kind="encoder", must_define=("build", "features or forward
     """
 
     dim: int = option(default=10, gt=0, help="Number of latent dimensions (D).")
-    posterior: Posterior = slot(default="gaussian", help="Distribution of the latents given an image, q(z|x).")
+    posterior: Posterior = slot(default="tamed-gaussian", help="Distribution of the latents given an image, q(z|x).")
 
     def __init_subclass__(cls, **changed: Any) -> None:
         """Hide the options above from users where the class defines `forward` and does not use them there."""
         super().__init_subclass__(**changed)
         own = [c for c in cls.__mro__ if not issubclass(Encoder, c)]
         if cls.forward is not Encoder.forward and "super" not in used_names(cls.forward):
-            used = set[str]().union(*(used_names(value) for c in own for value in vars(c).values()))
+            code = [value for c in own for name, value in vars(c).items() if name != "__attrs_init__"]
+            used = set[str]().union(*map(used_names, code))
             used |= {"dim"} if "head" in used else set()
             declared = {name for c in own for name in vars(c).get("__annotations__", {})}
             cls.ignored = frozenset({"dim", "posterior"} - used - declared)
@@ -345,6 +346,8 @@ class Dataset(Component, kind="dataset", must_define=("load",)):
         for half, which in ((train, "training"), (test, "test")):
             if problem := half.problem():
                 raise DataError(f"dataset {name}: {which} split: {problem}")
+        if not len(train):
+            raise DataError(f"dataset {name}: there are no training images")
         if train.images.shape[1:] != test.images.shape[1:]:
             raise DataError(f"dataset {name}: training and test images differ in shape")
         return train, test

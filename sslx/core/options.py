@@ -20,6 +20,7 @@ import attrs
 from typing_extensions import dataclass_transform
 
 from sslx.core.catalogue import Resolved, catalogue
+from sslx.core.dotted import merge
 from sslx.core.errors import ConfigError, PluginError, Problems, nearest
 from sslx.core.values import Text, describe, read
 
@@ -229,9 +230,9 @@ def make(
         if len(required) != 1:
             raise ConfigError(f"{where}: {use} takes no argument after a colon, got {argument!r}")
         given.setdefault(required[0], Text(argument))
-    given = {name: value for name, value in preferred.items() if name in known} | given
+    given = merge({name: value for name, value in preferred.items() if name in known}, given)
     values = _values(cls, given, where, use or cls.__name__, around)
-    component: Any = cls.__new__(cls)  # type: ignore[call-overload]
+    component: Any = cls.__new__(cls)
     try:
         component.__attrs_init__(**values)
     except ConfigError as error:  # from a check across several options, in __attrs_post_init__

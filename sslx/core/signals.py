@@ -4,8 +4,12 @@ It is installed before torch is imported. Otherwise a signal during start-up wou
 """
 
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
+_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1")
 _received: signal.Signals | None = None
 
 
@@ -18,9 +22,33 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 def install() -> None:
     """Make SIGTERM, SIGINT and SIGUSR1 request a stop at the next step boundary."""
-    for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
+    for name in _NAMES:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _handle)
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """`install` inside the context, where nobody did; for runs that a script starts in its main thread."""
+    global _received
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is _handle:
+        yield
+        return
+    before = {name: signal.getsignal(getattr(signal, name)) for name in _NAMES if hasattr(signal, name)}
+    install()
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is _handle:
+            _received = None
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+def stops(error: BaseException) -> bool:
+    """Whether an exception is the user's second Ctrl-C, and no mistake of the plugin in whose code it arose."""
+    return isinstance(error, KeyboardInterrupt) and _received is not None
 
 
 def received() -> str:

@@ -73,7 +73,7 @@ def _read(value: Any, hint: Any) -> Any:
             raise ValueError(value)
         return value
     if origin in (Union, types.UnionType):
-        for member in members:
+        for member in sorted(members, key=lambda member: member is not type(None)):  # "none" is not a text
             with suppress(ValueError):
                 return _read(value, member)
         raise ValueError(value)
@@ -97,19 +97,20 @@ def _read(value: Any, hint: Any) -> Any:
         raise ValueError(value)  # no option accepts inf or nan
     if isinstance(value, int) and abs(value) >= 1 << 63:
         raise ValueError(value)  # neither TOML nor a tensor holds it
-    if hint is Path and not usable(value):
-        raise ValueError(value)
+    if hint is Path:
+        if not usable(str(value)):
+            raise ValueError(value)
+        return Path(os.path.abspath(Path(str(value)).expanduser()))  # a config means the same from any folder
     return hint(value)
 
 
 def usable(path: str | Path) -> bool:
     """Whether a path is one that a file can have, on any common file system, whether or not there is a file."""
     try:
-        whole = Path(path).expanduser()
-    except RuntimeError:  # ~nobody
+        whole = os.fsencode(Path(path).expanduser())
+    except (RuntimeError, UnicodeEncodeError):  # ~nobody, or a lone surrogate
         return False
-    parts = [os.fsencode(part) for part in whole.parts]
-    return b"\0" not in b"".join(parts) and max(map(len, parts), default=0) < 256 and sum(map(len, parts)) < 4000
+    return b"\0" not in whole and len(whole) < 4096 and all(len(part) < 256 for part in whole.split(b"/"))
 
 
 def _within(value: Any, limits: Mapping[str, float]) -> bool:

@@ -1,5 +1,6 @@
 """`.beton` files: a dataset in FFCV's format, written once, completely or not at all, and read by any loader."""
 
+import hashlib
 import io
 import itertools
 import os
@@ -16,11 +17,16 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from sslx.api import ConfigError, DataError, Lazy, Source, Split
+from sslx.api import ConfigError, DataError, Lazy, Source, Split, printable
+from sslx.data_loaders.datasets.downloads import one_line, regular
 from sslx.data_loaders.workers import workers
 
 _PAGE = 1 << 23  # bytes that FFCV writes at a time, unless an image needs more
 _READ = 1 << 22  # bytes of images that are read at a time to be written
+_HASH = 16  # bytes of the hash at the end of a file, which FFCV ignores
+_ROW = 24  # bytes of a row of the table before it
+_MOST_HASHED = 1_000_000_000  # size of a file whose images are part of the hash
+_LARGEST = 1 << 16  # height and width of an image
 
 #: What a file stores with each image: the number of its half, its label (-1: none), its height and width before it was
 #: stored, its number of channels, and how many images of its half belong together.
@@ -66,10 +72,14 @@ def write(halves: Sequence[Split], path: Path, storage: Literal["raw", "jpeg"], 
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(halves, draft, storage, quality, path.name)
         with open(draft, "rb+") as file:
+            seal = _hash(draft, os.path.getsize(draft))
+            file.seek(0, os.SEEK_END)
+            file.write(seal)
+            file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise DataError(f"{printable(str(path))} cannot be written: {error.strerror or error}") from error
     finally:
         draft.unlink(missing_ok=True)
 
@@ -116,8 +126,23 @@ def _rows(number: int, half: Split) -> Iterator[tuple[NDArray[np.uint8], list[in
             yield pixels, [number, *row, C, half.arity]
 
 
+def _hash(path: Path, size: int) -> bytes:
+    """A hash of the first `size` bytes of a file, in large files without the images themselves."""
+    from ffcv.reader import Reader
+
+    reader: Any = Reader(str(path))
+    content: Any = np.memmap(path, np.uint8, mode="r")[:size]
+    digest = hashlib.blake2b(digest_size=_HASH)
+    if size <= _MOST_HASHED:
+        digest.update(content)
+    else:
+        digest.update(content[: int(reader.alloc_table["ptr"].min())])
+        digest.update(content[int(reader.header["alloc_table_ptr"]) :])
+    return digest.digest()
+
+
 class Beton(Source):
-    """A `.beton` file that `write` has written. Raises DataError for a file of another kind or one that is cut short.
+    """A `.beton` file that `write` has written. Raises DataError for a file of another kind or one that is damaged.
 
     The file is mapped into memory, so the system can take its pages back when memory is short.
     """
@@ -129,23 +154,44 @@ class Beton(Source):
 
         self.path = path
         try:
+            regular(path)
             reader: Any = Reader(str(path))
-            table, image, *columns = reader.alloc_table, *(reader.metadata[f"f{i}"] for i in range(1 + len(_COLUMNS)))
+            if reader.field_names != ["image", *_COLUMNS]:
+                raise ValueError("it has other columns")
+            image, *columns = (reader.metadata[f"f{i}"] for i in range(1 + len(_COLUMNS)))
             self.columns = {name: torch.from_numpy(v.copy()) for name, v in zip(_COLUMNS, columns, strict=True)}
             self._raw = isinstance(reader.handlers["image"], NDArrayField)
-            start = image if self._raw else image["data_ptr"]
-            order = table["ptr"].argsort()
-            end = start + table["size"][order][np.searchsorted(table["ptr"], start, sorter=order)]
-            if not len(start) or end.max() > path.stat().st_size:
-                raise ValueError("it is cut short")
+            self._start, self._end = _regions(reader, image if self._raw else image["data_ptr"], path.stat().st_size)
+            if self._raw:
+                self.image_shape = _shape(*map(int, reader.handlers["image"].shape))
+                problem = reader.handlers["image"].dtype != np.uint8 or self._unlike(
+                    size=self._end - self._start != torch.Size(self.image_shape).numel()
+                )
+            else:
+                self.image_shape = _shape(int(columns[4][0]), int(image["height"][0]), int(image["width"][0]))
+                _, H, W = self.image_shape
+                problem = self._unlike(size=(image["height"] != H) | (image["width"] != W))
+            if problem:
+                raise ValueError("it is damaged")
+            size = path.stat().st_size - _HASH
+            with open(path, "rb") as file:
+                file.seek(size)
+                if _sealed(reader, size) and file.read() != _hash(path, size):
+                    raise ValueError("it is damaged: it is not what was written")
         except Exception as error:  # FFCV's reader raises various errors for files of another kind
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{path} is not a .beton file written by `sslx data convert`: {reason}") from error
+            what = "is not a .beton file written by `sslx data convert`"
+            raise DataError(f"{printable(str(path))} {what}: {one_line(error)}") from error
         self._content = np.asarray(np.memmap(path, np.uint8, mode="r"))
-        self._start, self._end = start.astype(np.int64), end.astype(np.int64)
         self._fill: Any = _copy if self._raw else _decoder()
-        height, width = reader.handlers["image"].shape[1:] if self._raw else (image["height"][0], image["width"][0])
-        self.image_shape = (int(self.columns["channels"][0]), int(height), int(width))
+
+    def _unlike(self, size: NDArray[np.bool_]) -> bool:
+        """Whether an image is not as all of them must be."""
+        half, label, height, width, channels, arity = (self.columns[name] for name in _COLUMNS)
+        sizes = torch.stack([height, width])
+        wrong = [half != half.clamp(0, 1), label < -1, (sizes < 1).any(0), (sizes > 1 << 31).any(0), arity < 1]
+        wrong += [channels != self.image_shape[0], torch.from_numpy(np.asarray(size))]
+        wrong += [(half == half[0]) & (arity != arity[0]), (half == half[-1]) & (arity != arity[-1])]
+        return bool(torch.stack(wrong).any())
 
     @property
     def identity(self) -> str:
@@ -162,7 +208,10 @@ class Beton(Source):
             file = io.BytesIO(self._content[self._start[position] : self._end[position]].tobytes())
             images[row] = np.asarray(Image.open(file)).transpose(2, 0, 1)[: len(images[row])]
 
-        list(workers("decoders", os.cpu_count() or 1).map(one, range(len(index)), index.tolist()))
+        try:
+            list(workers("decoders", os.cpu_count() or 1).map(one, range(len(index)), index.tolist()))
+        except Exception as error:  # Pillow raises a different kind for every damage
+            raise DataError(f"{printable(str(self.path))}: an image is damaged: {one_line(error)}") from error
         return torch.from_numpy(images)
 
     def fill(self, index: NDArray[np.int64], images: NDArray[np.uint8]) -> None:
@@ -170,7 +219,8 @@ class Beton(Source):
 
         JPEG is decoded by FFCV's decoder, which is faster than Pillow's and differs from it by a few levels.
         """
-        self._fill(self._content, self._start[index], self._end[index], images)
+        if self._fill(self._content, self._start[index], self._end[index], images):
+            raise DataError(f"{printable(str(self.path))}: an image is damaged")
 
     def split(self, half: int) -> Split:
         """The training half (0) or the test half (1)."""
@@ -183,14 +233,39 @@ class Beton(Source):
         return Split(Lazy(self, index), labels, sizes=sizes if mixed else None, arity=arity)
 
 
+def _shape(C: int, H: int, W: int) -> tuple[int, int, int]:
+    if not 0 < C <= _LARGEST or not 0 < H <= _LARGEST or not 0 < W <= _LARGEST:
+        raise ValueError(f"it has images of {C} channels and {H}x{W} pixels")
+    return C, H, W
+
+
+def _sealed(reader: Any, size: int) -> bool:
+    """Whether there is a hash after the first `size` bytes; version 0.1.0 wrote none."""
+    return bool((size - int(reader.header["alloc_table_ptr"])) % _ROW == 0)
+
+
+def _regions(reader: Any, start: NDArray[Any], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the bytes of each image start and end, from the table. Raises ValueError if it does not fit the images."""
+    table, last, n = reader.alloc_table, int(reader.header["alloc_table_ptr"]), len(start)
+    if not n or n != reader.num_samples or (size - last) // _ROW != n or (size - last) % _ROW not in (0, _HASH):
+        raise ValueError("it is cut short")
+    order = table["sample_id"].argsort(kind="stable")
+    begin, length = table["ptr"][order].astype(np.int64), table["size"][order].astype(np.int64)
+    same = (table["sample_id"][order] == np.arange(n)).all() and (begin == start.astype(np.int64)).all()
+    if not same or begin.min() < 0 or length.min() < 1 or (begin > last - length).any():
+        raise ValueError("it is damaged: its table does not fit its images")
+    return begin, begin + length
+
+
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _copy(content: Any, start: Any, end: Any, images: Any) -> None:
-    """Copy stored pixels into (k, C, H, W) images."""
+def _copy(content: Any, start: Any, end: Any, images: Any) -> int:
+    """Copy stored pixels into (k, C, H, W) images. Returns the number of those that are damaged."""
     rows = images.reshape(len(images), -1)
     for i in range(len(rows)):
         pixels = content[start[i] : start[i] + rows.shape[1]]  # never more than a row, even of a damaged file
         for j in range(len(pixels)):  # vectorized, unlike the assignment of a slice
             rows[i, j] = pixels[j]
+    return 0
 
 
 def _decoder() -> Any:
@@ -198,13 +273,16 @@ def _decoder() -> Any:
     from ffcv.libffcv import ctypes_imdecode
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-    def decode(content: Any, start: Any, end: Any, images: Any) -> None:
-        C, H, W = images.shape[1:]
+    def decode(content: Any, start: Any, end: Any, images: Any) -> int:
+        (C, H, W), damaged = images.shape[1:], 0
         pixels = np.empty((H, W, 3), np.uint8)
         for i in range(len(images)):
             jpeg = content[start[i] : end[i]]
-            ctypes_imdecode(jpeg.ctypes.data, jpeg.size, H, W, pixels.ctypes.data, H, W, 0, 0, 1, 1, False, False)
+            damaged -= ctypes_imdecode(
+                jpeg.ctypes.data, jpeg.size, H, W, pixels.ctypes.data, H, W, 0, 0, 1, 1, False, False
+            )  # 0, or -1 for an error
             for c in range(C):
                 images[i, c] = pixels[:, :, c]
+        return damaged
 
     return decode

@@ -4,7 +4,6 @@ import torch
 
 from sslx.api import Clusters, DataError, Evaluation, Evaluator, Result, can
 from sslx.evaluators.agreement import SUMMARY, agreement
-from sslx.evaluators.common import labels, without_labels
 
 
 class Cluster(Evaluator):
@@ -21,13 +20,15 @@ class Cluster(Evaluator):
     def skip(self, evaluation: Evaluation) -> str:
         if not can(evaluation.method, Clusters):
             return "the method has no clusters of its own"
-        return without_labels(evaluation)
+        if evaluation.test.labels is None:
+            return "the test set has no labels" if evaluation.train.labels is not None else "the dataset has no labels"
+        return "" if len(evaluation.test.labels.unique()) > 1 else "the test set has fewer than two classes"
 
     @torch.no_grad()
     def evaluate(self, evaluation: Evaluation) -> Result:
-        _, test = labels(evaluation)
+        test = evaluation.test.labels
         method = evaluation.method
-        assert can(method, Clusters), "skip() asks for it"
+        assert can(method, Clusters) and test is not None, "skip() asks for them"
         found = [method.cluster(x).float().cpu() for x in evaluation.data[1].batches(evaluation.device)]
         log_p = torch.cat(found)  # (n, K)
         if log_p.isnan().any():

@@ -18,8 +18,11 @@ _CHUNK = 1024
 
 def without_labels(evaluation: Evaluation) -> str:
     """Why nothing can be compared with labels, or an empty string."""
-    unlabelled = evaluation.train.labels is None or evaluation.test.labels is None
-    return "the dataset has no labels" if unlabelled else ""
+    halves = {"training": evaluation.train, "test": evaluation.test}
+    missing = [name for name, half in halves.items() if half.labels is None]
+    if len(missing) == 2:
+        return "the dataset has no labels"
+    return f"the {missing[0]} set has no labels" if missing else ""
 
 
 def without_classes(evaluation: Evaluation) -> str:

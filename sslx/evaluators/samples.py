@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sslx.api import DataError, Evaluation, Evaluator, Result, Samples, can, option
+from sslx.api import DataError, Evaluation, Evaluator, Result, Samples, can, option, resized
 from sslx.evaluators.common import some
 
 
@@ -28,7 +28,7 @@ class SampleDistance(Evaluator):
         x, y = (some(half, n, evaluation.seed) for half in (train, test))
         assert can(evaluation.method, Samples), "skip() asks for it"
         with torch.no_grad():
-            drawn = evaluation.method.sample(n).float().cpu()
+            drawn = resized(evaluation.method.sample(n).float().cpu(), x.shape[-2:])
         if not drawn.isfinite().all():
             raise DataError("a drawn image is not finite: the sampler has diverged")
         return Result(

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from sslx.core.public import ConfigError, Context, Decoder, Encoder, Method, Terms, Views, option, slot
+from sslx.core.public import ConfigError, Context, Decoder, Encoder, Method, Terms, Views, option, resized, slot
 from sslx.families.aggregate import Aggregate
 
 
@@ -26,6 +26,7 @@ class Autoencoder(Method):
     )
 
     def build(self, ctx: Context) -> Context:
+        self.size = ctx.image_shape[1:]
         ctx = super().build(ctx)
         if self.representation == "features" and type(self.encoder).features is Encoder.features:
             raise ConfigError(f"representation: {type(self.encoder).__name__} has no features, expected latent")
@@ -38,7 +39,10 @@ class Autoencoder(Method):
     def reconstruction(self, views: Views, z: Tensor) -> Tensor:
         """The mean of -log p(x*|z) over the latents of all views, (B, D)."""
         self.latents.update(z)
-        x = views.flat if self.target == "view" else views.original.repeat_interleave(views.count, dim=0)
+        if self.target == "view":
+            x = views.flat
+        else:
+            x = resized(views.original, self.size).repeat_interleave(views.count, dim=0)
         return -self.decoder(z).log_prob(x).mean()
 
     def represent(self, x: Tensor) -> Tensor:
@@ -46,7 +50,7 @@ class Autoencoder(Method):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the images decoded from the means of q(z|x), (B, C, H, W)."""
-        return self.decode(self.encoder(x).mean)
+        return resized(self.decode(self.encoder(x).mean), x.shape[-2:])
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, D) -> the mean of p(x|z), (B, C, H, W)."""

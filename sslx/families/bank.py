@@ -18,6 +18,8 @@ def cross_entropy_of_known(logits: Tensor, y: Tensor) -> Tensor:
 class Bank(Projected):
     """Keeps one row for each training image, written when the image is visited on any process and zero before that."""
 
+    least_images = 2
+
     def build(self, ctx: Context) -> Context:
         ctx = super().build(ctx)
         self.bank = nn.Buffer(torch.zeros(ctx.samples, ctx.latent))

@@ -3,7 +3,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sslx.core.public import Clusters, Encoder, Prior, Term, Terms, Views, can, option, slot
+from sslx.core.public import Clusters, Encoder, Prior, Term, Terms, Views, can, option, resized, slot
 from sslx.families.autoencoder import Autoencoder
 
 
@@ -44,7 +44,7 @@ class VAE(Autoencoder):
         """(B, C, H, W) -> lower bounds on log p(x), by one sample of q, (B,); up to a constant if p(z) is improper."""
         q = self.encoder(x)
         z = q.rsample()
-        return self.decoder(z).log_prob(x) + self.prior(z[:, None]) - q.log_prob(z)
+        return self.decoder(z).log_prob(resized(x, self.size)) + self.prior(z[:, None]) - q.log_prob(z)
 
     def cluster(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> log-probabilities of the clusters of the prior, (B, K). Only if the prior has clusters."""

@@ -1,6 +1,7 @@
 """Representations of images as a file."""
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
     runtime = Runtime.start(launch.device)
     method = run.method().to(runtime.device)
     columns: dict[str, NDArray[Any]] = {
-        "features": np.concatenate([features(method, half, runtime.device).z.numpy() for half in halves]),
+        "features": np.concatenate([features(method, half, runtime.device).z.numpy() for half in halves if len(half)]),
         "split": np.repeat(["train", "test"], [len(half) for half in halves]),
     }
     if all(half.labels is not None for half in halves):
@@ -67,11 +68,20 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
     return columns["features"]
 
 
+def _utf8(column: NDArray[Any]) -> NDArray[Any]:
+    """Text as Parquet takes it: bytes of names that are not UTF-8 are escaped."""
+    if column.dtype.kind != "U":
+        return column
+    return np.array([os.fsencode(text).decode("utf-8", "backslashreplace") for text in column.tolist()])
+
+
 def _write_parquet(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     import pyarrow
     from pyarrow import parquet
 
     z = columns["features"]
-    arrays: dict[str, Any] = {name: pyarrow.array(column) for name, column in columns.items() if column.ndim == 1}
+    arrays: dict[str, Any] = {
+        name: pyarrow.array(_utf8(column)) for name, column in columns.items() if column.ndim == 1
+    }
     arrays["features"] = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(z.ravel()), z.shape[1])
     parquet.write_table(pyarrow.table(arrays), path)

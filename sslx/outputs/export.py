@@ -3,16 +3,16 @@
 Every file is read again and its output compared with that of the original, on random images.
 """
 
+import hashlib
 import importlib.util
 import io
-import json
 import math
 import os
-import shutil
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sslx.core.errors import ConfigError, DataError, SslxError
+from sslx.core.errors import CheckpointError, ConfigError, DataError, SslxError
+from sslx.core.files import read, replace, sealed
 from sslx.core.interfaces import Encoder, Method
 from sslx.core.options import to_dict
 
 _TOLERANCE = 1e-4  # relative to the largest number: float32 sums are in another order
 _PROBES = 3  # images
+_WEIGHTS = "model.safetensors"
+_CONFIG = {  # what `files.read` expects; version 0.1 wrote no hash of the weights
+    "architecture": str,
+    "encoder?": dict,
+    "pretrained_cfg?": dict,
+    "image_shape": [int],
+    "sslx": str,
+    "files?": {str: {"size": int, "sha256": str}},
+}
 
 
 class _Represent(nn.Module):
@@ -40,28 +50,57 @@ class _Represent(nn.Module):
 
 
 @torch.no_grad()
-def export(method: Method, shape: Sequence[int], folder: Path, formats: Sequence[str]) -> list[str]:
-    """Write a method in evaluation mode, on the CPU, to a new or empty folder. Returns a line on each format.
+def export(method: Method, shape: Sequence[int], folder: Path, formats: Sequence[str]) -> Iterator[str]:
+    """Write a method in evaluation mode, on the CPU, to a new or empty folder. Yields a line on each format.
 
     Args:
         shape: (C, H, W) of its images.
         formats: names in `FORMATS`.
 
-    Raises SslxError if what was written does not compute the same, or cannot be written.
+    Raises SslxError, once the other formats are written, if a format cannot be written or does not compute the same.
     """
     C, H, W = shape
     x = torch.rand(_PROBES, C, H, W, generator=torch.Generator().manual_seed(0))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    lines: list[str] = []
+    errors: list[SslxError] = []
     try:
-        lines = [FORMATS[name](method, x, draft) for name in formats]
-        draft.chmod(0o755)  # a temporary folder is its owner's alone
-        os.replace(draft, folder)  # whole or not at all
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as drafts:
+            whole = Path(drafts, "whole")
+            whole.mkdir()
+            for name in dict.fromkeys(formats):
+                part = Path(drafts, name)
+                part.mkdir()
+                try:
+                    line = FORMATS[name](method, x, part)
+                except OSError:
+                    raise
+                except SslxError as error:
+                    errors.append(error)
+                except Exception as error:  # exporters raise many kinds
+                    reason = f"{type(method).__name__} cannot be exported as {name}: {_reason(error)}"
+                    errors.append(SslxError(reason))
+                else:
+                    lines.append(line.replace(str(part), str(folder)))
+                    for file in part.iterdir():
+                        os.replace(file, whole / file.name)
+            if lines:
+                os.replace(whole, folder)  # at once
     except OSError as error:
         raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return [line.replace(str(draft), str(folder)) for line in lines]
+    yield from lines
+    if len(errors) == 1 and not lines:
+        raise errors[0]
+    if errors:
+        raise SslxError("\n".join(map(str, errors)))
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the error that began a chain, without the control characters of a terminal."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = re.sub(r"\x1b\[[\d;]*m", "", str(error)).strip()
+    return next(iter(text.splitlines()), type(error).__name__)
 
 
 def write_weights(encoder: Encoder, shape: Sequence[int], folder: Path) -> tuple[dict[str, Any], str]:
@@ -82,12 +121,35 @@ def write_weights(encoder: Encoder, shape: Sequence[int], folder: Path) -> tuple
         facts["num_classes"] = len(bias)
     except ConfigError as error:
         reason = str(error)
-    config |= {"image_shape": list(shape), "sslx": version("sslx")}
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     written = save({name: w.detach().cpu().clone() for name, w in weights.items()})
-    (folder / "model.safetensors").write_bytes(written)  # Python's errors say what failed
+    config |= {"image_shape": list(shape), "sslx": version("sslx")}
+    config["files"] = {_WEIGHTS: {"size": len(written), "sha256": hashlib.sha256(written).hexdigest()}}
+    folder.mkdir(exist_ok=True)
+    replace(folder / _WEIGHTS, written)
+    replace(folder / "config.json", sealed(config))
     return config, reason
+
+
+def check_weights(folder: Path) -> list[str]:
+    """What is wrong with the files of `write_weights`, in words; empty if they are whole."""
+    try:
+        config = read(folder / "config.json", _CONFIG)
+    except CheckpointError as error:
+        return [str(error)]
+    if config is None:
+        return ["config.json is missing"]
+    if "files" not in config:
+        return ["config.json has no hash of the weights, as of a run that version 0.1 wrote"]
+    problems = []
+    for name, facts in config["files"].items():
+        file = folder / Path(name).name
+        if file.is_symlink() or not file.is_file():
+            problems.append(f"{name} is missing or not a file")
+        elif file.stat().st_size != facts["size"]:
+            problems.append(f"{name} has {file.stat().st_size} bytes, expected {facts['size']}")
+        elif hashlib.sha256(file.read_bytes()).hexdigest() != facts["sha256"]:
+            problems.append(f"{name} is not what was written")
+    return problems
 
 
 def _safetensors(method: Method, x: Tensor, folder: Path) -> str:
@@ -103,7 +165,7 @@ def _safetensors(method: Method, x: Tensor, folder: Path) -> str:
     mean, std = (torch.tensor(facts[name]).view(-1, 1, 1) for name in ("mean", "std"))
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     expected = encoder(x).mean if facts["num_classes"] else encoder.features(x)
-    difference = _agree(model((x - mean) / std), expected, folder)
+    difference = _agree(model((x - mean) / std), expected, "safetensors")
     what = "the latents" if facts["num_classes"] else f"the features below the posterior ({reason})"
     if expected.shape != (z := method.represent(x)).shape or not torch.equal(expected, z):
         what += f", which are not the representation of {type(method).__name__}"
@@ -118,21 +180,21 @@ def _onnx(method: Method, x: Tensor, folder: Path) -> str:
 
     path = folder / "model.onnx"
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["representation"], "external_data": False}
-    with _exporting(method, "ONNX"), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        program = _program(method, x)
+        program = _program(method, x).run_decompositions({torch.ops.aten.adaptive_max_pool2d.default: _pooled})
         torch.onnx.export(program, (x,), path, dynamo=True, verbose=False, **names)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (z,) = session.run(None, {"images": x.numpy()})
-    return f"{path}: images -> representation; {_agree(torch.from_numpy(z), method.represent(x), path)}"
+    return f"{path}: images -> representation; {_agree(torch.from_numpy(z), method.represent(x), 'onnx')}"
 
 
 def _torch(method: Method, x: Tensor, folder: Path) -> str:
     path = folder / "model.pt2"
-    with _exporting(method, "torch.export"):
-        torch.export.save(_program(method, x), path)
+    torch.export.save(_program(method, x), program := io.BytesIO())
+    path.write_bytes(program.getbuffer())  # Python's errors say what failed
     z = torch.export.load(path).module()(x)
-    return f"torch.export.load({str(path)!r}).module(); {_agree(z, method.represent(x), path)}"
+    return f"torch.export.load({str(path)!r}).module(); {_agree(z, method.represent(x), 'torch')}"
 
 
 FORMATS: dict[str, Callable[[Method, Tensor, Path], str]] = {
@@ -147,18 +209,20 @@ def _program(method: Method, x: Tensor) -> Any:
     return torch.export.export(_Represent(method), (x,), dynamic_shapes=({0: torch.export.Dim("n")},))
 
 
-@contextmanager
-def _exporting(method: Method, what: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # exporters raise many kinds
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise SslxError(f"{type(method).__name__} cannot be exported by {what}: {first}") from error
+def _pooled(x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Adaptive max-pooling by operations that ONNX has. The positions of the maxima are left zero."""
+    edges = [
+        [(i * length // parts, -(-(i + 1) * length // parts)) for i in range(parts)]
+        for length, parts in zip(x.shape[-2:], size, strict=True)
+    ]
+    maxima = [x[..., top:bottom, left:right].amax(dim=(-2, -1)) for top, bottom in edges[0] for left, right in edges[1]]
+    pooled = torch.stack(maxima, dim=-1).unflatten(-1, tuple(size))
+    return pooled, torch.zeros_like(pooled, dtype=torch.int64)
 
 
-def _agree(found: Tensor, expected: Tensor, path: Path) -> str:
+def _agree(found: Tensor, expected: Tensor, name: str) -> str:
     """The largest difference between a written network and the original. Raises SslxError if it is too large."""
     difference = float((found - expected).abs().max()) if found.shape == expected.shape else math.inf
     if not difference <= _TOLERANCE * float(expected.abs().max()):
-        raise SslxError(f"{path}: differs from the trained method by {difference:g}, so it was not kept")
+        raise SslxError(f"{name}: differs from the trained method by {difference:g}, so it was not kept")
     return f"largest difference {difference:.1g}"

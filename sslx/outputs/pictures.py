@@ -1,6 +1,6 @@
 """Pictures of a trained method: reconstructions of test images, samples, and the plane for points."""
 
-import sys
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +9,9 @@ from torch import Tensor
 from torchvision.utils import save_image
 
 from sslx.core.capabilities import Clusters, HasDensity, Reconstructs, Samples, can
+from sslx.core.console import tolerant
 from sslx.core.data import Split, pixels
+from sslx.core.files import replace
 from sslx.core.interfaces import Method
 from sslx.core.randomness import Use, permutation, seed_of, seed_torch
 
@@ -28,7 +30,8 @@ def pictures(method: Method, test: Split, device: torch.device, seed: int, folde
     seed_torch(seed_of(Use.EVALUATION, seed))
     if test.images.dtype.is_floating_point:
         if tuple(test.images.shape[1:]) == (2, 1, 1):
-            _tried("plane.png", lambda: plane(method, test, device, folder / "plane.png"))
+            with tolerant("plane.png: not drawn"):
+                plane(method, test, device, folder / "plane.png")
         return
 
     def reconstructions(method: Reconstructs) -> Tensor:
@@ -38,16 +41,11 @@ def pictures(method: Method, test: Split, device: torch.device, seed: int, folde
         return torch.cat([row for pair in pairs for row in pair])
 
     if can(method, Reconstructs):
-        _tried("reconstructions.png", lambda: draw(reconstructions(method), folder / "reconstructions.png"))
+        with tolerant("reconstructions.png: not drawn"):
+            draw(reconstructions(method), folder / "reconstructions.png")
     if can(method, Samples):
-        _tried("samples.png", lambda: draw(method.sample(_ROWS * _COLUMNS), folder / "samples.png"))
-
-
-def _tried(name: str, make: Callable[[], None]) -> None:
-    try:
-        make()
-    except Exception as error:
-        print(f"{name}: not drawn, {type(error).__name__}: {error}", file=sys.stderr)
+        with tolerant("samples.png: not drawn"):
+            draw(method.sample(_ROWS * _COLUMNS), folder / "samples.png")
 
 
 def plane(method: Method, test: Split, device: torch.device, path: Path) -> None:
@@ -77,11 +75,13 @@ def plane(method: Method, test: Split, device: torch.device, path: Path) -> None
             axes.scatter(*drawn.T.numpy(), s=4, c="red", label="samples")
         axes.set(title=title, xlim=(float(low[0]), float(high[0])), ylim=(float(low[1]), float(high[1])))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, facecolor="lightgrey")
-    figure.savefig(path)
+    figure.savefig(png := io.BytesIO(), format="png")
+    replace(path, png.getvalue())
 
 
 def draw(images: Tensor, path: Path) -> None:
     """Write (n, C, H, W) floats in [0, 1] as one picture, in rows of eight with a line between them."""
     images = images[:, : 3 if images.shape[1] >= 3 else 1].clamp(0, 1)
     images = torch.nn.functional.interpolate(images, scale_factor=max(1, _SIDE // max(images.shape[2:])))
-    save_image(images, path, nrow=_COLUMNS, pad_value=0.5)
+    save_image(images, png := io.BytesIO(), format="png", nrow=_COLUMNS, pad_value=0.5)
+    replace(path, png.getvalue())

@@ -90,7 +90,7 @@ def _matching(pattern: str, known: Mapping[str, str]) -> list[str]:
         return columns
     if columns := [column for column, evaluator in known.items() if evaluator == pattern]:
         return columns[:1]
-    raise ConfigError(f"--scores {pattern}: no run has such a score{nearest(pattern, known)}")
+    raise ConfigError(f"scores {pattern}: no run has such a score{nearest(pattern, known)}")
 
 
 def failures(runs: Sequence[Run]) -> list[str]:
@@ -203,7 +203,7 @@ def _differences(groups: Sequence[_Group], evaluators: Container[str] | None) ->
     values: dict[str, dict[str, dict[str, None]]] = {}
     for group in groups:
         for run in group.runs:
-            facts = {"training images": str(run.folder.read("run.json")["data"]["samples"])}
+            facts = {"training images": str(run.data["samples"])}
             for name, result in run.results.get("trained", {}).items():
                 if "scores" in result and (evaluators is None or name in evaluators):
                     facts |= {

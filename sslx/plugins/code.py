@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from sslx.core import signals
 from sslx.core.errors import PluginError, nearest
 
 #: Whether the user trusts the files of a run, from which references are being read; None for the user's own references.
@@ -61,15 +62,27 @@ class Gate:
 
 
 def whole(path: str) -> Path:
-    """An absolute path, so that a run's config works from any folder."""
+    """An absolute path, so that a run's config works from any folder. Raises PluginError if no file can have it."""
+    from sslx.core.values import usable  # reads TOML, which a list of plugins does not need
+
+    if not usable(path):
+        raise PluginError(f"{path[:200]!r} cannot be the path of a file")
     return Path(path).expanduser().resolve()
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text names a class in a file or a module, `./file.py:Class`, and not a registered component."""
+    module, _, name = text.partition(":")
+    return module.endswith(".py") or bool(name and "." in module)
 
 
 def module_class(module: str, name: str, origin: str) -> type:
     """A class of a module. Raises PluginError, which begins with `origin`."""
     try:
         found = importlib.import_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if signals.stops(error):
+            raise
         raise PluginError(f"{origin}: module {module} cannot be imported: {reason(error)}") from error
     return _attribute(found, name, origin)
 
@@ -88,7 +101,9 @@ def file_class(path: Path, name: str, origin: str) -> type:
         sys.modules[module_name] = module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if signals.stops(error):
+                raise
             del sys.modules[module_name]
             lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == str(path)]
             where = f"{path}:{lines[-1]}" if lines else path

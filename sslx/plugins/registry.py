@@ -6,15 +6,18 @@ and imports components when they are used.
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from importlib.metadata import Distribution, EntryPoint, distributions
+from contextlib import contextmanager, suppress
+from importlib.metadata import EntryPoint, distributions
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pluggy
 
+from sslx.core import signals
 from sslx.core.catalogue import Resolved
 from sslx.core.errors import PluginError, nearest
 from sslx.plugins import code, hookspecs
@@ -41,18 +44,24 @@ class Provider:
     record: Record
     plugin: Plugin
 
+    @property
+    def reference(self) -> str:
+        """What `resolve` takes for this component."""
+        return f"{self.plugin.distribution}/{self.record.name}" if self.plugin.distribution else self.record.target
+
 
 class Registry(code.Gate):
     """The plugins of this environment, in order of their names. The constructor finds them."""
 
-    def __init__(self, entry_points: list[tuple[EntryPoint, Distribution]]) -> None:
+    def __init__(self, entry_points: Iterable[tuple[EntryPoint, Plugin]]) -> None:
         super().__init__()
         self.hooks = pluggy.PluginManager("sslx")
         self.hooks.add_hookspecs(hookspecs)
-        self.plugins = [self._load(point, dist) for point, dist in entry_points]
+        self.plugins = [self._load(point, attrs.evolve(plugin)) for point, plugin in entry_points]
 
-    def _load(self, point: EntryPoint, dist: Distribution) -> Plugin:
-        plugin = Plugin(point.name, point.value, dist.metadata["Name"], dist.version)
+    def _load(self, point: EntryPoint, plugin: Plugin) -> Plugin:
+        if plugin.status != "ok":
+            return plugin
         if point.group != hookspecs.GROUP:
             plugin.status = "incompatible"
             plugin.reason = f"built for plugin API {point.group.removeprefix('sslx.v')}, this is API {hookspecs.API}"
@@ -68,14 +77,24 @@ class Registry(code.Gate):
         try:
             with _WithoutTorch():
                 module = load()
-                self.hooks.register(module, identity)
-                self.hooks.check_pending()
+                self._adopt(module, identity)
                 mine = [i for i in self.hooks.hook.sslx_components.get_hookimpls() if i.plugin is module]
                 plugin.records = tuple(_checked(record for i in mine for record in _yielded(i)))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if signals.stops(error):
+                raise
             plugin.status, plugin.reason = "broken", code.reason(error)
             if self.hooks.has_plugin(identity):  # pluggy keeps plugins that failed half-way
                 self.hooks.unregister(name=identity)
+
+    def _adopt(self, plugin: Any, name: str) -> None:
+        """Let pluggy call the hooks of an object. Raises an exception that says what is wrong with them."""
+        self.hooks.register(plugin, name)
+        self.hooks.check_pending()
+        for hook in vars(hookspecs):
+            function = getattr(plugin, hook, None) if hook.startswith("sslx_") else None
+            if callable(function) and not hasattr(function, "sslx_impl"):
+                raise PluginError(f"{hook} has the name of a hook, but is not marked with @hookimpl")
 
     def add(self, distribution: str, module: Any, version: str = "0") -> Plugin:
         """Register a module, or an object with hooks, as the plugin of a distribution that is not installed."""
@@ -163,6 +182,16 @@ class Registry(code.Gate):
         origin = f"{provider.plugin.distribution} {provider.plugin.version}: {kind} {name!r}"
         return Resolved(code.module_class(module, attribute, origin), name, argument or None)
 
+    def described(self, reference: str) -> Provider:
+        """The component of a reference to code, `./file.py:Class`, as if a plugin provided it. Raises PluginError."""
+        found = self.resolve("component", reference)
+        if (kind := getattr(found.cls, "kind", "")) not in KINDS:
+            raise PluginError(f"{reference} is not a component, such as a subclass of sslx.api.Method")
+        with attrs.validators.disabled():  # the target is a file
+            summary = (found.cls.__doc__ or found.cls.__name__).strip().splitlines()[0]
+            record = Record(kind, found.cls.__name__, found.use, summary)
+        return Provider(record, Plugin("", "", "", ""))
+
     def reference(self, cls: type) -> str:
         """The reference of a class: its registered name, `FILE.py:Class` or `module:Class`."""
         target = f"{cls.__module__}:{cls.__qualname__}"
@@ -178,7 +207,9 @@ class Registry(code.Gate):
         for implementation in reversed(getattr(self.hooks.hook, hook).get_hookimpls()):
             try:
                 implementation.function(*(arguments[name] for name in implementation.argnames))
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                if signals.stops(error):
+                    raise
                 name, reason = implementation.plugin_name, str(error) or type(error).__name__
                 print(f"plugin {name} failed in {hook} and is muted: {reason}", file=sys.stderr)
                 self.hooks.unregister(name=name)
@@ -189,8 +220,7 @@ class Registry(code.Gate):
         try:
             for name, tracker in trackers.items():
                 try:
-                    self.hooks.register(tracker, name)
-                    self.hooks.check_pending()
+                    self._adopt(tracker, name)
                 except Exception as error:  # pluggy's own, whose message says what is wrong
                     raise PluginError(f"tracker {name}: {code.reason(error)}") from error
             yield
@@ -247,13 +277,29 @@ def _checked(records: Iterable[Any]) -> list[Record]:
     return records
 
 
-def installed() -> list[tuple[EntryPoint, Distribution]]:
-    """Entry points of every version of the plugin API. A distribution that is on the path twice counts once."""
-    found: dict[tuple[str, str, str], tuple[EntryPoint, Distribution]] = {}
+def installed() -> list[tuple[EntryPoint, Plugin]]:
+    """Entry points of every version of the plugin API. A distribution that is on the path twice counts once.
+
+    A distribution whose files are damaged is a plugin with the status broken.
+    """
+    found: dict[tuple[str, str, str], tuple[EntryPoint, Plugin]] = {}
     for dist in distributions():
-        for point in dist.entry_points:
-            if point.group.startswith("sslx.v") and point.group.removeprefix("sslx.v").isdigit():
-                found.setdefault((dist.metadata["Name"], point.group, point.name), (point, dist))
+        where = str(getattr(dist, "_path", dist))
+        points, name, version, reason = list[EntryPoint](), "", "", ""
+        try:
+            points = [point for point in dist.entry_points if re.fullmatch(r"sslx\.v\d+", point.group)]
+        except Exception as error:
+            points, reason = [EntryPoint("", "", "")], f"{where}: entry_points.txt cannot be read: {code.reason(error)}"
+        if not points:
+            continue
+        with suppress(Exception):
+            name, version = dist.metadata["Name"] or "", dist.version or ""
+        if not (name and version):
+            reason = reason or f"{where}: no name or version in METADATA, as after a broken uninstall"
+            name, version = name or re.split(r"-\d", Path(where).name)[0], version or "?"
+        for point in points:
+            plugin = Plugin(point.name or name, point.value, name, version, "broken" if reason else "ok", reason)
+            found.setdefault((name, point.group, point.name), (point, plugin))
     return [found[key] for key in sorted(found)]
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sslx.core.console import say
 from sslx.core.data import Split
 from sslx.core.errors import ConfigError
+from sslx.core.options import label
 from sslx.core.randomness import Use
 from sslx.core.training.config import RunConfig
 from sslx.core.training.run import Launch
@@ -22,7 +24,10 @@ def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> Halves:
     """Training and test split; the main process loads first, so that a download happens once."""
     loaded = list[Halves]()
     runtime.lead(lambda: loaded.append(config.dataset.halves(launch.data_dir, launch.offline)))
-    return loaded[0] if loaded else config.dataset.halves(launch.data_dir, launch.offline)
+    halves = loaded[0] if loaded else config.dataset.halves(launch.data_dir, launch.offline)
+    if remark := halves[0].remark():
+        say(f"dataset {label(config.dataset)}: {remark}")
+    return halves
 
 
 def chosen(config: RunConfig, halves: Halves) -> Halves:

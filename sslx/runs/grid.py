@@ -20,13 +20,12 @@ from typing import Any
 import attrs
 
 from sslx.core import signals
-from sslx.core.catalogue import catalogue
 from sslx.core.console import is_main, say
 from sslx.core.errors import CheckpointError, ConfigError, Interrupted, LostError, NonFiniteError, Problems
 from sslx.core.files import plain, replace, untangled
 from sslx.core.options import to_dict
-from sslx.core.training.config import RunConfig, configure
-from sslx.core.training.run import Launch, Run
+from sslx.core.training.config import RunConfig
+from sslx.core.training.run import Launch, Run, recorded
 from sslx.core.training.run_folder import RunFolder
 from sslx.runs import session
 
@@ -146,8 +145,7 @@ class Grid:
         ]
 
     def _configured(self, config: Mapping[str, Any]) -> RunConfig:
-        with catalogue().on_record(self.trust_code):
-            return configure(config)
+        return recorded(config, trust_code=self.trust_code)
 
 
 def is_grid(path: Path) -> bool:

@@ -46,7 +46,10 @@ def plan(
     if "method" not in base and "method" not in options and any("method" not in choice for choice in choices):
         raise ConfigError("--plugin: expected the name of a method; `sslx plugins list` shows them")
     if isinstance(named := base.get("evaluators"), str | list):
-        base = {**base, "evaluators": evaluator_table(evaluator_names(named))}
+        names = evaluator_names(named)
+        if isinstance(named, str) and not names:
+            raise ConfigError(f"evaluators: expected names of evaluators, got {named!r}")
+        base = {**base, "evaluators": evaluator_table(names)}
     if (named := options.get("evaluators")) is not None and evaluators is None:
         evaluators = evaluator_names(str(named))
     here = layer({key: value for key, value in options.items() if key != "evaluators"})

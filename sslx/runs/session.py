@@ -2,13 +2,14 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from sslx.core import signals
 from sslx.core.console import printable, say, tolerant
 from sslx.core.data import Split
 from sslx.core.dotted import merge
@@ -24,7 +25,7 @@ from sslx.core.errors import (
 )
 from sslx.core.files import digest, plain, replace
 from sslx.core.interfaces import Dataset, Encoder, Method, Tracker
-from sslx.core.options import label, make, to_dict
+from sslx.core.options import label, listed, make, to_dict
 from sslx.core.randomness import borrowed
 from sslx.core.training import checkpoint
 from sslx.core.training.config import RunConfig, configure, evaluator_table, layer
@@ -33,8 +34,9 @@ from sslx.core.training.engine import Engine, check, replay
 from sslx.core.training.evaluation import evaluate as score
 from sslx.core.training.launch import announce
 from sslx.core.training.run import Launch, Run, build, default_data_dir
-from sslx.core.training.run_folder import RunFolder, edits, environment
+from sslx.core.training.run_folder import RunFolder, edits, environment, some
 from sslx.core.training.runtime import Runtime, lost
+from sslx.core.training.shapes import rehearse
 from sslx.outputs.export import write_weights
 from sslx.outputs.pictures import pictures
 from sslx.outputs.tables import failures
@@ -42,6 +44,7 @@ from sslx.plugins.registry import registry
 from sslx.runs import provenance
 from sslx.runs.changes import amend
 from sslx.runs.data import Halves, changes as changes_of_data, chosen, facts, fingerprint, load_data
+from sslx.runs.weights import begin_with, place
 
 
 def run(
@@ -84,9 +87,11 @@ def run(
     selection = None
     if evaluators is not None:
         selection = evaluators if isinstance(evaluators, Mapping) else evaluator_table(evaluator_names(evaluators))
+    if given.get("weights") is not None:
+        given["weights"] = place(str(given["weights"]))
     resolved = configure(config or {}, given, evaluators=selection)
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
-    followed = tuple(trackers.split(",") if isinstance(trackers, str) else trackers)
+    followed = tuple(trackers.split(",") if isinstance(trackers, str) else listed(trackers, "trackers"))
     launch = Launch(device, 1, folder.resolve(), offline, trackers=followed)
     finished = start(resolved, launch, Path(out) if out else None)
     for line in failures([finished]):
@@ -98,9 +103,11 @@ def evaluator_names(names: Any) -> list[Any]:
     """Evaluators, given as a list or as text with commas; "all" becomes those that are installed and work."""
     if isinstance(names, str):
         names = [name.strip() for name in names.split(",") if name.strip()]
-    if not isinstance(names, Iterable):
-        raise ConfigError(f"evaluators: expected names of evaluators, got {names!r}")
-    return [each for name in names for each in (_installed() if isinstance(name, str) and name == "all" else [name])]
+    return [
+        each
+        for name in listed(names, "evaluators")
+        for each in (_installed() if isinstance(name, str) and name == "all" else [name])
+    ]
 
 
 def _installed() -> list[str]:
@@ -118,7 +125,7 @@ def _installed() -> list[str]:
 
 def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
     """Carry out a new run, on every process that was launched for it, or go on with this run if `out` has begun it."""
-    with borrowed(), _followed(launch):
+    with borrowed(), signals.heard(), _followed(launch):
         runtime = Runtime.start(launch.device, config.train.precision)
         halves = load_data(config, launch, runtime)
         data = chosen(config, halves)
@@ -168,7 +175,7 @@ def resume(
         return run
     launch = _launched(run, launch, device, data_dir)
     provenance.say_differences(run)
-    with borrowed(), _followed(launch, run):
+    with borrowed(), signals.heard(), _followed(launch, run):
         runtime = Runtime.start(launch.device, run.config.train.precision)
         if changes:
             runtime.lead(lambda: amend(run, changes))
@@ -189,7 +196,6 @@ def open_run(path: Path | str, *, checkpoint: int | None = None, objects: Any = 
             method, not to look at its results.
         trust_code: whether files of code that the run names are executed when its method is used.
     """
-    objects = objects if isinstance(objects, list | tuple) else [objects]
     return Run(RunFolder.open(Path(path)), objects=objects, trust_code=trust_code, checkpoint=checkpoint)
 
 
@@ -220,14 +226,14 @@ def evaluate(
     if not run.folder.finished:
         raise ConfigError(f"{run.path}: not finished; `sslx resume {run.path}` first")
     previous = run.results  # before anything is computed, as they may be damaged
-    provenance.say_differences(run)
     table = evaluators if isinstance(evaluators, Mapping) else evaluator_table(evaluator_names(evaluators))
     registry().vouch(part["use"] for part in table.values() if isinstance(part, Mapping) and "use" in part)
+    provenance.say_differences(run)
     config = run.configured({"evaluators": table}, evaluators=table)
     run.folder.lock()
     try:
         launch = _launched(run, launch, device, data_dir)
-        with borrowed(), _followed(launch, run):
+        with borrowed(), signals.heard(), _followed(launch, run):
             runtime = Runtime.start(launch.device)
             halves = load_data(run.config, launch, runtime)
             method = run.method().to(runtime.device)
@@ -273,9 +279,9 @@ def _begun(config: RunConfig, out: Path | None) -> Path | None:
     folder = RunFolder.open(out)
     if folder.finished:
         raise ConfigError(f"out: {out} holds a finished run; choose another folder, or `sslx resume {out} --epochs N`")
-    if lines := edits(folder.config(), to_dict(config)):
+    if lines := edits(to_dict(Run(folder).config), to_dict(config)):
         advice = f"choose another folder, or continue that run with `sslx resume {out}`"
-        raise ConfigError([f"out: {out} holds another run: {'; '.join(lines)}; {advice}"])
+        raise ConfigError(f"out: {out} holds another run: {some(lines)}; {advice}")
     say(f"{out}: goes on with the run that was begun here")
     return out
 
@@ -372,10 +378,17 @@ def _train(run: Run, train: Split, runtime: Runtime, notify: Callable[..., None]
     method = build(run.config, **facts(train)).to(runtime.device)
     recorded = run.folder.facts()
     rests_on = {"config": digest(to_dict(run.config)), "data": digest(recorded.get("fingerprint", {}))}
+    rehearse(run.config, method, train)
     engine = Engine(run.config, method, train, runtime, run.folder, notify, progress, rests_on)
     path = runtime.lead(lambda: _continued(run))
     if path is not None:
         engine.restore(path)
+    elif run.config.weights is not None:
+        source = begin_with(method, run.config.weights)
+        if runtime.main:
+            run.folder.write("run.json", recorded | {"weights": source})
+        kept = f"; {', '.join(source['initial'])} begin at random" if source["initial"] else ""
+        say(f"{run.path}: {source['taken']} of {source['of']} weights are those of {source['from']}{kept}")
     engine.fit()
     if runtime.main:
         result: dict[str, Any] = {"seconds": engine.seconds, "cpu_seconds": engine.cpu_seconds}

@@ -59,6 +59,7 @@ _RECORDS = {
     ),
     "posterior": (
         ("gaussian", "parts.posteriors:GaussianPosterior", "diagonal normal with learned mean and variance"),
+        ("tamed-gaussian", "parts.posteriors:TamedGaussianPosterior", "gaussian with a variance that stays finite"),
         ("delta", "parts.posteriors:DeltaPosterior", "a point, as of a deterministic encoder"),
     ),
     "likelihood": (

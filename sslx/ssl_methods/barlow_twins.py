@@ -11,6 +11,8 @@ class BarlowTwinsLoss(Objective):
     λ inside the square: use λ² for it.
     """
 
+    least_images = 2
+
     redundancy: float = option(default=0.005, ge=0, help="Weight of the terms off the diagonal (λ).")
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor, nn
 
-from sslx.api import ConfigError, Context, Decoder, Encoder, Method, Terms, Views, slot
+from sslx.api import ConfigError, Context, Decoder, Encoder, Method, Terms, Views, resized, slot
 
 # From RGB in [0, 1] to luma and the two chroma of ITU-R BT.601; chroma are in [-0.5, 0.5].
 _YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
@@ -42,6 +42,6 @@ class Colorization(Method):
     def reconstruct(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> the images in the predicted colours, (B, 3, H, W)."""
         grey, _ = self.split(x)
-        chroma = self.decoder(self.encoder(grey).mean).mean - 0.5
+        chroma = resized(self.decoder(self.encoder(grey).mean).mean, x.shape[-2:]) - 0.5
         ycc = torch.cat([grey[:, :1], chroma], dim=1)
         return torch.einsum("ck,bkhw->bchw", self.ycc.inverse(), ycc).clamp(0, 1)

@@ -15,6 +15,8 @@ class CorInfoMaxLoss(Objective):
     The loss is the mean over pairs of views. Local crops have no covariance of their own.
     """
 
+    least_images = 2
+
     attraction: float = option(default=250.0, ge=0, help="Weight of the distance (α); CIFAR-10 250, CIFAR-100 1000.")
     forgetting: float = option(default=0.01, ge=0, lt=1, help="Weight of the moments of earlier steps (λ).")
     epsilon: float = option(default=1e-6, gt=0, help="Added to the covariance (ε); the authors' CIFAR code has 1e-8.")

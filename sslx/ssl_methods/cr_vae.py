@@ -3,7 +3,7 @@ from typing import Literal
 import attrs
 from torch.distributions import Normal, kl_divergence
 
-from sslx.api import VAE, ConfigError, Context, Term, Terms, Views, option
+from sslx.api import VAE, ConfigError, Context, Term, Terms, Views, option, resized
 
 
 class CRVAE(VAE):
@@ -23,7 +23,7 @@ class CRVAE(VAE):
 
     def forward(self, views: Views) -> Terms:
         if self.anchor == "original":
-            x, augmented = attrs.evolve(views, x=views.original[:, None]), views
+            x, augmented = attrs.evolve(views, x=resized(views.original, self.size)[:, None]), views
         else:
             x, augmented = attrs.evolve(views, x=views.x[:, :1]), attrs.evolve(views, x=views.x[:, 1:])
         q, q_augmented = self.encoder(x.flat), self.encoder(augmented.flat)

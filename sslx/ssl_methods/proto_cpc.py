@@ -11,6 +11,8 @@ class ProtoCPCLoss(Assignment):
     the teacher's and q = mean p', over the images and views of all processes.
     """
 
+    least_images = 2
+
     teacher_temperature: float = option(default=0.04, gt=0, help="Temperature of the teacher (τ').")
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:

@@ -14,6 +14,8 @@ class SwAVLoss(Assignment):
     change with the prototypes.
     """
 
+    least_images = 2
+
     epsilon: float = option(default=0.05, gt=0, help="Smoothness of the codes (ε).")
     iterations: int = option(default=3, gt=0, help="Number of Sinkhorn-Knopp iterations.")
     queue_length: int = option(default=0, ge=0, help="Number of earlier images in the queue; the authors have 3840.")

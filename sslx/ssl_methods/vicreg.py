@@ -14,6 +14,8 @@ class VICRegLoss(Objective):
     The authors' code halves v; GEDI's Appendix H prints ε outside the root and sums over d, which are misprints.
     """
 
+    least_images = 2
+
     invariance: float = option(default=25.0, ge=0, help="Weight of the invariance term (λ).")
     variance: float = option(default=25.0, ge=0, help="Weight of the variance term (μ).")
     covariance: float = option(default=1.0, ge=0, help="Weight of the covariance term (ν).")

@@ -14,18 +14,23 @@ class WhitenedMSE(Objective):
     dimensions, as otherwise the shrinkage decides; the authors have no shrinkage.
     """
 
+    least_images = 2
+
     shrinkage: float = option(default=1e-3, gt=0, lt=1, help="Part of I in (1 - ε) Σ + ε I; 0 fails for N <= D.")
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
         w, t = (normalize(self.whiten(x), dim=2) for x in (online, target))
-        return Terms(distance=Term(over_pairs(2 - 2 * w @ t.mT), minimum=0.0))
+        distance = over_pairs(2 - 2 * w @ t.mT)
+        reason = "" if distance.isfinite() else "the covariance of the embeddings cannot be inverted"
+        return Terms(distance=Term(distance, minimum=0.0, reason=reason))
 
     def whiten(self, x: Tensor) -> Tensor:
-        """Embeddings (N, J, D) -> the same with covariance I in each view."""
+        """Embeddings (N, J, D) -> the same with covariance I in each view; NaN if that is impossible."""
         z = (x - x.mean(dim=0)).transpose(0, 1)  # (J, N, D)
         I = torch.eye(z.shape[2], device=z.device, dtype=z.dtype)
         covariance = z.mT @ z / max(1, len(x) - 1)
-        L = torch.linalg.cholesky((1 - self.shrinkage) * covariance + self.shrinkage * I)
+        L, failed = torch.linalg.cholesky_ex((1 - self.shrinkage) * covariance + self.shrinkage * I)
+        L = L.masked_fill(failed[:, None, None] > 0, torch.nan)
         return torch.linalg.solve_triangular(L, z.mT, upper=False).permute(2, 0, 1)
 
 

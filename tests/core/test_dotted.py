@@ -57,3 +57,8 @@ def test_what_is_not_a_setting_is_refused(setting: str) -> None:
     with pytest.raises(ConfigError, match="expected KEY=VALUE"):
         parse(setting)
     assert parse(" a.b = c=d ") == ("a.b", " c=d ")
+
+
+def test_a_value_beside_a_table_of_options_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a: is given as 1 and as a table of options, {'b': 2}"):
+        merge({"a": 1}, {"a": {"b": 2}})

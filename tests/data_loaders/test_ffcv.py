@@ -105,7 +105,8 @@ for loader in ("memory", {"use": "ffcv", "cache": "cache"}):
 def test_a_run_of_two_processes_converts_once_and_ends_with_the_same_weights(
     tmp_path: Path,
 ) -> None:
-    assert "".join(together(tmp_path, TWO, 2)).count("converted 64 images") == 1
+    assert "".join(together(tmp_path, TWO, 2)).count("converted 64 images") <= 1  # 0 if the other one was much faster
+    assert len(list((tmp_path / "cache").glob("*.beton"))) == 1
     assert digest(tmp_path / "memory") == digest(tmp_path / "ffcv")
 
 

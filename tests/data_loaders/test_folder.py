@@ -272,7 +272,7 @@ def _no_test(root: Path) -> None:
     ("make", "message"),
     [
         (_strange_class, "classes that are missing in .*train: c"),
-        (_half_labelled, "only one of train and test has class folders"),
+        (_half_labelled, "train has class folders and test has none; put the images of both"),
         (_loose, "1 files are next to the class folders, for example stray.png"),
         (_empty_class, "classes without an image: d"),
         (_no_test, "has train; expected train and one of test, val"),
@@ -309,3 +309,24 @@ def test_your_images_are_cropped_and_mirrored_unless_you_say_otherwise(dataset: 
     assert mine.crop == (0.1, 0.2) and mine.hflip == 0.5
     other: Any = configure(given, {"views": "aasae"}).views
     assert type(other) is not type(policy)
+
+
+def test_a_run_among_its_own_images_does_not_change_those_of_the_next(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    classes(tmp_path, "ab")
+    words = ["-d", "folder:.", "--epochs", "1", "--batch-size", "8", "-s", "encoder.hidden=8", "--device", "cpu"]
+    counts = []
+    for _ in range(2):
+        code, _, errors = command("run", "-p", "vae", *words, "-s", "decoder.hidden=8", "-e", "knn")
+        assert code == 0, errors
+        counts.append([len(half) for half in Folder(path=tmp_path).load(tmp_path, offline=True)])
+    assert counts == [[16, 4], [16, 4]] and len(list(tmp_path.glob("runs/*/*.png"))) >= 2
+
+
+def test_one_class_is_not_scored_as_if_it_were_several(command: Callable[..., Any], tmp_path: Path) -> None:
+    classes(tmp_path / "data", "a")
+    words = ["-d", f"folder:{tmp_path / 'data'}", "--epochs", "1", "--batch-size", "8", "-s", "encoder.hidden=8"]
+    code, out, errors = command("run", "-p", "simclr", *words, "-e", "knn", "--device", "cpu")
+    assert code == 0 and "knn: skipped, the training set has fewer than two classes" in out + errors, errors
+    assert "1.0000" not in out

@@ -8,6 +8,7 @@ import random
 import warnings
 from typing import Any
 
+import attrs
 import faiss
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from sslx.api import ConfigError, DataError, Evaluation, Evaluator, Features
+from sslx.evaluators.cluster import Cluster
 from sslx.evaluators.knn import KNN
 from sslx.evaluators.linear import Linear
 
@@ -278,17 +280,37 @@ def test_without_labels_there_is_a_reason_to_skip(evaluator: Evaluator) -> None:
     labelled = blobs(20, seed=1)
     unlabelled = Features(labelled.z, None, {})
     assert evaluator.skip(evaluation(labelled, labelled)) == ""
-    for train, test in ((unlabelled, unlabelled), (labelled, unlabelled), (unlabelled, labelled)):
-        assert evaluator.skip(evaluation(train, test)) == "the dataset has no labels"
+    for train, test, said in (
+        (unlabelled, unlabelled, "the dataset has no labels"),
+        (labelled, unlabelled, "the test set has no labels"),
+        (unlabelled, labelled, "the training set has no labels"),
+    ):
+        assert evaluator.skip(evaluation(train, test)) == said
 
 
 def test_sets_too_small_are_skipped() -> None:
     some, empty = blobs(20, seed=1), blobs(0, seed=1)
     one = features([[0.0], [1.0]], [3, 3])
-    assert "two training images" in KNN().skip(evaluation(blobs(1, seed=1), some))
-    assert "one test image" in KNN().skip(evaluation(some, empty))
-    assert "fewer than two classes" in Linear().skip(evaluation(one, one))
-    assert "empty" in Linear().skip(evaluation(some, empty))
+    for evaluator in (KNN(), Linear()):
+        assert "fewer than two classes" in evaluator.skip(evaluation(blobs(1, seed=1), some))
+        assert "fewer than two classes" in evaluator.skip(evaluation(one, one))  # any features would score 1
+        assert "empty" in evaluator.skip(evaluation(some, empty))
+
+
+def test_clusters_need_test_labels_alone_and_two_classes() -> None:
+    class Clustered:
+        def cluster(self, x: Tensor) -> Tensor:
+            return x
+
+    labelled, one = blobs(20, seed=1), features([[0.0], [1.0]], [3, 3])
+    unlabelled = Features(labelled.z, None, {})
+    for train, test, said in (
+        (unlabelled, labelled, ""),
+        (labelled, unlabelled, "the test set has no labels"),
+        (unlabelled, unlabelled, "the dataset has no labels"),
+        (labelled, one, "the test set has fewer than two classes"),
+    ):
+        assert Cluster().skip(attrs.evolve(evaluation(train, test), method=Clustered())) == said
 
 
 @pytest.mark.parametrize("evaluator", [KNN(), Linear()], ids=repr)

@@ -129,7 +129,7 @@ def test_columns_are_chosen_by_name_by_pattern_and_by_evaluator(make: Make) -> N
     assert columns("geometry.dead", "knn") == ["geometry.dead", "knn"]
     assert columns("knn*", "geometry", "knn") == ["knn", "knn-2", "geometry.rankme"]
     assert all("style" not in note for note in tables([run], ["knn"])[0].notes)
-    with pytest.raises(ConfigError, match=r"--scores knm: no run has such a score \(did you mean 'knn'\?\)"):
+    with pytest.raises(ConfigError, match=r"scores knm: no run has such a score \(did you mean 'knn'\?\)"):
         columns("knm")
 
 
@@ -217,4 +217,4 @@ def test_the_command_writes_every_format(make: Make, command: Command, tmp_path:
     assert command("compare", "a", "--to", "missing/x.md")[0] == 2
     assert command("compare", "a", "--format", "html")[0] == 2
     code, _, errors = command("compare", "a", "--scores", "nothing")
-    assert code == 2 and "--scores nothing: no run has such a score" in errors
+    assert code == 2 and "scores nothing: no run has such a score" in errors

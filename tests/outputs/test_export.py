@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import resource
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from sslx.api import Context
 from sslx.core.training import checkpoint
+from sslx.outputs.export import check_weights, export, write_weights
+from sslx.outputs.pictures import draw
+from sslx.plugins.registry import registry
 
 TIMM = {
     "timm": {"use": "timm:resnet10t", "dim": 5},
@@ -75,6 +81,102 @@ def test_onnx_and_torch_programs_equal_the_method_for_any_number_of_images(
             z = run.method().represent(x)
         torch.testing.assert_close(torch.from_numpy(session.run(None, {"images": x.numpy()})[0]), z)
         torch.testing.assert_close(program(x), z)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 33, 20), (1, 4, 5)])  # pooled to 3x3 in equal parts or unequal ones
+def test_a_cnn_is_exported_in_every_format(shape: tuple[int, int, int], tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    method = registry().resolve("method", "vae").cls(encoder={"use": "cnn"}, decoder={"hidden": [8]})
+    method.build(Context(shape, 10))
+    method.eval()
+    lines = list(export(method, shape, tmp_path / "out", ["onnx", "torch", "safetensors"]))
+    assert ["model.onnx" in lines[0], "model.pt2" in lines[1], "can only be read by sslx" in lines[2]] == [True] * 3
+    names = ["config.json", "model.onnx", "model.pt2", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+
+
+def test_a_format_that_fails_is_one_line_with_its_reason_and_the_others_are_kept(
+    tiny_run: Any, command: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import torch\n"
+        "from sslx.api import VAE\n\n\n"
+        "class Mine(VAE):\n"
+        "    def represent(self, x):\n"
+        "        return torch.special.bessel_j0(super().represent(x))  # ONNX has none\n"
+    )
+    networks = {"encoder": {"hidden": [8]}, "decoder": {"hidden": [8]}}
+    tiny_run(f"{file}:Mine", "run", method=networks, evaluators=[])
+    code, output, errors = command("export", "run", "--to", "out", "--format", "onnx,torch,safetensors", "--trust-code")
+    assert code == 1 and output.count("\n") == 2 and "out/model.pt2" in output and "out: can only be read" in output
+    said = [line for line in errors.splitlines() if line.startswith("sslx: ")]
+    assert len(said) == 1 and "Mine cannot be exported as onnx: No ONNX function found for" in said[0]
+    assert "bessel_j0" in said[0] and said[0].isprintable()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "config.json",
+        "model.pt2",
+        "model.safetensors",
+    ]
+    code, output, _ = command("export", "run", "--to", "none", "--format", "onnx", "--trust-code")
+    assert code == 1 and not output and not (tmp_path / "none").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_weights_carry_a_hash_and_every_change_of_them_is_named(tmp_path: Path) -> None:
+    encoder = registry().resolve("encoder", "mlp").cls(hidden=(4,), dim=2)
+    encoder.build(Context((1, 4, 4), 10))
+    folder = tmp_path / "export"
+    write_weights(encoder, (1, 4, 4), folder)
+    assert check_weights(folder) == []
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    facts = json.loads(config.read_text())["files"]["model.safetensors"]
+    content = weights.read_bytes()
+    assert facts == {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    for file in (weights, config):
+        before = file.read_bytes()
+        for position in range(0, len(before), max(1, len(before) // 40)):
+            flipped = bytearray(before)
+            flipped[position] ^= 1
+            file.write_bytes(flipped)
+            try:
+                same = json.loads(flipped) == json.loads(before)  # a flip may only change a space
+            except ValueError:
+                same = False
+            assert same or len(check_weights(folder)) == 1, (file, position)
+        file.write_bytes(before[:-5])
+        assert len(check_weights(folder)) == 1
+        file.unlink()
+        assert len(check_weights(folder)) == 1
+        file.symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere").write_bytes(before)
+        assert file == config or check_weights(folder) == ["model.safetensors is missing or not a file"]
+        file.unlink()
+        file.write_bytes(before)
+    config.write_text(json.dumps({"architecture": "sslx", "encoder": {}, "image_shape": [1, 4, 4], "sslx": "0.1"}))
+    (problem,) = check_weights(folder)
+    assert "no hash of the weights" in problem
+
+
+def test_weights_and_pictures_replace_a_link_and_do_not_write_through_it(tmp_path: Path) -> None:
+    encoder = registry().resolve("encoder", "mlp").cls(hidden=(4,), dim=2)
+    encoder.build(Context((1, 4, 4), 10))
+    folder = tmp_path / "export"
+    folder.mkdir()
+    outside = {}
+    for name, link in (("config.json", os.symlink), ("model.safetensors", os.link), ("samples.png", os.symlink)):
+        outside[name] = tmp_path / f"outside-{name}"
+        outside[name].write_text("precious")
+        link(outside[name], folder / name)
+    write_weights(encoder, (1, 4, 4), folder)
+    draw(torch.rand(4, 1, 4, 4), folder / "samples.png")
+    for name, path in outside.items():
+        assert path.read_text() == "precious" and not (folder / name).is_symlink()
+        assert (folder / name).stat().st_size > 100
+    assert len(list(folder.iterdir())) == 3
 
 
 def test_an_export_that_computes_something_else_is_not_kept(

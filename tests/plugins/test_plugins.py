@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import pickle
 import re
@@ -16,8 +15,10 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import reseal
 
 from sslx.api import hookimpl
+from sslx.core.toml import loads
 from sslx.plugins import hookspecs
 from sslx.plugins.registry import Registry
 
@@ -232,9 +233,7 @@ def test_a_run_says_what_differs_when_it_is_repeated(install: Install, here: Any
     changed = here("eval", "run", "-e", "geometry").errors
     assert "run: the code of method foo of sslx-foo 1.0 is not what it was\n" in changed
     (site / "sslx_foo-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: sslx-foo\nVersion: 1.1\n")
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
-    record["versions"]["torch"] = "1.0"
-    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    reseal(tmp_path / "run" / "run.json", lambda record: record["versions"].update(torch="1.0"))
     said = [line for line in here(*again, "other").errors.splitlines() if line.startswith("run: ")]
     assert said == [f"run: torch was 1.0, and is {version('torch')}", "run: sslx-foo was 1.0, and is 1.1"]
 
@@ -242,6 +241,12 @@ def test_a_run_says_what_differs_when_it_is_repeated(install: Install, here: Any
 class _Bomb:
     def __reduce__(self) -> Any:
         return os.mkdir, ("exploded",)
+
+
+def _configured(run: Path, config: str) -> None:
+    """Another config, with a record that fits."""
+    (run / "config.toml").write_text(config)
+    reseal(run / "run.json", lambda record: record.update(config=loads(config)))
 
 
 def test_a_run_of_someone_else_is_opened_without_executing_anything(
@@ -254,19 +259,18 @@ def test_a_run_of_someone_else_is_opened_without_executing_anything(
             (path / "shared.pt").write_bytes(data)
         else:
             torch.save({"method": _Bomb()}, path / "shared.pt")
-        manifest = json.loads((path / "manifest.json").read_text())
-        manifest["files"]["shared.pt"]["sha256"] = hashlib.sha256((path / "shared.pt").read_bytes()).hexdigest()
-        (path / "manifest.json").write_text(json.dumps(manifest))
+        facts = {"size": 1, "sha256": hashlib.sha256((path / "shared.pt").read_bytes()).hexdigest()}
+        reseal(path / "manifest.json", lambda manifest, facts=facts: manifest["files"].update({"shared.pt": facts}))
         code, _, errors = command("eval", "run", "-e", "geometry")
-        assert code == 1 and "holds more than tensors and plain values; nothing of it was loaded" in errors
+        assert code == 1 and "holds more than tensors and plain values; nothing is loaded" in errors
     (run.path / "evil.py").write_text("import os; os.mkdir('exploded')")
     config = (run.path / "config.toml").read_text()
     for place in ("run/evil.py", str(run.path / "evil.py"), "../run/evil.py"):
-        (run.path / "config.toml").write_text(config.replace('use = "random"', f'use = "{place}:Evil"'))
+        _configured(run.path, config.replace('use = "random"', f'use = "{place}:Evil"'))
         assert command("compare", "run").code == 0  # looks at results alone
         code, _, errors = command("eval", "run", "-e", "geometry")
         assert code == 2 and "is code that the files of a run name, so it is not executed" in errors
-    (run.path / "config.toml").write_text(config.replace("[evaluators.knn]", '[evaluators."run/evil.py:Evil"]'))
+    _configured(run.path, config.replace("[evaluators.knn]", '[evaluators."run/evil.py:Evil"]'))
     assert command("compare", "run").code == 0
     code, _, errors = command("resume", "run")
     assert code == 0  # it is finished

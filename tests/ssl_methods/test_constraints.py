@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -270,6 +271,7 @@ WRONG = {
     "nn(digit, X, Y, [0, 1]) :: digit(X, Y).\nquery(digit(0, 1)).": r"expected a neural predicate such as .* at 1:",
     "nn(digit, [X], Y, [0, 1]) :: digit(X, Y); 0.1 :: b.\nquery(digit(0, 1)).": "expected a neural predicate such as",
     "nn(digit, [X], Y, [0, 1]) :: digit(X, Y); 0.1 :: b :- c.\nc.\nquery(digit(0, 1)).": "expected a neural predicate such as",
+    f"{DIGIT.replace('::', ':')}a :- digit(0, 1).\nquery(a).": r"expected `::` after nn\(...\), got `:` in .* at 1:",
     f"{DIGIT}1.5 :: b.\na :- digit(0, 1), b.\nquery(a).": "probabilities that sum to at most 1, got 1.5",
 }  # fmt: skip
 
@@ -284,13 +286,76 @@ def test_wrong_rules_are_one_line_with_file_and_place(rules: str, command: Calla
     assert not (tmp_path / "runs").exists()
 
 
+#: Rules that would take hours or more memory than there is, and what is said of them after two seconds.
+ENDLESS = {
+    f"{DIGIT}a(N) :- M is N + 1, digit(0, 1), a(M).\nquery(a(0)).": r"in (a|digit)/. at 2:\d+: \d+ goals are waiting",
+    f"{DIGIT}p(L) :- p([a | L]).\na :- digit(0, 1), p([]).\nquery(a).": r"in p/1 at 2:9: \d+ goals are waiting",
+    f"{DIGIT}a :- digit(0, 1), between(0, 1000000000, X), X < 0.\nquery(a).": "in between/3 at 2:19",
+    f"{DIGIT}:- between(0, 1000000000, X), X < 0.\nquery(digit(0, 1)).": "in between/3 at 2:4",
+    f"{DIGIT.replace('[0, 1, 2]', '[0..9]')}p :- digit(0, A), digit(1, B), digit(2, C), digit(3, D), digit(4, E), "
+    "digit(5, F), digit(6, G), G is A * B * C * D * E * F.\nquery(p).":
+        r"at 2:\d+: \d+ goals are waiting, there are \d+ ground clauses; let each goal relate few images, as in a sum",
+}  # fmt: skip
+
+
 @needs_problog
-def test_an_endless_recursion_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rules", ENDLESS)
+def test_a_rule_that_does_not_end_is_ended_and_what_grew_is_said_from_any_thread(rules: str) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ConfigError) as error:
+        pool.submit(built, "problog", rules=rules, seconds=2).result(timeout=20)
+    said = str(error.value)
+    assert "\n" not in said and re.search("rules: it takes more than 2 s to compile.*" + ENDLESS[rules], said), said
+    assert said.endswith("a sum digit by digit with a carry, or set a larger `seconds`")
+
+
+@needs_problog
+def test_a_rule_that_takes_too_much_memory_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     from sslx.ssl_methods.constraints import problog
 
-    monkeypatch.setattr(problog, "_DEEPEST", 1000)  # sooner, as it takes ProbLog a while
-    with pytest.raises(ConfigError, match="rules: endless or too deep recursion"):
-        built("problog", rules=f"{DIGIT}a(N) :- M is N + 1, digit(0, 1), a(M).\nquery(a(0)).")
+    monkeypatch.setattr(problog, "_BYTES", 200_000_000)
+    rules = f"{DIGIT}a :- between(0, 100000000, X), digit(0, X).\nquery(a)."
+    with pytest.raises(ConfigError, match=r"rules: it takes more than 0 GB of memory to compile, in between/3 at 2:6"):
+        built("problog", rules=rules)
+
+
+@needs_problog
+def test_while_a_rule_is_compiled_there_are_lines_of_progress(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from sslx.ssl_methods.constraints import problog
+
+    monkeypatch.setattr(problog, "_EVERY", 1.5)
+    with pytest.raises(ConfigError, match="it takes more than 4 s"):
+        built("problog", rules=f"{DIGIT}:- writeln(hello).\n:- between(0, 1000000000, X), X < 0.", seconds=4)
+    printed = capfd.readouterr()
+    assert re.fullmatch(r"(rules: compiling the rules for \d s, at most 4 s\n)+", printed.err) and not printed.out
+
+
+@needs_problog
+def test_a_large_domain_and_a_large_program_are_refused_at_once(tmp_path: Path) -> None:
+    for domain in ("[0..100000000]", f"[0..{'9' * 5000}]"):
+        with pytest.raises(ConfigError, match=r"rules: \[0\.\.\d+\]? at line 2: expected at most 10000 values"):
+            built("problog", rules=f"% one\nnn(digit, [X], Y, {domain}) :: digit(X, Y).\nquery(digit(0, 1)).")
+    (tmp_path / "rules.pl").write_text("% " + "x" * 5_000_000)
+    with pytest.raises(ConfigError, match=r"rules.pl: expected at most 1000000 characters, got 5000002 bytes"):
+        built("problog", rules=str(tmp_path / "rules.pl"))
+
+
+@needs_problog
+def test_a_file_of_rules_that_is_not_a_regular_file_is_one_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pl")
+    (tmp_path / "folder.pl").mkdir()
+    for name, said in (
+        ("pipe.pl", "is not a regular file"),
+        ("folder.pl", "is not a regular file"),
+        ("none.pl", "cannot be read: No such file"),
+        ("\0.pl", "cannot be read: embedded null byte"),
+    ):
+        with pytest.raises(ConfigError, match=said) as error:
+            built("problog", rules=str(tmp_path / name))
+        assert "\n" not in str(error.value)
 
 
 @needs_problog

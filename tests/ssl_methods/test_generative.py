@@ -317,7 +317,7 @@ def test_a_picture_that_fails_costs_a_line(
         "        raise RuntimeError('out of paint')\n"
     )
     run = tiny_run(f"{file}:Mine", "mine", method={"encoder": {"hidden": [16]}, "decoder": {"hidden": [16]}})
-    assert "samples.png: not drawn, RuntimeError: out of paint" in capsys.readouterr().err
+    assert "samples.png: not drawn: RuntimeError: out of paint" in capsys.readouterr().err
     assert run.results and [path.name for path in run.path.glob("*.png")] == ["reconstructions.png"]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import reseal
 
 RUN = ["run", "-p", "vae", "--subset", "64", "--epochs", "3", "--set", "train.log_every=1", "-e", "knn", "-o", "run"]
 HEAD = "from sslx.api import Tracker, hookimpl\nimport sys\n\nclass T(Tracker):\n"
@@ -121,8 +122,7 @@ def test_a_tracker_that_came_with_the_run_of_someone_else_is_not_executed(
 ) -> None:
     assert command(*RUN)[0] == 0
     (tmp_path / place).write_text(HEAD + "    pass\nraise SystemExit('executed')")
-    facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    facts["launch"]["trackers"] = [f"{tmp_path / place if place == 'run/t.py' else place}:T"]
-    (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
+    named = [f"{tmp_path / place if place == 'run/t.py' else place}:T"]
+    reseal(tmp_path / "run" / "run.json", lambda facts: facts["launch"].update(trackers=named))
     code, _, errors = command("eval", "run", "-e", "gmm")
     assert code == 2 and "--trust-code" in errors and errors.count("\n") == 1

@@ -53,6 +53,10 @@ class RunConfig(Component):
     subset: int | None = option(
         default=None, gt=0, help="Number of training images, a random sample that depends on the seed; none: all."
     )
+    weights: str | None = option(
+        default=None,
+        help="Weights with which the training begins: a run, a safetensors file or timm:NAME; none: random ones.",
+    )
 
     def __repr__(self) -> str:
         return dumps(to_dict(self))
@@ -130,6 +134,8 @@ def current(layer: Mapping[str, Any], optimizer: Mapping[str, Any] = {}) -> Mapp
     if not isinstance(layer, Mapping):
         raise ConfigError(f"config: expected a table of options, got {layer!r}")
     if isinstance(names := layer.get("evaluators"), str | list | tuple):
+        if isinstance(names, str) and not names.strip(" ,"):
+            raise ConfigError(f"evaluators: expected names of evaluators, got {names!r}")
         names = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
         layer = {**layer, "evaluators": evaluator_table(names)}
     elif not isinstance(names, Mapping | None):

@@ -9,6 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from sslx.core.training.diagnosis import excess, reserved
 from sslx.core.training.progress import Progress
 from sslx.core.training.run_folder import RunFolder
 from sslx.core.training.runtime import Runtime
+from sslx.core.training.shapes import first_step
 from sslx.core.views import Views
 
 
@@ -113,7 +115,8 @@ class Engine:
                 for views in self.batches(epoch, done):
                     if self.step == 0:
                         _look_at(views)
-                    terms, norm = self.update(views, epoch)
+                    with first_step(self.config, views) if self.step == 0 else nullcontext():
+                        terms, norm = self.update(views, epoch)
                     self.step += 1
                     self.seconds = time.monotonic() - clock
                     self.cpu_seconds = self.runtime.total(time.process_time() - cpu)

@@ -40,7 +40,7 @@ def features(method: Method, split: Split, device: torch.device, what: str = "fe
             raise PluginError(f"{type(method).__name__}.represent must return ({len(x)}, D), it returned {got}")
         found.append(z.float().cpu())
         meter.advance(done := done + len(x))
-    return Features(torch.cat(found), split.labels, split.factors)
+    return Features(torch.cat(found) if found else torch.empty(0, 0), split.labels, split.factors)
 
 
 def evaluate(
@@ -86,7 +86,7 @@ def heed() -> None:
         raise Interrupted(f"stopped by {signals.received()} before the evaluation was done")
 
 
-def _failure(error: Exception) -> dict[str, Any]:
+def _failure(error: BaseException) -> dict[str, Any]:
     return {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
 
 
@@ -102,7 +102,7 @@ def _one(evaluator: Evaluator, evaluation: Evaluation) -> dict[str, Any]:
         if not isinstance(result, Result):
             raise PluginError(f"evaluate must return a Result, it returned {type(result).__name__}")
         return attrs.asdict(attrs.evolve(result, scores={name: float(score) for name, score in result.scores.items()}))
-    except Interrupted:
-        raise
-    except Exception as error:  # the scores of the others are kept
+    except BaseException as error:  # the scores of the others are kept
+        if isinstance(error, Interrupted) or signals.stops(error):
+            raise
         return _failure(error)

@@ -12,11 +12,10 @@ from collections import deque
 from pathlib import Path
 
 from sslx.core import signals
-from sslx.core.console import printable
-from sslx.core.errors import Interrupted
+from sslx.core.console import FORSAKEN, printable
+from sslx.core.errors import ConfigError, Interrupted
 
 GRACE = 10.0  # seconds that the other processes have to end once one of them was lost
-FORSAKEN = 3  # exit code of a process that ends because it has lost another one
 _RUN = "run"  # file beside the rendezvous, which says where the run is
 _KEPT = 20  # last lines of each process that are shown if it alone fails
 
@@ -27,6 +26,8 @@ def relaunch(processes: int) -> int:
     The first process speaks for all. If another one fails alone, its last lines are shown. Stop signals are passed on,
     and once a process is lost the others are ended within `GRACE` seconds.
     """
+    if processes > (most := max(8, os.cpu_count() or 1)):
+        raise ConfigError(f"--devices: expected at most {most} on this machine, got {processes}")
     with tempfile.TemporaryDirectory(prefix="sslx-") as folder:
         return _Group(processes, Path(folder) / "rendezvous").wait()
 

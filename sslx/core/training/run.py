@@ -13,8 +13,9 @@ import attrs
 
 from sslx.core.catalogue import catalogue
 from sslx.core.errors import CheckpointError, ConfigError
+from sslx.core.files import misfit
 from sslx.core.interfaces import Context, Method
-from sslx.core.options import Component, short, to_dict
+from sslx.core.options import Component, listed, options_of, short, to_dict
 from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
 from sslx.core.training import checkpoint
 from sslx.core.training.config import RunConfig, configure, current
@@ -76,7 +77,7 @@ class Run:
         self.folder = folder
         self.trust_code = trust_code  # whether files of code that its config names are executed
         self.checkpoint = checkpoint  # the step of the checkpoint that `method` loads; None: the last one
-        self.objects = tuple(objects)  # classes and components that its config cannot name
+        self.objects = tuple(listed(objects, "objects"))  # classes and components that its config cannot name
         if config is not None:
             self.__dict__["config"] = config
 
@@ -97,8 +98,8 @@ class Run:
     def configured(self, *layers: Mapping[str, Any], evaluators: Mapping[str, Any] | None = None) -> RunConfig:
         """Its config with further layers above it, as `configure` takes them."""
         try:
-            with catalogue().on_record(self.trust_code):
-                return configure(_given(self.folder.config(), self.objects), *layers, evaluators=evaluators)
+            base = _given(self.folder.config(), self.objects)
+            return recorded(base, *layers, evaluators=evaluators, trust_code=self.trust_code)
         except ConfigError as error:
             used = self.folder.facts().get("components", [])
             others = {f"{c['distribution']} {c['version']}" for c in used if c.get("distribution", "sslx") != "sslx"}
@@ -107,8 +108,13 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Its config as plain values."""
-        return to_dict(self.config) if "config" in self.__dict__ else {**current(self.folder.config())}
+        """Its config as plain values. Raises ConfigError or CheckpointError if it cannot be read."""
+        if "config" in self.__dict__:
+            return to_dict(self.config)
+        found = {**current(self.folder.config())}
+        if problem := misfit(found, {"method": {"use": str}, "dataset": {"use": str}, "seed": int}):
+            raise CheckpointError(f"{self.path / 'config.toml'}: damaged: {problem}")
+        return found
 
     @property
     def path(self) -> Path:
@@ -194,6 +200,24 @@ def _given(value: Any, objects: Sequence[Any]) -> Any:
     return inner if part is None else {**inner, "use": part}
 
 
+def recorded(*layers: Mapping[str, Any], evaluators: Any = None, trust_code: bool = False) -> RunConfig:
+    """`configure` for layers of which the first is from the files of a run. Raises ConfigError.
+
+    Unless the user trusts these files, they name no code to execute and no folder to write to.
+    """
+    with catalogue().on_record(trust_code):
+        config = configure(*layers, evaluators=evaluators)
+    places = {name for name, option in options_of(type(config.loader)).items() if option.type in (Path, Path | None)}
+    for name in places:
+        folder = getattr(config.loader, name)
+        if folder is not None and not trust_code:
+            raise ConfigError(
+                f"loader.{name}: {folder} is named by the files of a run only, so nothing is written there; if you "
+                "trust it, add --trust-code (in Python trust_code=True)"
+            )
+    return config
+
+
 def build(config: RunConfig, image_shape: Sequence[int], samples: int, arity: int = 1) -> Method:
     """The method with its networks, whose initial weights are a function of the seed alone."""
     C, H, W = image_shape
@@ -201,5 +225,5 @@ def build(config: RunConfig, image_shape: Sequence[int], samples: int, arity: in
     steps = config.train.epochs * (samples // config.train.batch_size)
     with borrowed():
         seed_torch(seed_of(Use.WEIGHTS, config.seed))
-        method.build(Context((C, H, W), samples, config.views.count, steps, arity))
+        method.build(Context(config.views.shape((C, H, W)), samples, config.views.count, steps, arity))
     return method

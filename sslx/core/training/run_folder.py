@@ -24,7 +24,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -53,8 +53,8 @@ _RESULTS = {str: _RESULT}
 #: The shape of each JSON file of a run or a grid, as `misfit` takes it.
 _SHAPES: dict[str, dict[str, Any]] = {
     "run.json": {
-        "started": str,
-        "versions": {str: str},
+        "started?": str,
+        "versions?": {str: str},
         "machine?": dict,
         "command?": list,
         "git?": object,
@@ -126,10 +126,10 @@ class RunFolder:
         if digest(found) == next((change["before"] for change in reversed(facts.get("changes", []))), ""):
             return recorded  # a change of options was cut short after it was recorded
         if edited := edits(recorded, found):
-            ways = (
-                f"`sslx resume {self.path} --set KEY=VALUE` changes options, `sslx run --config {path}` is another run"
+            raise ConfigError(
+                f"{path}: was edited: {some(edited)}; `sslx resume {self.path} --set KEY=VALUE` changes options of a "
+                "run, `sslx run --config` makes another one"
             )
-            raise ConfigError([*(f"{path}: was edited: {line}" for line in edited), f"{path}: {ways}"])
         return found
 
     def facts(self) -> dict[str, Any]:
@@ -253,6 +253,12 @@ def edits(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         for key in {**old, **new}
         if old.get(key) != new.get(key)
     ]
+
+
+def some(lines: Sequence[str], most: int = 5) -> str:
+    """Some lines as one."""
+    more = f"; and {len(lines) - most} more" if len(lines) > most else ""
+    return "; ".join(lines[:most]) + more
 
 
 def _record(line: str) -> dict[str, Any] | None:

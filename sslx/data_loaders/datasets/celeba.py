@@ -5,7 +5,7 @@ import attrs
 import numpy as np
 import torch
 
-from sslx.api import DataError, Dataset, Split, option
+from sslx.api import DataError, Dataset, Split, option, printable
 from sslx.data_loaders.datasets.downloads import obtain, reading
 from sslx.data_loaders.datasets.files import BAD_IMAGES, MEMORY, find
 
@@ -44,14 +44,19 @@ class CelebA(Dataset):
             _, header, *rows = attribute_file.read_text().splitlines()
             names = header.split()
             values = np.array([row.split()[1:] for row in rows]).astype(np.int64).reshape(-1, len(names))
-            attributes = torch.from_numpy(values) > 0  # the file has 1 and -1
+            if not np.isin(values, (-1, 1)).all():
+                raise ValueError("there are attributes other than 1 and -1")
+            attributes = torch.from_numpy(values) > 0
             images = [row.split()[0] for row in rows]
             gender, hair = names.index("Male"), [names.index(name) for name in _HAIR]
         with reading(partition_file):
             pairs = [line.split() for line in partition_file.read_text().splitlines()]
             partition = torch.tensor([int(part) for _, part in pairs])
+            if not set(partition.tolist()) <= {0, 1, 2}:
+                raise ValueError("there are parts other than 0, 1 and 2")
         if images != [name for name, _ in pairs]:
-            raise DataError(f"{base / 'list_*.txt'} contradict each other: they list different images; delete them")
+            lists = printable(str(base / "list_*.txt"))
+            raise DataError(f"{lists} contradict each other: they list different images; delete them")
         labels = attributes[:, gender].long()
         listed = torch.ones(len(images), dtype=torch.bool)
         if self.label == "hair":
@@ -61,7 +66,7 @@ class CelebA(Dataset):
         def half(part: int) -> Split:
             index = ((partition == part) & listed).nonzero().squeeze(1)
             paths = [where / images[i] for i in index.tolist()]
-            report = folder / "bad-images" / f"celeba.{part}.txt"
+            report = f"celeba.{part}.txt"
             faces, kept = find(paths, where, self.size, False, self.bad_images, report, self.memory, square=_WIDTH)
             factors = dict(zip(names, attributes[index[kept]].long().unbind(dim=1), strict=True))
             return attrs.evolve(faces, labels=labels[index[kept]], factors=factors)

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from sslx.api import ConfigError, Dataset, Split, option
+from sslx.api import ConfigError, Dataset, Split, option, printable
 from sslx.data_loaders.beton import Beton
 from sslx.data_loaders.datasets.folder import Folder
 
@@ -19,6 +19,6 @@ class Converted(Dataset):
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         path = self.path.expanduser().resolve()
         if not path.is_file():
-            raise ConfigError(f"dataset.path: {path} does not exist or is not a file")
+            raise ConfigError(f"dataset.path: {printable(str(path))} does not exist or is not a file")
         file = Beton(path)
         return file.split(0), file.split(1)

@@ -1,7 +1,7 @@
 from pathlib import Path
 from typing import Literal
 
-from sslx.api import DataError, Dataset, Split, option
+from sslx.api import DataError, Dataset, Split, option, printable
 from sslx.data_loaders.datasets.files import BAD_IMAGES, MEMORY
 from sslx.data_loaders.datasets.folder import Folder
 
@@ -23,7 +23,8 @@ class ImageNet(Dataset):
         root = folder / "imagenet"
         if missing := [name for name in ("train", "val") if not (root / name).is_dir()]:
             raise DataError(
-                f"ImageNet: there is no {root / missing[0]}; get the files from image-net.org, which needs an account, "
-                "and unpack them to train/SYNSET/* and val/SYNSET/* there, or choose another --data-dir"
+                f"ImageNet: there is no {printable(str(root / missing[0]))}; get the files from image-net.org, which "
+                "needs an account, and unpack them to train/SYNSET/* and val/SYNSET/* there, or choose another "
+                "--data-dir"
             )
         return Folder(path=root, size=self.size, bad_images=self.bad_images, memory=self.memory).load(folder, offline)

@@ -14,20 +14,23 @@ class MNIST(Dataset):
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         from torchvision import datasets  # slow to import
+        from torchvision.datasets.mnist import read_image_file, read_label_file
 
         source = getattr(datasets, self.source)
         raw = Path(folder, self.source, "raw")
         files = [raw / Path(name).stem for name, _ in source.resources]
         obtain(self.source, raw, files, lambda: source(folder, download=True), offline)
 
-        def half(train: bool) -> Split:
-            files = raw / ("train-*" if train else "t10k-*")
-            with reading(files):
-                found = source(folder, train=train)
-            agreeing(files, len(found.data), len(found.targets))
-            return Split(found.data[:, None], found.targets)
+        def half(prefix: str) -> Split:
+            with reading(raw / f"{prefix}-*"):
+                images = read_image_file(str(raw / f"{prefix}-images-idx3-ubyte"))
+                labels = read_label_file(str(raw / f"{prefix}-labels-idx1-ubyte"))
+                if images.shape[1:] != (28, 28):
+                    raise ValueError(f"expected images of 28x28 pixels, got {'x'.join(map(str, images.shape[1:]))}")
+            agreeing(raw / f"{prefix}-*", len(images), labels, classes=10)
+            return Split(images[:, None], labels)
 
-        return half(True), half(False)
+        return half("train"), half("t10k")
 
 
 class FashionMNIST(MNIST):

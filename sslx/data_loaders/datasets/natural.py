@@ -1,12 +1,13 @@
 """Small natural images: CIFAR-10, CIFAR-100, SVHN and STL-10, with files as torchvision lays them out."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sslx.api import Dataset, Split, option
@@ -33,6 +34,14 @@ class _ArrayUnpickler(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
+def _integers(values: Any, most: int) -> NDArray[np.int64]:
+    """Whole numbers up to ±`most`, and not texts or fractions, which a cast would change silently."""
+    found = np.asarray(values)
+    if found.dtype.kind not in "iu" or (found.size and (found.min() < -most or found.max() > most)):
+        raise ValueError(f"expected integers of at most {most}, got {found.dtype} of {found.shape}")
+    return found.astype(np.int64)
+
+
 class CIFAR10(Dataset):
     """60 000 photographs of 32x32 pixels in 10 classes (Krizhevsky 2009)."""
 
@@ -40,7 +49,8 @@ class CIFAR10(Dataset):
 
     source: ClassVar[str] = "CIFAR10"  # torchvision's name
     batches: ClassVar[tuple[Sequence[str], Sequence[str]]] = ([f"data_batch_{i}" for i in range(1, 6)], ["test_batch"])
-    labels: ClassVar[Sequence[str]] = ["labels"]  # keys of the label, and of a coarser one if there is one
+    #: Keys of the label, and of a coarser one if there is one, with their numbers of classes.
+    labels: ClassVar[Mapping[str, int]] = {"labels": 10}
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         from torchvision import datasets  # slow to import
@@ -64,10 +74,10 @@ class CIFAR10(Dataset):
     def _batch(self, file: Path) -> list[Tensor]:
         with reading(file), open(file, "rb") as stream:
             content = _ArrayUnpickler(stream, encoding="latin1").load()
-            images = torch.from_numpy(np.array(content["data"], dtype=np.uint8)).reshape(-1, 3, 32, 32)
-            labels = [torch.tensor(content[name], dtype=torch.int64) for name in self.labels]
-        for column in labels:
-            agreeing(file, len(images), len(column))
+            images = torch.from_numpy(_integers(content["data"], 255).astype(np.uint8)).reshape(-1, 3, 32, 32)
+            labels = [torch.from_numpy(_integers(content[name], 1 << 31)).flatten() for name in self.labels]
+        for column, classes in zip(labels, self.labels.values(), strict=True):
+            agreeing(file, len(images), column, classes)
         return [images, *labels]
 
 
@@ -76,7 +86,7 @@ class CIFAR100(CIFAR10):
 
     source: ClassVar[str] = "CIFAR100"
     batches: ClassVar[tuple[Sequence[str], Sequence[str]]] = (["train"], ["test"])
-    labels: ClassVar[Sequence[str]] = ["fine_labels", "coarse_labels"]
+    labels: ClassVar[Mapping[str, int]] = {"fine_labels": 100, "coarse_labels": 20}
 
 
 class SVHN(Dataset):
@@ -101,9 +111,12 @@ class SVHN(Dataset):
         with reading(file):
             content = loadmat(file)
             images = torch.from_numpy(content["X"].transpose(3, 2, 0, 1).copy())  # from (H, W, C, n)
-            labels = torch.from_numpy(content["y"].astype(np.int64).squeeze(1)) % 10  # label 10 is the zero
-        agreeing(file, len(images), len(labels))
-        return Split(images, labels)
+            if images.dtype != torch.uint8 or images.shape[1:] != (3, 32, 32):
+                found = f"{content['X'].dtype} of {content['X'].shape}"
+                raise ValueError(f"expected images as (32, 32, 3, n) uint8, got {found}")
+            labels = torch.from_numpy(_integers(content["y"], 1 << 31).squeeze(1))
+        agreeing(file, len(images), labels, classes=11)
+        return Split(images, labels % 10)  # label 10 is the zero
 
 
 class STL10(Dataset):
@@ -135,5 +148,5 @@ class STL10(Dataset):
         images, file = self._images(base / f"{half}_X.bin"), base / f"{half}_y.bin"
         with reading(file):
             labels = torch.from_numpy(np.fromfile(file, dtype=np.uint8).astype(np.int64)) - 1  # from 1 to 10
-        agreeing(base / f"{half}_*.bin", len(images), len(labels))
+        agreeing(base / f"{half}_*.bin", len(images), labels, classes=10)
         return Split(images, labels)

@@ -1,7 +1,6 @@
 """FFCV (Leclerc et al. 2023): images from a memory-mapped `.beton` file, read by threads that work ahead."""
 
 import hashlib
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -13,7 +12,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from sslx.api import ConfigError, DataError, Lazy, Loader, Split, option
+from sslx.api import ConfigError, DataError, Lazy, Loader, Split, option, printable, say
 from sslx.data_loaders import beton
 from sslx.data_loaders.buffers import Pool
 from sslx.data_loaders.datasets.downloads import cache_folder
@@ -60,13 +59,15 @@ class FFCV(Loader):
         path = folder / f"{digest.hexdigest()}-{kind}.beton"
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            missing = not path.exists()
             with FileLock(path.with_suffix(".lock")):
                 if not path.exists():
                     beton.write([Split(images)], path, self.storage, self.quality)
-                    size = path.stat().st_size / 1e6
-                    print(f"loader ffcv: converted {len(images)} images to {path}, {size:,.0f} MB", file=sys.stderr)
+            if missing:  # whichever process wrote it
+                say(f"loader ffcv: converted {len(images)} images to {path}, {path.stat().st_size / 1e6:,.0f} MB")
         except OSError as error:
-            raise DataError(f"{folder} cannot be used ({error.strerror}); choose another loader.cache") from error
+            where = printable(str(folder))
+            raise DataError(f"{where} cannot be used ({error.strerror}); choose another loader.cache") from error
         return path
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:

@@ -75,6 +75,9 @@ class Standard(ViewPolicy):
         if problems:
             raise ConfigError(problems)
 
+    def shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        return (image_shape[0], self.size, self.size) if self.size else image_shape
+
     def law(self, height: int, width: int) -> Any:
         """The `draws.Law` of the views of images of (height, width)."""
         from sslx.data_loaders.views.draws import Law  # imports numba, which is slow

@@ -1,15 +1,17 @@
-"""Multi-valued decision diagrams: rules over finite domains as layers that torch evaluates for a whole batch."""
+"""Multi-valued decision diagrams: rules over finite domains as layers that torch evaluates for a whole batch.
+
+Their nodes are plain numbers, so that the process that compiles a rule needs no torch.
+"""
 
 import functools
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
-from sslx.api import ConfigError
-
 FALSE, TRUE = 0, 1  # the two leaves
 _MOST_NODES = 1_000_000
+
+
+class TooLarge(Exception):
+    """A rule needs more nodes than can be summed over."""
 
 
 class Diagrams:
@@ -33,7 +35,7 @@ class Diagrams:
         number = self._numbers.setdefault((variable, children), len(self._nodes))
         if number == len(self._nodes):
             if number > _MOST_NODES:
-                raise ConfigError(f"the rule needs more than {_MOST_NODES} nodes; define log_prob of a Constraint")
+                raise TooLarge(f"the rule needs a decision diagram of more than {_MOST_NODES} nodes")
             self._nodes.append((variable, children))
         return number
 
@@ -70,7 +72,11 @@ class Diagrams:
             self._combined[key] = self._node(variable, tuple(self._pair(x, y, decides) for x, y in pairs))
         return self._combined[key]
 
-    def layers(self, root: int) -> list[Tensor]:
+    def __len__(self) -> int:
+        """Number of nodes of all diagrams."""
+        return len(self._nodes)
+
+    def layers(self, root: int) -> list[list[list[int]]]:
         """For each variable, the positions (nodes, values) of its nodes' children among the nodes of the next variable.
 
         The first layer has one node, the root; the positions in the last are FALSE and TRUE. Every path asks for every
@@ -84,6 +90,6 @@ class Diagrams:
                 [following.setdefault(child, len(following)) for child in self._children(node, variable)]
                 for node in nodes
             ]
-            layers.append(torch.tensor(rows))
+            layers.append(rows)
             nodes = list(following)
         return layers

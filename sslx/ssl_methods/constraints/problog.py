@@ -1,29 +1,36 @@
 """Rules written for ProbLog, which grounds them once; torch evaluates them for a whole batch."""
 
+import contextlib
+import functools
+import importlib.util
+import json
 import math
-import re
-from collections.abc import Iterator, Sequence
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sslx.api import ConfigError, Constraint, PluginError, logsumexp, option
-from sslx.ssl_methods.constraints.diagrams import FALSE, TRUE, Diagrams
+from sslx.api import ConfigError, Constraint, PluginError, logsumexp, option, say
 
-try:
-    from problog import library_paths
-    from problog.clausedb import ClauseDB
-    from problog.engine import DefaultEngine
-    from problog.errors import GroundingError, ProbLogError
-    from problog.formula import LogicDAG
-    from problog.logic import AnnotatedDisjunction, Clause, Constant, Or, Term, term2list
-    from problog.program import PrologString
-except ImportError:
-    raise PluginError('rules for ProbLog need the extra `nesy`: pip install "sslx[nesy]"') from None
+if importlib.util.find_spec("problog") is None:
+    raise PluginError('rules for ProbLog need the extra `nesy`: pip install "sslx[nesy]"')
 
-_DEEPEST = 10_000  # goals that may wait for others while a program is grounded; ProbLog itself has no limit
+_LONGEST = 1_000_000  # characters of a program
+_BYTES = 2_000_000_000  # memory of the process that compiles
+_GRACE = 3  # seconds after which the process is ended if it has not ended itself
+_EVERY = 5  # seconds between lines of progress
+_CHILD = """
+import json, sys
+sys.path[:], sys.dont_write_bytecode = json.loads(sys.argv[1])
+from sslx.ssl_methods.constraints.grounding import main
+main()
+"""
 
 
 class ProbLog(Constraint):
@@ -35,70 +42,29 @@ class ProbLog(Constraint):
 
     says that image X, numbered from 0 in its set, shows one of these digits: an annotated disjunction whose
     probabilities the network gives. Facts and rules, with or without probabilities, negation and ProbLog's libraries
-    can be used. Nothing is pruned, however improbable.
+    can be used. Nothing is pruned, however improbable. The rules are compiled in a process of their own, which has 2 GB
+    of memory.
     """
 
     domains = tuple[int, ...]()  # known once the rules are read
     rules: str = option(help="Program in ProbLog, or the path of a .pl file with it.")
+    seconds: float = option(default=10.0, gt=0, le=86_400, help="Longest time for compiling the rules, in seconds.")
 
     def __attrs_post_init__(self) -> None:
         where = "rules"
         if self.rules.endswith(".pl") and "\n" not in self.rules:
             where = self.rules
-            try:
-                self.rules = Path(where).expanduser().read_text()  # keep the text: a run must not change with the file
-            except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-        try:
-            self._compile(_ground(self.rules))
-        except (ProbLogError, ConfigError) as error:
-            raise ConfigError(f"{where}: {' '.join(str(error).split())}") from None
-        except RecursionError:
-            raise ConfigError(f"{where}: endless or too deep recursion") from None
-        except (AttributeError, TypeError, LookupError, ValueError) as error:  # its parser does not check every text
-            raise ConfigError(f"{where}: ProbLog cannot read it ({type(error).__name__}: {error})") from error
-
-    def _compile(self, formula: Any) -> None:
-        """Make the decision diagram of the ground program over its choices: images, and facts with probabilities."""
-        choices: dict[Any, list[Any]] = {}  # the atoms that are the values of each choice
-        for _, node, kind in formula:
-            if kind == "atom" and not node.is_extra:
-                choices.setdefault(node.group or node.identifier, []).append(node)
-        self._images = [_image(atoms) for atoms in choices.values()]  # the image of each level; None for a fact
-        # A fact has one more value than atoms: that none of them holds.
-        sizes = [int(a[0].probability.args[3]) if _neural(a[0]) else len(a) + 1 for a in choices.values()]
-        asked = {image: size for image, size in zip(self._images, sizes, strict=True) if image is not None}
-        if not asked:
-            raise ConfigError("the query depends on no image; write `nn(...) ::` predicates and use them in the query")
-        if sorted(asked) != list(range(len(asked))):
-            raise ConfigError(f"the query must ask for images 0, 1, ... without a gap, it asks for {sorted(asked)}")
-        if len(asked) < sum(image is not None for image in self._images):
-            raise ConfigError("an image has several neural predicates, or one that depends on more; expected one")
-        self.domains = tuple(asked[image] for image in range(len(asked)))
-
-        diagrams = Diagrams(sizes)
-        found: dict[int | None, int] = {0: TRUE, None: FALSE}  # ProbLog's numbers of what is certain
-        levels = {key: level for level, key in enumerate(choices)}
-
-        def diagram(index: int | None) -> int:
-            return diagrams.negation(found[-index]) if index and index < 0 else found[index]
-
-        for index, node, kind in formula:
-            if kind == "atom" and not node.is_extra:
-                key = node.group or node.identifier
-                value = int(node.probability.args[2]) if _neural(node) else choices[key].index(node)
-                found[index] = diagrams.literal(levels[key], value)
-            elif kind != "atom":
-                children = [diagram(child) for child in node.children]
-                found[index] = diagrams.combination(children, FALSE if kind == "conj" else TRUE)
-        ((_, query),) = formula.queries()
-        if (root := diagram(query)) == FALSE:
-            raise ConfigError("the query is never true")
-        layers = zip(diagrams.layers(root), self._images, choices.values(), strict=True)
-        for level, (layer, image, atoms) in enumerate(layers):
-            self.register_buffer(f"children{level}", layer, persistent=False)
-            if image is None:
-                self.register_buffer(f"log_p{level}", _probabilities(atoms).log(), persistent=False)
+            self.rules = _text(Path(where).expanduser())  # keep the text: a run must not change with the file
+        if len(self.rules) > _LONGEST:
+            raise ConfigError(f"{where}: expected at most {_LONGEST} characters, got {len(self.rules)}")
+        compiled = _compiled(self.rules, self.seconds, where)
+        if "error" in compiled:
+            raise ConfigError(f"{where}: {compiled['error']}")
+        self.domains, self._images = tuple(compiled["domains"]), compiled["images"]
+        for level, (layer, p) in enumerate(zip(compiled["layers"], compiled["facts"], strict=True)):
+            self.register_buffer(f"children{level}", torch.tensor(layer), persistent=False)
+            if p is not None:
+                self.register_buffer(f"log_p{level}", _probabilities(p, where).log(), persistent=False)
 
     def log_prob(self, log_p: Sequence[Tensor]) -> Tensor:
         value = log_p[0].new_tensor([-torch.inf, 0.0]).expand(len(log_p[0]), 2)  # (B, nodes), from the leaves up
@@ -108,99 +74,48 @@ class ProbLog(Constraint):
         return value[:, 0]
 
 
-def _neural(atom: Any) -> bool:
-    return isinstance(atom.probability, Term) and atom.probability.functor == "nn"
+def _text(path: Path) -> str:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ConfigError(f"{path}: is not a regular file")
+        if path.stat().st_size > 4 * _LONGEST:
+            raise ConfigError(f"{path}: expected at most {_LONGEST} characters, got {path.stat().st_size} bytes")
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _image(atoms: list[Any]) -> int | None:
-    """The number of the image whose class a choice is; None for a fact."""
-    if not _neural(atoms[0]):
-        return None
-    predicate, image = atoms[0].probability.args[:2]
-    if not (isinstance(image, Constant) and image.is_integer()):
-        raise ConfigError(f"{predicate}({image}, ...): expected the number of an image, the first is 0")
-    return int(image)
+@functools.lru_cache(16)  # a run makes its constraint more than once
+def _compiled(rules: str, seconds: float, where: str) -> dict[str, Any]:
+    """The rules as `grounding` compiles them, or what is wrong with them as `error`."""
+    command = [sys.executable, "-I", "-c", _CHILD, json.dumps([sys.path, sys.dont_write_bytecode])]
+    job: str | None = json.dumps({"rules": rules, "seconds": seconds, "bytes": _BYTES})
+    started, pipe = time.monotonic(), subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            while (spent := time.monotonic() - started) < seconds + _GRACE:
+                if spent > 1:
+                    say(f"{where}: compiling the rules for {spent:.0f} s, at most {seconds:g} s")
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    answer, said = process.communicate(job, timeout=min(_EVERY, seconds + _GRACE - spent))
+                    break
+                job = None  # it is sent
+            else:
+                return {
+                    "error": f"a single goal takes more than {seconds:g} s; make it smaller, or set a larger `seconds`"
+                }
+        finally:
+            process.kill()
+    if process.returncode:
+        return {"error": f"it cannot be compiled: {said.strip().rpartition(chr(10))[2] or process.returncode}"}
+    return dict(json.loads(answer))
 
 
-def _probabilities(atoms: list[Any]) -> Tensor:
+def _probabilities(p: Sequence[float], where: str) -> Tensor:
     """Probabilities of the values of a fact, and that of none of them: (values + 1,) float64."""
-    p = [float(atom.probability) for atom in atoms]
     rest = 1 - math.fsum(p)
     if min(p) < 0 or rest < -1e-9:
-        raise ConfigError(f"expected probabilities that sum to at most 1, got {', '.join(map(str, p))}")
+        raise ConfigError(f"{where}: expected probabilities that sum to at most 1, got {', '.join(map(str, p))}")
     return torch.tensor([*p, max(rest, 0.0)], dtype=torch.float64)
-
-
-def _ground(text: str) -> Any:
-    """The acyclic ground program of the one query."""
-    text = re.sub(r"\[(\d+)\.\.(\d+)\]", lambda ends: str([*range(int(ends[1]), int(ends[2]) + 1)]), text)
-    formula = _Engine().ground_all(_Program(text))
-    if (n := len(list(formula.queries()))) != 1:
-        raise ConfigError(f"expected one query, such as `query(rule(0, 1)).`, got {n}")
-    if formula.evidence():
-        raise ConfigError("a constraint cannot have evidence; make it part of the query")
-    return LogicDAG.create_from(formula)
-
-
-class _Program(PrologString):  # type: ignore[misc]
-    """A program that replaces its neural predicates by annotated disjunctions."""
-
-    def __iter__(self) -> Iterator[Any]:
-        return map(self._written_out, super().__iter__())
-
-    def _written_out(self, clause: Any) -> Any:
-        if isinstance(clause, Or):
-            alternatives, body = clause.to_list(), Term("true")
-        elif isinstance(clause, AnnotatedDisjunction):
-            alternatives, body = clause.heads, clause.body
-        elif isinstance(clause, Clause):
-            alternatives, body = [clause.head], clause.body
-        else:
-            alternatives, body = [clause], Term("true")
-        if not any(map(_neural, alternatives)):
-            return clause
-        try:
-            (head,) = alternatives
-            name, inputs, output, domain = head.probability.args
-            (image,), values = term2list(inputs, deep=False), term2list(domain, deep=False)
-            place = head.args.index(output)
-        except (ValueError, AttributeError):
-            expected = "nn(digit, [X], Y, [0, 1, 2]) :: digit(X, Y)"
-            where = self.lineno(clause.location)
-            raise GroundingError(f"expected a neural predicate such as `{expected}`, got `{clause}`", where) from None
-        heads = []
-        for i, value in enumerate(values):
-            p = Term("nn", name, image, Constant(i), Constant(len(values)))
-            heads.append(Term(head.functor, *head.args[:place], value, *head.args[place + 1 :], p=p))
-        return AnnotatedDisjunction(heads, body, location=clause.location)
-
-
-class _Database(ClauseDB):  # type: ignore[misc]
-    """Loads ProbLog's own libraries and no other file, because `use_module` can run a Python file."""
-
-    def resolve_filename(self, filename: Any) -> Any:
-        path = super().resolve_filename(filename)
-        if path is None or not any(Path(path).resolve().is_relative_to(Path(p).resolve()) for p in library_paths):
-            where = self.lineno(getattr(filename, "location", None))
-            raise GroundingError(f"only libraries of ProbLog can be loaded, not {filename}", where)
-        return path
-
-    def extend(self) -> Any:
-        child = super().extend()
-        child.__class__ = _Database
-        return child
-
-
-class _Engine(DefaultEngine):  # type: ignore[misc]
-    def grow_stack(self) -> None:
-        if self.stack_size > _DEEPEST:
-            raise RecursionError
-        super().grow_stack()
-
-    def prepare(self, program: Any) -> Any:
-        if isinstance(program, _Database):
-            return program
-        database = _Database.createFrom(program, builtins=self.get_builtins())
-        database.engine = self
-        self._process_directives(database)
-        return database

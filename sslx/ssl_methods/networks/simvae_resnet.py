@@ -6,7 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from sslx.api import Context, Decoder, Encoder, option
+from sslx.api import Context, Decoder, Encoder, option, resized
 
 
 class BasicBlock(nn.Module):
@@ -35,12 +35,16 @@ def stage(channels: int, width: int, stride: int = 1) -> list[nn.Module]:
 
 
 class SmallResNetEncoder(Encoder):
-    """A narrow ResNet: a 4x4 convolution, pooling and stages of two blocks, later ones halving (SimVAE, Table 4a)."""
+    """A narrow ResNet: a 4x4 convolution, pooling and stages of two blocks, later ones halving (SimVAE, Table 4a).
+
+    Images of another size than the views are scaled to it.
+    """
 
     widths: tuple[int, ...] = option(default=(16, 32, 64, 128, 256), gt=0, help="Channels of the stem and the stages.")
 
     def build(self, ctx: Context) -> Context:
         C, H, W = ctx.image_shape
+        self.size = (H, W)
         stem = self.widths[0]
         layers: list[nn.Module] = [
             nn.ZeroPad2d((1, 2, 1, 2)),  # one more on the right, as an even kernel needs to keep the size
@@ -56,7 +60,7 @@ class SmallResNetEncoder(Encoder):
         return self.head(ctx, self.widths[-1] * math.ceil(H / shrunk) * math.ceil(W / shrunk))
 
     def features(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        return self.layers(resized(x, self.size))
 
 
 class SmallResNetDecoder(Decoder):

@@ -32,6 +32,8 @@ class InfoNCE(Objective):
     of the latest views give a density, f(x) = log Σᵣ exp(s(z, r)/τ) (GEDI, Eq. 2).
     """
 
+    least_images = 2
+
     temperature: float = option(default=0.7, gt=0, help="Temperature (τ); 0.7 in SimVAE, 0.5 in SimCLR on CIFAR-10.")
     references: int = option(default=256, gt=0, help="Number of embeddings of the latest views that are kept (r).")
 

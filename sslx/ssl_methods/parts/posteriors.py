@@ -34,8 +34,25 @@ class GaussianPosterior(ProjectedPosterior):
         return self.rows(self.moments, self.moments.out_features // 2)
 
     def forward(self, h: Tensor) -> Distribution:
-        mean, log_variance = self.moments(self.layers(h)).float().chunk(2, dim=1)  # (B, D) each
-        return diagonal_normal(mean, log_variance)
+        mean, spread = self.moments(self.layers(h)).float().chunk(2, dim=1)  # (B, D) each
+        return diagonal_normal(mean, self.log_variance(spread))
+
+    def log_variance(self, spread: Tensor) -> Tensor:
+        """log σ²(x) from the second half of the last layer's output, both (B, D)."""
+        return spread
+
+
+class TamedGaussianPosterior(GaussianPosterior):
+    """A `gaussian` whose log-variance grows only logarithmically below -30 and above 3, so that σ² cannot overflow.
+
+    In between the two are equal, and the papers' models stay there. But the first steps of a residual network can take
+    the output of its last layer to 80, and exp(80) outweighs everything else in the loss.
+    """
+
+    def log_variance(self, spread: Tensor) -> Tensor:
+        inside = spread.detach().clamp(-30, 3)
+        beyond = spread - inside
+        return spread.where(beyond == 0, inside + beyond.sign() * beyond.abs().log1p())
 
 
 class DeltaPosterior(ProjectedPosterior):
