@@ -448,9 +448,12 @@ def _evaluate(
         subject = method
         if name == "untrained" and missing:
             subject = build(config, **facts(data[0])).to(runtime.device)
-        for evaluator, result in score(missing, subject, data, config.views, runtime.device, config.seed, load, name):
-            report[name][evaluator] = result | notes
+
+        def keep(evaluator: str, result: dict[str, Any], into: dict[str, Any] = report[name]) -> None:
+            into[evaluator] = result | notes
             run.folder.write("evaluation.json", {"step": step, **report})
+
+        score(missing, subject, data, config.views, runtime.device, config.seed, load, name, keep)
         report[name] = {**previous.get(name, {}), **{key: report[name][key] for key in config.evaluators}}
     if previous:
         say(f"the previous results are in {run.folder.keep_results()}")

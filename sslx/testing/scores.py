@@ -60,7 +60,7 @@ class _Constant(_Perfect):
 def _report(subject: Subject, method: Method) -> dict[str, Any]:
     data = _split(400, 0), _split(200, 1)
     views = configure({"method": "random"}).views
-    found = dict(evaluate({"it": subject.make()}, method, data, views, torch.device("cpu"), 0, lambda _: data))["it"]
+    found = evaluate({"it": subject.make()}, method, data, views, torch.device("cpu"), 0, lambda _: data)["it"]
     if "skipped" in found:
         raise SkipTest(found["skipped"])
     assert "failed" not in found, found.get("traceback")

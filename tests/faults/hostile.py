@@ -24,11 +24,13 @@ from sslx.core import files, signals
 from sslx.core.toml import dumps, loads
 from sslx.core.training import checkpoint
 
+from .runs import Case
+
 LIMIT = 20  # seconds that a command may take
 COMMANDS = ("compare", "resume", "eval", "embed", "export", "replay", "verify")
 
 
-class Case(NamedTuple):
+class Folder(NamedTuple):
     name: str
     make: Callable[[Path], None]  # changes the folder of a run or a grid
     base: str  # "finished", "stopped" or "grid"
@@ -179,59 +181,59 @@ PICTURES = ("reconstructions.png", "samples.png", "export/model.safetensors", "e
 FOLDERS = ("export", "checkpoints", "checkpoints/.draft-step-000000004", "crash", "tensorboard")
 
 
-def cases() -> Iterator[Case]:
+def corpus() -> Iterator[Folder]:
     for slot in SLOTS:
         for reference in REFERENCES:
             value: Any = [reference] if slot == "evaluators" else reference
-            yield Case(f"{slot} = {reference}", _named(slot, value), "finished")
+            yield Folder(f"{slot} = {reference}", _named(slot, value), "finished")
     for module in MODULES:
-        yield Case(f"prior = {module}", _named("method.prior", module), "stopped")
-        yield Case(f"a list of evaluators with {module}", _named("evaluators", ["knn", module]), "finished")
+        yield Folder(f"prior = {module}", _named("method.prior", module), "stopped")
+        yield Folder(f"a list of evaluators with {module}", _named("evaluators", ["knn", module]), "finished")
     for reference in REFERENCES:
-        yield Case(f"grid: {reference}", _grid(reference), "grid")
-        yield Case(f"tracker {reference}", _recorded("run.json", "launch/trackers", [reference]), "stopped")
-        yield Case(f"component {reference}", _recorded("run.json", "components/0/name", reference), "stopped")
+        yield Folder(f"grid: {reference}", _grid(reference), "grid")
+        yield Folder(f"tracker {reference}", _recorded("run.json", "launch/trackers", [reference]), "stopped")
+        yield Folder(f"component {reference}", _recorded("run.json", "components/0/name", reference), "stopped")
     for name in ("../../outside/run", "/tmp/outside", "..", ".", "", "a/b", "a\nb", "-"):
-        yield Case(f"grid: run {name!r}", _renamed(name), "grid")
+        yield Folder(f"grid: run {name!r}", _renamed(name), "grid")
     for name in (*FILES, *DRAFTS, *PICTURES):
-        yield Case(f"link {name}", linked(name, "file"), "stopped")
-        yield Case(f"link {name} of a finished run", linked(name, "file"), "finished")
+        yield Folder(f"link {name}", linked(name, "file"), "stopped")
+        yield Folder(f"link {name} of a finished run", linked(name, "file"), "finished")
     for name in FOLDERS:
-        yield Case(f"link {name}", linked(name, "folder"), "stopped")
+        yield Folder(f"link {name}", linked(name, "folder"), "stopped")
     for name in ("lock", "metrics.jsonl", "results.json", "samples.png", ".training.json.draft", "export/config.json"):
-        yield Case(f"hard link {name}", linked(name, "file", hard=True), "stopped")
-    yield Case("a link for a run of a grid", linked("vae-seed=2", "folder"), "grid")
-    yield Case("a link in a run of a grid", linked("vae-seed=1/results.json", "file"), "grid")
-    yield Case("a dangling link", linked("metrics.jsonl", "nothing"), "stopped")
+        yield Folder(f"hard link {name}", linked(name, "file", hard=True), "stopped")
+    yield Folder("a link for a run of a grid", linked("vae-seed=2", "folder"), "grid")
+    yield Folder("a link in a run of a grid", linked("vae-seed=1/results.json", "file"), "grid")
+    yield Folder("a dangling link", linked("metrics.jsonl", "nothing"), "stopped")
     for name in (*FILES[:5], "checkpoints/*/manifest.json", "checkpoints/*/shared.pt", "evaluation.json"):
-        yield Case(f"pipe {name}", pipe(name), "stopped")
-        yield Case(f"pipe {name} of a finished run", pipe(name), "finished")
-    yield Case("pipe grid.json", pipe("grid.json"), "grid")
-    yield Case("a pickle as checkpoint", state(lambda content, folder: Evil(folder.parent / "canary")), "finished")
-    yield Case("a pickle in a checkpoint", state(_evil_state), "stopped")
-    yield Case("a list as checkpoint", state(lambda content, folder: [1, 2]), "finished")
-    yield Case("a checkpoint of nothing", state(lambda content, folder: {}), "stopped")
-    yield Case("weights of other shapes", state(_reshaped), "finished")
-    yield Case("weights of other names", state(lambda content, folder: {**content, "method": {"x": 1}}), "stopped")
-    yield Case("a step that is text", state(lambda content, folder: {**content, "step": "../../x"}), "stopped")
-    yield Case("an optimizer of text", state(lambda content, folder: {**content, "optimizer": "x"}), "stopped")
+        yield Folder(f"pipe {name}", pipe(name), "stopped")
+        yield Folder(f"pipe {name} of a finished run", pipe(name), "finished")
+    yield Folder("pipe grid.json", pipe("grid.json"), "grid")
+    yield Folder("a pickle as checkpoint", state(lambda content, folder: Evil(folder.parent / "canary")), "finished")
+    yield Folder("a pickle in a checkpoint", state(_evil_state), "stopped")
+    yield Folder("a list as checkpoint", state(lambda content, folder: [1, 2]), "finished")
+    yield Folder("a checkpoint of nothing", state(lambda content, folder: {}), "stopped")
+    yield Folder("weights of other shapes", state(_reshaped), "finished")
+    yield Folder("weights of other names", state(lambda content, folder: {**content, "method": {"x": 1}}), "stopped")
+    yield Folder("a step that is text", state(lambda content, folder: {**content, "step": "../../x"}), "stopped")
+    yield Folder("an optimizer of text", state(lambda content, folder: {**content, "optimizer": "x"}), "stopped")
     for value in ([], {}, "x", {"../../../outside/file": {"size": 1, "sha256": "0"}}, None):
-        yield Case(f"manifest: files = {value!r}", _manifest("files", value), "stopped")
+        yield Folder(f"manifest: files = {value!r}", _manifest("files", value), "stopped")
     for key, value in (("step", -1), ("step", 10**30), ("world", 10**9), ("world", 0), ("format", 99), ("metrics", 1)):
-        yield Case(f"manifest: {key} = {value}", _manifest(key, value), "stopped")
-    yield Case("step-²", lambda folder: (folder / "checkpoints" / "step-²").mkdir(), "stopped")
-    yield Case("a pickle as export", written("export/model.safetensors", pickle.dumps([1])), "finished")
+        yield Folder(f"manifest: {key} = {value}", _manifest(key, value), "stopped")
+    yield Folder("step-²", lambda folder: (folder / "checkpoints" / "step-²").mkdir(), "stopped")
+    yield Folder("a pickle as export", written("export/model.safetensors", pickle.dumps([1])), "finished")
     for name in (*FILES[:5], "grid.json"):
         for content in (b"", b"\0", b"[" * 100_000, b"{}", b"[]", b'{"a": ' * 5000, b"\xff\xfe", b"1" * 5000, b"null"):
             base = "grid" if name == "grid.json" else "finished"
-            yield Case(f"{name} = {content[:8]!r}", written(name, content), base)
+            yield Folder(f"{name} = {content[:8]!r}", written(name, content), base)
     for key, value in (
         ("data/image_shape", [10**9, 10**9, 10**9]), ("data/image_shape", [1]), ("data/samples", -5), ("data", []),
         ("data/image_shape", [0, 0, 0]), ("launch/data_dir", "../outside/folder"), ("launch/device", "cuda:99\x1b[2J"),
         ("launch/devices", 10**9), ("versions", {"torch": "\x1b]0;x\x07"}), ("fingerprint", {"training": {}}),
         ("changes", [{"step": 0}]), ("components", [{"kind": "prior"}]), ("started", 5), ("config", {}),
     ):  # fmt: skip
-        yield Case(f"run.json: {key} = {value!r}", fact("run.json", key, value), "stopped")
+        yield Folder(f"run.json: {key} = {value!r}", fact("run.json", key, value), "stopped")
     for dotted, value in (
         ("loader", {"use": "ffcv", "cache": "{outside}/folder/cache"}), ("weights", "{outside}/file"),
         ("dataset", {"use": "folder", "path": "{outside}"}), ("dataset", {"use": "beton", "path": "{outside}/file"}),
@@ -240,9 +242,9 @@ def cases() -> Iterator[Case]:
         ("method.encoder.hidden", [10**9]), ("dataset.use", "folder:/proc"), ("method.constraint", "{run}/rules.pl"),
         ("method", {"use": "gedi", "constraint": "{run}/rules.pl"}), ("\x1b[2J", 1), ("method.\nuse", 1),
     ):  # fmt: skip
-        yield Case(f"{dotted} = {value!r}", _named(dotted, value), "stopped")
+        yield Folder(f"{dotted} = {value!r}", _named(dotted, value), "stopped")
     for score in ("\x1b[31m", "a\nb", "", "x" * 300):
-        yield Case(
+        yield Folder(
             f"a score called {score[:9]!r}", _recorded("results.json", "trained/knn/scores", {score: 1.0}), "finished"
         )
 
@@ -306,6 +308,15 @@ def _reshaped(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**content, "method": {name: torch.zeros(3, 3) for name in content["method"]}}
 
 
+def cases(folder: Path, quick: bool = False) -> Iterator[Case]:
+    """What every command made of every folder of the corpus; quick: one command each, in turn."""
+    (folder / "bases").mkdir()
+    make_bases(folder / "bases")
+    for number, each in enumerate(corpus()):
+        commands = (COMMANDS[number % len(COMMANDS)],) if quick else COMMANDS
+        yield Case(each.name, "; ".join(tried(each, folder / "bases", folder / "work", commands)))
+
+
 # --- trying -----------------------------------------------------------------------------------------------------------
 
 EVIL = """
@@ -316,7 +327,7 @@ class X:
 """
 
 
-def tried(case: Case, bases: Path, work: Path, commands: tuple[str, ...] = COMMANDS) -> list[str]:
+def tried(case: Folder, bases: Path, work: Path, commands: tuple[str, ...] = COMMANDS) -> list[str]:
     """What was wrong when these commands were used on the case; nothing if all is well."""
     shutil.rmtree(work, ignore_errors=True)
     outside = work / "outside"

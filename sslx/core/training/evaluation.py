@@ -1,7 +1,7 @@
 """Evaluation: features of the clean, full splits once, then every evaluator on the same features."""
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -52,13 +52,24 @@ def evaluate(
     seed: int,
     load: Callable[[Dataset], tuple[Split, Split]],
     who: str = "",
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """For each evaluator its name and options, and its scores and protocol, or why it was skipped or failed.
+    keep: Callable[[str, dict[str, Any]], None] = lambda name, result: None,
+) -> dict[str, Any]:
+    """For each evaluator its options, and its scores and protocol, or why it was skipped or failed.
 
-    `who` says in lines of progress which method is evaluated. Raises Interrupted after a stop signal.
+    Args:
+        who: which method it is, for lines of progress.
+        keep: called with each name and result as soon as it is known.
+
+    Raises Interrupted after a stop signal.
     """
     if not evaluators:
-        return
+        return {}
+    report: dict[str, Any] = {}
+
+    def add(name: str, result: dict[str, Any]) -> None:
+        report[name] = {"options": to_dict(evaluators[name]), **result}
+        keep(name, report[name])
+
     training = method.training
     method.eval()
     try:
@@ -70,12 +81,13 @@ def evaluate(
         except Interrupted:
             raise
         except Exception as error:  # all evaluators need the features; the training is kept
-            for name, part in evaluators.items():
-                yield name, {"options": to_dict(part), **_failure(error)}
-            return
+            for name in evaluators:
+                add(name, _failure(error))
+            return report
         evaluation = Evaluation(train, test, method, data, views, device, seed, load)
         for name, part in evaluators.items():
-            yield name, {"options": to_dict(part), **_one(part, evaluation)}
+            add(name, _one(part, evaluation))
+        return report
     finally:
         method.train(training)
 

@@ -43,6 +43,8 @@ class _Group:
 
     def __init__(self, processes: int, rendezvous: Path) -> None:
         common = {**os.environ, "WORLD_SIZE": str(processes), "SSLX_RENDEZVOUS": str(rendezvous)}
+        if os.getcwd() not in sys.path:  # nor may `-m` put it there, where a module could hide an installed one
+            common["PYTHONSAFEPATH"] = "1"
         common.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
         self.said = [deque[str](maxlen=_KEPT) for _ in range(processes)]
         self.run = rendezvous.with_name(_RUN)
