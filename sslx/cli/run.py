@@ -241,7 +241,7 @@ def verify_command(path: Path, trust_code: bool) -> None:
         for line in problems or ["ok"]:
             click.echo(printable(f"{what}: {line}"))
     if broken:
-        raise SslxError(f"{path}: {broken} parts are not whole")
+        raise SslxError(f"{path}: {broken} {'part is' if broken == 1 else 'parts are'} not whole")
 
 
 def _relaunch_for(launch: Launch) -> None:

@@ -399,6 +399,7 @@ def _train(run: Run, train: Split, runtime: Runtime, notify: Callable[..., None]
 
 def _continued(run: Run) -> Path | None:
     """The checkpoint from which training goes on, in a folder that is as it was when it was written."""
+    run.folder.settle()
     path, complaints = checkpoint.newest(run.folder.checkpoints)
     for damaged, complaint in complaints.items():
         say(f"{complaint}; using the one before it")
@@ -440,7 +441,7 @@ def _evaluate(
         notes["other_data"] = other_data
         say(f"{run.path}: evaluated on other data: {other_data}")
     for name in report:
-        done = begun.get(name, {}) if begun.get("step") == step else {}
+        done = begun.get(name, {}) if (begun.get("step"), begun.get("other_data")) == (step, other_data) else {}
         for evaluator, part in config.evaluators.items():
             if "scores" in done.get(evaluator, {}) and done[evaluator].get("options") == plain(to_dict(part)):
                 report[name][evaluator] = done[evaluator]
@@ -451,7 +452,7 @@ def _evaluate(
 
         def keep(evaluator: str, result: dict[str, Any], into: dict[str, Any] = report[name]) -> None:
             into[evaluator] = result | notes
-            run.folder.write("evaluation.json", {"step": step, **report})
+            run.folder.write("evaluation.json", {"step": step, "other_data": other_data, **report})
 
         score(missing, subject, data, config.views, runtime.device, config.seed, load, name, keep)
         report[name] = {**previous.get(name, {}), **{key: report[name][key] for key in config.evaluators}}

@@ -78,7 +78,7 @@ def subjects(place: Place) -> Iterator[Subject]:
             values["untrained"] = {}
             from sslx.core.training.run_folder import RunFolder
 
-            RunFolder(folder / "run").write("evaluation.json", {"step": 12, **values})
+            RunFolder(folder / "run").write("evaluation.json", {"step": 12, "other_data": "", **values})
         yield _known(place, name, folder / "run", commands)
     folder = place.fresh("grid whole")
     (folder / "sweep.toml").write_text(_SWEEP)
@@ -118,6 +118,9 @@ def cases(place: Place, chosen: random.Random, quick: bool = False) -> Iterator[
         quick: each flip is met by `verify` and one other command, instead of all.
     """
     known, turn = list(subjects(place)), itertools.count()
+    for subject in known[1:3]:  # an evaluator without options becomes another one
+        at = (subject.path / "config.toml").read_bytes().index(b"[evaluators.cluster]") + len("[evaluators.")
+        yield from _flipped(place, subject, [(Path("config.toml"), at, 0, ["verify", "resume"])])
     while True:
         for subject in known:
             flips = []

@@ -83,7 +83,8 @@ _APART = re.compile(r"lock|lock\.json|results-\d+\.json|evaluation\.json")
 
 def outcome(run: Path) -> dict[str, Any]:
     """All that a finished run has come to, without times: equal for an interrupted run and one that never was."""
-    found: dict[str, Any] = {"weights": digest(run), "metrics": (run / "metrics.jsonl").read_text()}
+    log = run / "metrics.jsonl"
+    found: dict[str, Any] = {"weights": digest(run), "metrics": log.read_text() if log.exists() else ""}
     for name in ("results.json", "training.json", "run.json"):
         values = json.loads((run / name).read_text())
         values.pop("sha256")

@@ -317,7 +317,7 @@ def test_a_rule_that_takes_too_much_memory_is_ended(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(problog, "_BYTES", 200_000_000)
     rules = f"{DIGIT}a :- between(0, 100000000, X), digit(0, X).\nquery(a)."
     with pytest.raises(ConfigError, match=r"rules: it takes more than 0 GB of memory to compile, in between/3 at 2:6"):
-        built("problog", rules=rules)
+        built("problog", rules=rules, seconds=100.0)
 
 
 @needs_problog

@@ -24,7 +24,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -67,7 +67,7 @@ _SHAPES: dict[str, dict[str, Any]] = {
         "changes?": [{"step": int, "options": dict, "before": str}],
     },
     "results.json": {"trained": _RESULTS, "untrained": _RESULTS},
-    "evaluation.json": {"trained?": _RESULTS, "untrained?": _RESULTS},
+    "evaluation.json": {"step": int, "other_data": str, "trained": _RESULTS, "untrained": _RESULTS},
     "training.json": {
         "seconds": float,
         "cpu_seconds": float,
@@ -131,6 +131,12 @@ class RunFolder:
                 "run, `sslx run --config` makes another one"
             )
         return found
+
+    def settle(self) -> None:
+        """Write config.toml again if a change of options was cut short after it was recorded."""
+        if read_toml(self.path / "config.toml") != (config := self.config()):
+            replace(self.path / "config.toml", dumps(config))
+        (self.path / ".config.toml.draft").unlink(missing_ok=True)
 
     def facts(self) -> dict[str, Any]:
         """The content of run.json; an empty table if there is none."""
@@ -247,12 +253,23 @@ class RunFolder:
 
 def edits(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """A line for each option that differs between two configs of plain values."""
-    old, new = (unlayer(json.loads(json.dumps(config, default=str))) for config in (before, after))
+    old, new = (_options(json.loads(json.dumps(config, default=str))) for config in (before, after))
     return [
         f"{key} is {new.get(key, 'not set')}, it was {old.get(key, 'not set')}"
         for key in {**old, **new}
         if old.get(key) != new.get(key)
     ]
+
+
+def _options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a config by dotted keys, and its tables without options, such as those of some evaluators."""
+
+    def empty(table: Mapping[str, Any], prefix: str) -> Iterator[str]:
+        for name, value in table.items():
+            if isinstance(value, Mapping):
+                yield from empty(value, f"{prefix}{name}.") if value else [f"{prefix}{name}"]
+
+    return {**unlayer(config), **dict.fromkeys(empty(config, ""), "a table")}
 
 
 def some(lines: Sequence[str], most: int = 5) -> str:
