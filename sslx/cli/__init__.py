@@ -102,8 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = cli.main(arguments, prog_name="sslx", standalone_mode=False)
     except click.exceptions.Exit as done:
         code = done.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        code = 130
+    except click.Abort as error:  # click's own KeyboardInterrupt, which a plugin may raise as well
+        cause = error.__cause__
+        code = 130 if cause is None or signals.received() else _report(cause)
     except BrokenPipeError:  # such as `sslx compare | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _report(error: Exception) -> int:
+def _report(error: BaseException) -> int:
     """Say what went wrong, one line for each mistake. Returns the exit code."""
     if os.environ.get("SSLX_TRACEBACK"):
         import traceback

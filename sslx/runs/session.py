@@ -362,6 +362,8 @@ def _execute(run: Run, data: Halves, runtime: Runtime, launch: Launch) -> Run:
         raise error from stop
     except BaseException as problem:
         error = problem
+        if isinstance(problem, SystemExit | GeneratorExit):
+            raise PluginError(f"{run.path}: its code ended with {type(problem).__name__}({problem})") from problem
         if lost(problem):
             raise LostError(f"another process of {run.path} is gone; `sslx resume {run.path}` continues") from problem
         if not isinstance(problem, SslxError) and run.folder.checkpoints.is_dir():

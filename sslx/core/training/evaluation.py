@@ -78,9 +78,9 @@ def evaluate(
                 features(method, split, device, f"features of {who} {half} images".replace("  ", " "))
                 for split, half in zip(data, ("training", "test"), strict=True)
             )
-        except Interrupted:
-            raise
-        except Exception as error:  # all evaluators need the features; the training is kept
+        except BaseException as error:  # all evaluators need the features; the training is kept
+            if isinstance(error, Interrupted) or signals.stops(error):
+                raise
             for name in evaluators:
                 add(name, _failure(error))
             return report
