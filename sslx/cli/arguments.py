@@ -41,7 +41,7 @@ data_options = (
 machine_options = (*data_options, click.option("--device", help="Device: cpu, cuda, cuda:1, ...  [cuda if available]"))
 launch_options = (
     *machine_options,
-    click.option("--devices", type=click.IntRange(1), help="Number of processes, started by torchrun.  [1]"),
+    click.option("--devices", type=click.IntRange(1), help="Number of processes.  [1]"),
     click.option("--track", help="Trackers, separated by commas: tensorboard, trackio:PROJECT."),
 )
 

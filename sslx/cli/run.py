@@ -160,6 +160,7 @@ def resume_command(
         return
     run = session.open_run(path)
     launch = launched(flags, run.launch)
+    run.folder.config()  # is refused if it was edited
     if run.folder.finished and not changes:
         click.echo(f"{printable(str(path))} is finished")
     else:

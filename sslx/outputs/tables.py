@@ -206,6 +206,10 @@ def _differences(groups: Sequence[_Group], evaluators: Container[str] | None) ->
             facts = {"training images": str(run.data["samples"])}
             for name, result in run.results.get("trained", {}).items():
                 if "scores" in result and (evaluators is None or name in evaluators):
+                    if "checkpoint" in result:
+                        yield f"note: {name} of {run.path} is that of step {result['checkpoint']}"
+                    if "other_data" in result:
+                        yield f"note: {name} of {run.path} is on other data: {result['other_data']}"
                     facts |= {
                         f"{name}.{key}": value for key, value in _words(result["options"]).items() if key != "use"
                     }

@@ -11,6 +11,7 @@ from typing import Any
 
 from sslx.core.console import say
 from sslx.core.errors import PluginError
+from sslx.core.files import digest
 from sslx.core.options import Component, options_of, reference
 from sslx.core.training.config import RunConfig
 from sslx.core.training.run import Run
@@ -67,6 +68,14 @@ def _difference(old: Mapping[str, Any]) -> str:
         origin = f" of {old['distribution']} {old.get('version')}" if "distribution" in old else ""
         return f"the code of {kind} {name}{origin} is not what it was"
     return ""
+
+
+def fits_data(manifest: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint was written on the images that run.json names, as far as both say it."""
+    changed = any("data" in change["options"] for change in facts.get("changes", []))
+    if changed or "data" not in manifest or "fingerprint" not in facts:
+        return True
+    return bool(manifest["data"] == digest(facts["fingerprint"]))
 
 
 def say_differences(run: Run) -> None:

@@ -32,7 +32,7 @@ from sslx.core.training.config import RunConfig, configure, evaluator_table, lay
 from sslx.core.training.diagnosis import diagnose
 from sslx.core.training.engine import Engine, check, replay
 from sslx.core.training.evaluation import evaluate as score
-from sslx.core.training.launch import announce
+from sslx.core.training.launch import announce, heed_launcher
 from sslx.core.training.run import Launch, Run, build, default_data_dir
 from sslx.core.training.run_folder import RunFolder, edits, environment, some
 from sslx.core.training.runtime import Runtime, lost
@@ -177,13 +177,13 @@ def resume(
     provenance.say_differences(run)
     with borrowed(), signals.heard(), _followed(launch, run):
         runtime = Runtime.start(launch.device, run.config.train.precision)
+        halves = load_data(run.configured(layer(changes)), launch, runtime)
+        runtime.lead(lambda: _same_data(run, halves, changed_data))
         if changes:
             runtime.lead(lambda: amend(run, changes))
             run = open_run(path, objects=objects, trust_code=trust_code)
             if run.folder.finished:
                 return run
-        halves = load_data(run.config, launch, runtime)
-        runtime.lead(lambda: _same_data(run, halves, changed_data))
         return _execute(run, chosen(run.config, halves), runtime, launch)
 
 
@@ -345,6 +345,7 @@ def _execute(run: Run, data: Halves, runtime: Runtime, launch: Launch) -> Run:
             registry().call(hook, run=run, **arguments)
 
     announce(run.path)
+    heed_launcher()
     runtime.lead(run.folder.lock)
     notify("sslx_run_start")
     try:
@@ -411,6 +412,8 @@ def _continued(run: Run) -> Path | None:
     earlier = [change["before"] for change in run.folder.facts().get("changes", [])]
     if "config" in facts and facts["config"] not in (digest(to_dict(run.config)), *earlier):
         raise CheckpointError(f"{path}: belongs to a run with another config")
+    if not provenance.fits_data(facts, run.folder.facts()):
+        raise CheckpointError(f"{path}: belongs to a run on other images")
     if said := run.folder.rewind(facts.get("step", 0), facts.get("metrics")):
         say(said)
     for litter in run.folder.checkpoints.glob(".draft-*"):

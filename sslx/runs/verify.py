@@ -51,8 +51,8 @@ def verify(path: Path, trust_code: bool = False) -> Iterator[tuple[str, list[str
     yield from _checked(f"{path}/metrics.jsonl", lambda: _metrics(run))
     if folder.export.exists():
         yield from _checked(str(folder.export), lambda: check_weights(folder.export))
-    yield from _checked("code", lambda: provenance.differences(folder.facts()))
-    yield from _checked("data", lambda: _data(run))
+    yield from _checked(f"{path}: code", lambda: provenance.differences(folder.facts()))
+    yield from _checked(f"{path}: data", lambda: _data(run))
 
 
 def _checked(what: str, check: Callable[[], list[Any]]) -> Iterator[tuple[str, list[str]]]:
@@ -74,6 +74,8 @@ def _checkpoint(run: Run, path: Path) -> list[str]:
     known = [digest(facts.get("config")), *(change["before"] for change in facts.get("changes", []))]
     if "config" in facts and manifest.get("config", known[0]) not in known:
         return ["belongs to a run with another config"]
+    if not provenance.fits_data(manifest, facts):
+        return ["belongs to a run on other images"]
     return []
 
 

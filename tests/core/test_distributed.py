@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from conftest import digest, together
 
@@ -41,3 +47,61 @@ def test_a_run_of_two_processes_stops_and_resumes_exactly(sslx_command: Any, com
         assert torch.equal(torch.load(path / f"rank-{rank}.pt", weights_only=True)["energy.buffer"], chains_of)
     assert (tmp_path / "whole" / "metrics.jsonl").read_text() == log
     assert json.loads((tmp_path / "whole" / "results.json").read_text()) == results
+
+
+RUN = (
+    "run",
+    "-p",
+    "vae",
+    "--subset",
+    "400",
+    "--epochs",
+    "9999",
+    "--batch-size",
+    "32",
+    "--devices",
+    "2",
+    "--out",
+    "run",
+)
+
+
+def begun(folder: Path) -> subprocess.Popen[str]:
+    """A run of two processes that has trained some steps."""
+    command = [sys.executable, "-m", "sslx", *RUN, "--set", "train.log_every=1"]
+    child = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (folder / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return child
+
+
+def lines(errors: str) -> list[str]:
+    return [line for line in errors.splitlines() if not line.startswith("epoch ")]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_two_processes_that_are_stopped_say_one_line_and_exit_75(name: str, tmp_path: Path) -> None:
+    child = begun(tmp_path)
+    child.send_signal(getattr(signal, name))
+    output, errors = child.communicate(timeout=120)
+    assert child.returncode == 75 and not output
+    (line,) = lines(errors)
+    assert line.startswith(f"sslx: stopped by {name} at step ") and line.endswith("`sslx resume run` continues it")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_is_one_line_that_names_the_command_to_go_on(rank: int, tmp_path: Path) -> None:
+    child = begun(tmp_path)
+    workers = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    os.kill(int(workers[rank]), signal.SIGKILL)
+    _, errors = child.communicate(timeout=120)
+    assert child.returncode == 1
+    assert lines(errors) == [f"sslx: process {rank} was ended by SIGKILL; `sslx resume run` continues"]
+
+
+def test_a_mistake_with_two_processes_is_that_of_one(sslx_command: Any, tmp_path: Path) -> None:
+    done = sslx_command("run", "-p", "vae", "--subset", "60", "--devices", "2", "--batch-size", "15", "--out", "run")
+    assert done.returncode == 2
+    assert done.stderr == "sslx: train.batch_size: expected a multiple of 2, the number of processes, got 15\n"
+    assert not (tmp_path / "run").exists()

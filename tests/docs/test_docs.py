@@ -75,6 +75,15 @@ def test_the_page_names_the_checks_of_all_components_and_the_kinds_of_templates(
     assert set(re.findall("`([a-z]+)`", kinds)) == set(RUNS)
 
 
+def test_each_promise_has_tests_that_exist() -> None:
+    text = (DOCS / "promises.md").read_text()
+    found = re.findall(r"`([\w/]+\.py)::(\w+)`", text)
+    assert len(found) > 100
+    tests = DOCS.parent / "tests"
+    for file, name in found:
+        assert f"def {name}(" in (tests / file).read_text(), f"{file}::{name}"
+
+
 def test_the_map_of_the_architecture_leads_somewhere() -> None:
     """Every path that the page names exists."""
     text, package = (DOCS / "architecture.md").read_text(), Path(api.__file__).parent
@@ -97,6 +106,7 @@ def commands(text: str) -> Iterator[tuple[list[str], str]]:
     [
         "start",
         "python",
+        "runs",
         "representation",
         "export",
         "track",

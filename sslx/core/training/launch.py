@@ -38,6 +38,17 @@ def announce(run: Path) -> None:
         Path(file).with_name(_RUN).write_text(str(run))
 
 
+def heed_launcher() -> None:
+    """Stop this process at the next step boundary if the one that launched it is killed."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if "SSLX_RENDEZVOUS" in os.environ:
+        threading.Thread(target=watch, daemon=True).start()
+
+
 class _Group:
     """Processes that find each other through a file."""
 
@@ -56,6 +67,7 @@ class _Group:
                 [sys.executable, "-m", "sslx", *sys.argv[1:]],
                 env=environment,
                 start_new_session=True,
+                stdin=subprocess.PIPE,  # which closes if this process is killed
                 stdout=None if rank == 0 else subprocess.DEVNULL,
                 stderr=None if rank == 0 else subprocess.PIPE,
                 text=True,

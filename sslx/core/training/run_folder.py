@@ -4,10 +4,13 @@ config.toml     every option; `sslx run --config` repeats the run
 run.json        versions, components, machine, git
 metrics.jsonl   a record each `log_every` steps
 checkpoints/    step-N/
+evaluation.json scores so far, while the run is evaluated
 results.json    scores of the evaluators, with their protocols; its presence means that the run is finished
 *.png           pictures: reconstructions, samples, and for points the plane
 training.json   times, and the label-free diagnosis of the training
 export/         weights of the encoder as safetensors, with a config
+results-N.json  earlier results
+damaged-*       what was damaged, kept for inspection
 bad-images.txt  the files that were left out of the dataset, if any
 crash/          the step at which a loss was not finite
 """
