@@ -246,7 +246,7 @@ def _resolve(interface: type[Component], use: Any, where: str, owner: str) -> Re
     """The class that `use` names, checked against the interface. Raises ConfigError."""
     if isinstance(use, type):
         found = Resolved(use, catalogue().reference(use))
-    elif isinstance(use, str) and len(use) < 1000:
+    elif isinstance(use, str) and len(use.partition(":")[0]) < 1000:
         try:
             found = catalogue().resolve(interface.kind, str(use), owner)
         except (PluginError, ConfigError) as error:

@@ -19,8 +19,8 @@ _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 def _matches(pattern: re.Pattern[str], example: str) -> Callable[..., None]:
     def check(record: Record, field: attrs.Attribute[str], value: str) -> None:
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise ValueError(f"{record.kind} record: {field.name} must look like {example!r}, got {value!r}")
+        if not isinstance(value, str) or len(value) > 200 or not pattern.fullmatch(value):
+            raise ValueError(f"{record.kind} record: {field.name} must look like {example!r}, got {value!r:.200}")
 
     return check
 

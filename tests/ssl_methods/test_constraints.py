@@ -288,7 +288,7 @@ def test_wrong_rules_are_one_line_with_file_and_place(rules: str, command: Calla
 
 #: Rules that would take hours or more memory than there is, and what is said of them after two seconds.
 ENDLESS = {
-    f"{DIGIT}a(N) :- M is N + 1, digit(0, 1), a(M).\nquery(a(0)).": r"in (a|digit)/. at 2:\d+: \d+ goals are waiting",
+    f"{DIGIT}a(N) :- M is N + 1, digit(0, 1), a(M).\nquery(a(0)).": r"in \S+/\d at 2:\d+: \d+ goals are waiting",
     f"{DIGIT}p(L) :- p([a | L]).\na :- digit(0, 1), p([]).\nquery(a).": r"in p/1 at 2:9: \d+ goals are waiting",
     f"{DIGIT}a :- digit(0, 1), between(0, 1000000000, X), X < 0.\nquery(a).": "in between/3 at 2:19",
     f"{DIGIT}:- between(0, 1000000000, X), X < 0.\nquery(digit(0, 1)).": "in between/3 at 2:4",
@@ -308,16 +308,6 @@ def test_a_rule_that_does_not_end_is_ended_and_what_grew_is_said_from_any_thread
     said = str(error.value)
     assert "\n" not in said and re.search("rules: it takes more than 2 s to compile.*" + ENDLESS[rules], said), said
     assert said.endswith("a sum digit by digit with a carry, or set a larger `seconds`")
-
-
-@needs_problog
-def test_a_rule_that_takes_too_much_memory_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sslx.ssl_methods.constraints import problog
-
-    monkeypatch.setattr(problog, "_BYTES", 200_000_000)
-    rules = f"{DIGIT}a :- between(0, 100000000, X), digit(0, X).\nquery(a)."
-    with pytest.raises(ConfigError, match=r"rules: it takes more than 0 GB of memory to compile, in between/3 at 2:6"):
-        built("problog", rules=rules, seconds=100.0)
 
 
 @needs_problog
