@@ -29,7 +29,6 @@ from sslx.runs import provenance, session
 from sslx.runs.grid import Grid, is_grid, opened
 from sslx.runs.plan import plan, read_sweep
 from sslx.runs.verify import verify
-from sslx.runs.weights import place
 
 _SECTIONS = ", ".join(f"{name}.KEY" for name, each in options_of(RunConfig).items() if each.slot is not None)
 #: The option that each flag of `sslx run` sets.
@@ -102,7 +101,7 @@ def run_command(
         map(parse, settings)
     )
     if source is not None:
-        here["weights"] = Text(place(source))
+        here["weights"] = Text(source)
     methods, names = words(plugin or ""), None if evaluators is None else words(evaluators)
     catalogue().vouch([*methods, *here.values(), *(names or [])])
     # A run writes its config.toml, and the run may be somebody else's. Other files are the user's own.

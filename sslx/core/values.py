@@ -13,7 +13,7 @@ from typing import Any, Literal, Union
 from sslx.core.toml import TOMLDecodeError, loads
 
 _LIMITS = {"gt": (">", operator.gt), "ge": (">=", operator.ge), "lt": ("<", operator.lt), "le": ("<=", operator.le)}
-_ACCEPTED = {bool: (bool,), int: (int,), float: (int, float), str: (str,), Path: (str, Path)}
+_ACCEPTED = {bool: (bool,), int: (int,), float: (int, float), str: (str, Path), Path: (str, Path)}
 _WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text", Path: "a path", type(None): "none"}
 
 

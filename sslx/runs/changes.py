@@ -1,13 +1,12 @@
 """Changes of a run's options while it is under way, which run.json records."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sslx.core.console import say
 from sslx.core.errors import ConfigError, Problems
-from sslx.core.files import digest, replace
+from sslx.core.files import digest, plain, replace
 from sslx.core.options import Component, options_of, to_dict
 from sslx.core.toml import dumps
 from sslx.core.training import checkpoint
@@ -28,7 +27,7 @@ def amend(run: Run, changes: Mapping[str, Any]) -> None:
         ConfigError: an option cannot be changed within a run, or the run has trained longer already.
     """
     after = run.configured(layer(changes))
-    old, new = run.settings, json.loads(json.dumps(to_dict(after)))
+    old, new = run.settings, plain(to_dict(after))
     before, now = unlayer(old), unlayer(new)
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     paths = {f"dataset.{name}" for name in _paths(run.config.dataset)}

@@ -70,12 +70,16 @@ def _difference(old: Mapping[str, Any]) -> str:
     return ""
 
 
-def fits_data(manifest: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint was written on the images that run.json names, as far as both say it."""
-    changed = any("data" in change["options"] for change in facts.get("changes", []))
-    if changed or "data" not in manifest or "fingerprint" not in facts:
-        return True
-    return bool(manifest["data"] == digest(facts["fingerprint"]))
+def foreign(manifest: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Why a checkpoint is not one of the run that run.json describes, as far as both say it; empty if it is."""
+    changes = facts.get("changes", [])
+    known = {digest(facts.get("config")), *(change["before"] for change in changes)}
+    if "config" in facts and "config" in manifest and manifest["config"] not in known:
+        return "belongs to a run with another config"
+    same = "data" not in manifest or manifest["data"] == digest(facts.get("fingerprint"))
+    if "fingerprint" in facts and not same and not any("data" in change["options"] for change in changes):
+        return "belongs to a run on other images"
+    return ""
 
 
 def say_differences(run: Run) -> None:

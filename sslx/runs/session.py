@@ -44,7 +44,7 @@ from sslx.plugins.registry import registry
 from sslx.runs import provenance
 from sslx.runs.changes import amend
 from sslx.runs.data import Halves, changes as changes_of_data, chosen, facts, fingerprint, load_data
-from sslx.runs.weights import begin_with, place
+from sslx.runs.weights import begin_with
 
 
 def run(
@@ -87,8 +87,6 @@ def run(
     selection = None
     if evaluators is not None:
         selection = evaluators if isinstance(evaluators, Mapping) else evaluator_table(evaluator_names(evaluators))
-    if given.get("weights") is not None:
-        given["weights"] = place(str(given["weights"]))
     resolved = configure(config or {}, given, evaluators=selection)
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
     followed = tuple(trackers.split(",") if isinstance(trackers, str) else listed(trackers, "trackers"))
@@ -279,7 +277,8 @@ def _begun(config: RunConfig, out: Path | None) -> Path | None:
     folder = RunFolder.open(out)
     if folder.finished:
         raise ConfigError(f"out: {out} holds a finished run; choose another folder, or `sslx resume {out} --epochs N`")
-    if lines := edits(to_dict(Run(folder).config), to_dict(config)):
+    begun = Run(folder, objects=provenance.objects(config))
+    if lines := edits(to_dict(begun.config), to_dict(config)):
         advice = f"choose another folder, or continue that run with `sslx resume {out}`"
         raise ConfigError(f"out: {out} holds another run: {some(lines)}; {advice}")
     say(f"{out}: goes on with the run that was begun here")
@@ -409,11 +408,8 @@ def _continued(run: Run) -> Path | None:
         # Kept for inspection, but no longer counted among the checkpoints.
         damaged.rename(damaged.with_name(f"damaged-{damaged.name}-{time.time_ns()}"))
     facts = {} if path is None else checkpoint.manifest(path)
-    earlier = [change["before"] for change in run.folder.facts().get("changes", [])]
-    if "config" in facts and facts["config"] not in (digest(to_dict(run.config)), *earlier):
-        raise CheckpointError(f"{path}: belongs to a run with another config")
-    if not provenance.fits_data(facts, run.folder.facts()):
-        raise CheckpointError(f"{path}: belongs to a run on other images")
+    if said := provenance.foreign(facts, run.folder.facts()):
+        raise CheckpointError(f"{path}: {said}")
     if said := run.folder.rewind(facts.get("step", 0), facts.get("metrics")):
         say(said)
     for litter in run.folder.checkpoints.glob(".draft-*"):

@@ -9,11 +9,12 @@ from typing import Any
 from sslx.core.catalogue import catalogue
 from sslx.core.console import explain
 from sslx.core.errors import CheckpointError, SslxError
-from sslx.core.files import digest, links
+from sslx.core.files import links
 from sslx.core.interfaces import Dataset
 from sslx.core.options import make
 from sslx.core.training import checkpoint
 from sslx.core.training.run import Run
+from sslx.outputs.export import check_weights
 from sslx.runs import provenance
 from sslx.runs.data import changes, fingerprint
 from sslx.runs.grid import Grid, is_grid
@@ -35,8 +36,6 @@ def verify(path: Path, trust_code: bool = False) -> Iterator[tuple[str, list[str
                 yield str(path / name), ["not begun"]
         return
     run = open_run(path, trust_code=trust_code)
-    from sslx.outputs.export import check_weights
-
     folder = run.folder
     yield f"{path}", [f"{link} is a link or not a file" for link in links(path)]
     yield from _checked(f"{path}/config.toml", lambda: [folder.config() and ""])
@@ -70,13 +69,8 @@ def _read(run: Run, name: str) -> list[str]:
 
 
 def _checkpoint(run: Run, path: Path) -> list[str]:
-    manifest, facts = checkpoint.verify(path), run.folder.facts()
-    known = [digest(facts.get("config")), *(change["before"] for change in facts.get("changes", []))]
-    if "config" in facts and manifest.get("config", known[0]) not in known:
-        return ["belongs to a run with another config"]
-    if not provenance.fits_data(manifest, facts):
-        return ["belongs to a run on other images"]
-    return []
+    said = provenance.foreign(checkpoint.verify(path), run.folder.facts())
+    return [said] if said else []
 
 
 def _metrics(run: Run) -> list[str]:

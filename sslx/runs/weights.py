@@ -77,8 +77,3 @@ def _read(source: str) -> tuple[dict[str, Tensor], bool]:
         return load(file.read_bytes()), False
     except Exception as error:
         raise ConfigError(f"weights: {file} cannot be read: {' '.join(str(error).split())[:200]}") from error
-
-
-def place(source: str) -> str:
-    """A source with its whole path, so that a config works from any folder."""
-    return source if source.startswith("timm:") else str(Path(source).expanduser().resolve())

@@ -1,6 +1,7 @@
 """The options of a run. `RunConfig` is what config.toml holds, and what `sslx run` and `sslx.run` fill in."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from sslx.core.catalogue import catalogue
@@ -57,6 +58,10 @@ class RunConfig(Component):
         default=None,
         help="Weights with which the training begins: a run, a safetensors file or timm:NAME; none: random ones.",
     )
+
+    def __attrs_post_init__(self) -> None:
+        if self.weights is not None and not self.weights.startswith("timm:"):  # the same from any folder
+            self.weights = str(Path(self.weights).expanduser().absolute())
 
     def __repr__(self) -> str:
         return dumps(to_dict(self))
