@@ -1,12 +1,11 @@
-"""Every method on Fashion-MNIST with an equal budget of processor time, beside its own untrained encoder.
+"""Every method on Fashion-MNIST with an equal budget of processor time, beside its untrained encoder and the floors.
 
     python benchmarks/methods.py                            # all methods, 60 CPU-seconds each; continues where it was
     python benchmarks/methods.py --only moco,byol --again   # these once more
     python benchmarks/methods.py --set train.lr=3e-4 --results elsewhere.json
 
-Two views of 64 images a step, every other setting as the method has it by default. Results are written after each
-method, with the settings of each row: those that are kept were made with `--cpu-seconds 5 --subset 4000`. A method that
-takes other images says so in its row.
+Every other setting is as the method and the dataset have it by default. Results are written after each method, with
+the settings of each row.
 """
 
 from __future__ import annotations
@@ -26,20 +25,22 @@ from sslx.core.values import Text
 from sslx.plugins.registry import registry
 
 RESULTS = Path(__file__).parent / "results" / "methods.json"
+ROWS = ("trained", "untrained", "pca", "pixels")
 
 
 def train(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Scores, costs and settings of one method."""
+    """Scores, costs and settings of one method, and the scores of its floors."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            run = sslx.run(name, out=Path(folder) / "run", device="cpu", evaluators="knn", config=settings)
+            run = sslx.run(name, out=Path(folder) / "run", device="cpu", evaluators="knn,linear", config=settings)
         except ConfigError as error:
             return {"refused": str(error)}
-        scores = {who: run.results[who]["knn"] for who in ("trained", "untrained")}
-        row = {who: score.get("scores", score) for who, score in scores.items()}
+        results = {who: run.results.get(who, {}) for who in ROWS}
+        scores = {who: [result.get("scores", {}) for result in each.values()] for who, each in results.items()}
         return {
-            **row,
-            "cpu_seconds": run.folder.read("training.json")["cpu_seconds"],
+            **{who: {key: value for each in found for key, value in each.items()} for who, found in scores.items()},
+            "of": results["trained"]["knn"].get("of", {}),
+            "cpu_seconds": run.training["cpu_seconds"],
             "steps": run.folder.metrics()[-1]["step"] if run.folder.metrics() else 0,
             "settings": run.folder.config(),
             "torch": torch.__version__,
@@ -61,14 +62,15 @@ def nested(settings: list[str]) -> dict[str, Any]:
 
 
 def show(results: dict[str, Any]) -> None:
-    print("| method | kNN | untrained | gain | images | steps | CPU-s |\n|---|---:|---:|---:|---:|---:|---:|")
+    print("| method | of | kNN | untrained | pca | pixels | linear | untrained | pca | pixels | steps | CPU-s |")
+    print("|---|---|" + "---:|" * 10)
     ran = {name: row for name, row in results.items() if "knn" in row.get("trained", {})}
     for name, row in sorted(ran.items(), key=lambda item: -item[1]["trained"]["knn"]):
-        trained, untrained = row["trained"]["knn"], row["untrained"]["knn"]
-        costs = f"{row['settings']['subset']} | {row['steps']} | {row['cpu_seconds']:.0f}"
-        print(f"| {name} | {trained:.3f} | {untrained:.3f} | {trained - untrained:+.3f} | {costs} |")
+        ((of, width),) = row["of"].items()
+        scores = " | ".join(f"{row[who].get(score, float('nan')):.3f}" for score in ("knn", "linear") for who in ROWS)
+        print(f"| {name} | {of}, {width} | {scores} | {row['steps']} | {row['cpu_seconds']:.0f} |")
     for name in results.keys() - ran.keys():
-        print(f"| {name} | {results[name].get('refused', 'failed')} | | | | | |")
+        print(f"| {name} | {results[name].get('refused', 'failed')} |" + " |" * 10)
 
 
 def main() -> None:

@@ -158,8 +158,8 @@ def in_python() -> Callable[..., str]:
     return run
 
 
-def digest(path: Path) -> str:
-    """A hash of all tensors of a run's last checkpoint, names included."""
+def digest(path: Path, step: int | None = None) -> str:
+    """A hash of all tensors of a run's last checkpoint, or of that of a step, names included."""
     import hashlib
 
     import torch
@@ -179,9 +179,11 @@ def digest(path: Path) -> str:
         else:
             yield f"{name}={value!r}".encode()
 
-    newest, complaints = checkpoint.newest(path / "checkpoints")
-    assert newest is not None and not complaints
-    shared, local = checkpoint.load(newest)
+    chosen, complaints = checkpoint.newest(path / "checkpoints")
+    if step is not None:
+        chosen = checkpoint.at(path / "checkpoints", step)
+    assert chosen is not None and not complaints
+    shared, local = checkpoint.load(chosen)
     return hashlib.sha256(b"".join([*walk(shared, "shared"), *walk(local, "local")])).hexdigest()
 
 

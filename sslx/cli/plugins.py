@@ -145,10 +145,10 @@ def show_command(name: str, kind: str | None) -> None:
 
 def _sections() -> dict[str, list[tuple[str, ...]]]:
     """The rows of options of each section of a run, such as `train`, and of each of its own options, such as `seed`."""
-    from sslx.core.training.config import RunConfig, Training
+    from sslx.core.training.config import RunConfig
 
     found: dict[str, list[tuple[str, ...]]] = {}
-    for row in (*option_rows(RunConfig), *option_rows(Training, "train.")):
+    for row in option_rows(RunConfig):
         found.setdefault(row[0].partition(".")[0], []).append(row)
     return found
 
@@ -182,6 +182,10 @@ def option_rows(cls: type, prefix: str = "", preferred: Mapping[str, Any] | None
         text = "required" if default is attrs.NOTHING else str(default).lower() if default is None else str(default)
         yield f"{prefix}{name}", option.expected, text, option.help
         interface = interface_of(option.type)
-        if option.slot is not None and interface is not None and isinstance(default, str):
+        if option.slot is None or interface is None:
+            continue
+        if not interface.kind:  # a group of options that is always present
+            yield from option_rows(interface, f"{prefix}{name}.", option.slot)
+        elif isinstance(default, str):
             part = registry().resolve(interface.kind, default).cls
             yield from option_rows(part, f"{prefix}{name}.", option.slot)

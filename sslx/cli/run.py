@@ -28,12 +28,14 @@ from sslx.outputs.tables import failures, tables
 from sslx.runs import provenance, session
 from sslx.runs.grid import Grid, is_grid, opened
 from sslx.runs.plan import plan, read_sweep
+from sslx.runs.protocols import protocols, with_protocol
 from sslx.runs.verify import verify
 
 _SECTIONS = ", ".join(f"{name}.KEY" for name, each in options_of(RunConfig).items() if each.slot is not None)
 #: The option that each flag of `sslx run` sets.
 _FLAGS = {
     "dataset": "dataset",
+    "eval_dataset": "eval_dataset",
     "bad_images": "dataset.bad_images",
     "loader": "loader",
     "views": "views.count",
@@ -42,14 +44,22 @@ _FLAGS = {
     "batch_size": "train.batch_size",
     "lr": "train.optimizer.lr",
     "cpu_seconds": "train.cpu_seconds",
+    "evaluate_every": "train.evaluate.every",
     "precision": "train.precision",
     "compile": "train.compile",
 }
+
+_protocol_option = click.option(
+    "--protocol",
+    metavar="NAME",
+    help=f"Score as a paper does: {', '.join(protocols())}, or a FILE.toml. Those of --evaluators come in addition.",
+)
 
 
 @click.command("run")
 @click.option("--plugin", "-p", help="Methods, separated by commas: names or ./file.py:Class.")
 @click.option("--dataset", "-d", help="Dataset to train on and to evaluate with.  [digits]")
+@click.option("--eval-dataset", help="Another dataset, whose images and labels are scored.  [that of --dataset]")
 @click.option("--loader", "-l", help="Data loader: memory keeps all images, ffcv reads a .beton file.  [memory]")
 @click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the method, or of "
               f"a section: {_SECTIONS}. Repeatable.")  # fmt: skip
@@ -63,9 +73,12 @@ _FLAGS = {
 @click.option("--restarts", type=click.IntRange(2), help="Train with this many successive seeds and rank the runs by "
               "their loss.")  # fmt: skip
 @click.option("--cpu-seconds", help="Stop training after this much processor time.")
+@click.option("--evaluate-every", metavar="EPOCHS", help="Score the representation by knn every so many epochs of the "
+              "training, on held-out training images.")  # fmt: skip
 @click.option("--precision", help="Floating-point precision: fp32 or bf16.  [fp32]")
 @click.option("--compile", flag_value="true", help="Compile the method with torch.compile.")
 @click.option("--evaluators", "-e", help="Evaluators, separated by commas, or all.  [knn,linear]")
+@_protocol_option
 @click.option("--config", type=PATH, help="A config.toml with settings, or the folder of a run to repeat.")
 @click.option("--sweep", type=PATH, help="Many runs: a config with lists of values in [grid], or tables in [[runs]].")
 @click.option("--from", "source", help="Start with the weights of a run, of a .safetensors file or of timm:NAME.")
@@ -77,6 +90,7 @@ def run_command(
     settings: Sequence[str],
     seed: str | None,
     evaluators: str | None,
+    protocol: str | None,
     config: Path | None,
     sweep: Path | None,
     source: str | None,
@@ -113,6 +127,7 @@ def run_command(
             seeds=[Text(each) for each in words(seed or "")],
             restarts=restarts,
             evaluators=names,
+            protocol=protocol,
             base=base,
             choices=choices,
         )
@@ -169,33 +184,74 @@ def resume_command(
 
 
 @click.command("eval")
-@click.argument("path", metavar="RUN", type=PATH)
-@click.option("--evaluators", "-e", required=True, help="Evaluators, separated by commas, or all.")
-@click.option("--set", "-s", "settings", multiple=True, metavar="EVALUATOR.KEY=VALUE", help="An evaluator's option; "
-              "evaluators.EVALUATOR.KEY=VALUE means the same. Repeatable.")  # fmt: skip
+@click.argument("path", metavar="[RUN]", type=PATH, required=False)
+@click.option("--model", help="Evaluate this encoder instead of a run: timm:NAME, or a .safetensors file. The result "
+              "is a run without training.")  # fmt: skip
+@click.option("--dataset", "-d", help="Another dataset, whose images and labels are scored.  [that of the run]")
+@click.option("--evaluators", "-e", default="", help="Evaluators, separated by commas, or all.")
+@_protocol_option
+@click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="EVALUATOR.KEY, an evaluator's "
+              "option; dataset.KEY, an option of the dataset; with --model also encoder.KEY. Repeatable.")  # fmt: skip
+@click.option("--out", "-o", type=PATH, help="With --model, the folder of the run.  [runs/DATASET-random-N]")
 @checkpoint_option
 @trust_option
 @options(launch_options)
 def eval_command(
-    path: Path, evaluators: str, settings: Sequence[str], checkpoint: int | None, trust_code: bool, **flags: Any
+    path: Path | None,
+    model: str | None,
+    dataset: str | None,
+    evaluators: str,
+    protocol: str | None,
+    settings: Sequence[str],
+    out: Path | None,
+    checkpoint: int | None,
+    trust_code: bool,
+    **flags: Any,
 ) -> None:
-    """Evaluate a finished run, or the finished runs of a grid, with other evaluators."""
+    """Evaluate a finished run, or the finished runs of a grid, with other evaluators or on other data.
+
+    With --model, evaluate any encoder with the preprocessing of its weights.
+    """
+    if model is not None and (Path(model).expanduser() / "config.toml").is_file():
+        path, model = Path(model).expanduser(), None
+    if (path is None) is (model is None):
+        raise ConfigError("expected the folder of a run, or --model timm:NAME or --model FILE.safetensors")
     chosen = evaluator_table(session.evaluator_names(words(evaluators)))
-    given = nest({key.removeprefix("evaluators."): value for key, value in map(parse, settings)})
+    if protocol is not None:
+        chosen = with_protocol(protocol, chosen)
+    if not chosen:
+        raise ConfigError("--evaluators: expected names of evaluators, or --protocol")
+    here = dict(map(parse, settings))
+    given = nest({key.removeprefix("evaluators."): value for key, value in here.items()})
+    data = {**({} if dataset is None else {"use": Text(dataset)}), **given.pop("dataset", {})}
+    encoder = given.pop("encoder", {}) if model is not None else {}
     if others := sorted(given.keys() - chosen.keys()):
         raise ConfigError(f"--set {others[0]}: expected an option of one of the chosen evaluators, {', '.join(chosen)}")
+    catalogue().vouch([dataset, *here.values()])
+    if model is not None:
+        _print([session.evaluate_model(model, merge(chosen, given), data, encoder, launched(flags), out, trust_code)])
+        return
+    assert path is not None
+    if out is not None:
+        raise ConfigError("--out: results of a run are added to it; --out is for --model")
     runs = opened([path], trust_code, checkpoint)
     launch = launched(flags, runs[0].launch)
-    _print([session.evaluate(run, merge(chosen, given), launch) for run in runs])
+    _print([session.evaluate(run, merge(chosen, given), launch, dataset=data or None) for run in runs])
 
 
 @click.command("compare")
 @click.argument("paths", metavar="RUN...", type=PATH, nargs=-1, required=True)
 @click.option("--scores", help="Columns, separated by commas. The name of an evaluator means its first score, and * "
               "matches any text.  [all]")  # fmt: skip
+@click.option("--sort-by", metavar="SCORE", default="", help="Sort the methods by this score: the best one comes first "
+              "if the evaluator says what is best, otherwise the largest one.")  # fmt: skip
+@click.option("--relative-to", metavar="ROW", default="", help="Print the differences of all scores from those of the "
+              "row with this name.")  # fmt: skip
 @click.option("--format", "style", type=click.Choice(list(formats.FORMATS)), default="text", help="Format.  [text]")
 @click.option("--to", type=PATH, help="Write the table to this file.")
-def compare_command(paths: Sequence[Path], scores: str | None, style: str, to: Path | None) -> None:
+def compare_command(
+    paths: Sequence[Path], scores: str | None, sort_by: str, relative_to: str, style: str, to: Path | None
+) -> None:
     """Print one table of several runs or grids, with mean and standard error over runs that differ only in the seed.
 
     Each dataset has its own table. If runs of a method differ in options, the names of the rows show these options.
@@ -203,7 +259,7 @@ def compare_command(paths: Sequence[Path], scores: str | None, style: str, to: P
     runs = opened(paths)
     if unfinished := [str(run.path) for run in runs if not run.folder.finished]:
         raise ConfigError(f"not finished: {', '.join(unfinished)}; `sslx resume` continues a run")
-    found = tables(runs, words(scores or ""))
+    found = tables(runs, words(scores or ""), sort_by, relative_to)
     output = formats.text(found, _screen()) if style == "text" and to is None else formats.FORMATS[style](found)
     if to is None:
         click.echo(output, nl=False)

@@ -17,6 +17,7 @@ from torch.distributions import Distribution
 from typing_extensions import Self
 
 from sslx.core.data import Split
+from sslx.core.distributions import Delta
 from sslx.core.errors import ConfigError, DataError, PluginError
 from sslx.core.options import Component, label, option, options_of, slot, used_names
 from sslx.core.terms import Terms
@@ -24,9 +25,12 @@ from sslx.core.views import Views
 
 __all__ = [
     "Constraint", "Context", "Dataset", "Decoder", "Encoder", "Energy", "Evaluation", "Evaluator", "Features",
-    "Likelihood", "Loader", "Method", "Module", "Objective", "Optimizer", "Posterior", "Prior", "Result", "Tracker",
-    "ViewPolicy",
+    "Likelihood", "Loader", "Method", "Module", "Objective", "Optimizer", "Posterior", "Prior", "Representation",
+    "Result", "Tracker", "ViewPolicy",
 ]  # fmt: skip
+
+#: What of an image can be evaluated: the pooled features of the network, the encoder's latent, the projector's output.
+Representation = Literal["features", "latent", "embedding"]
 
 
 @attrs.frozen
@@ -72,6 +76,14 @@ class Module(Component, nn.Module):
             ctx = part.build(ctx)
         return ctx
 
+    def begin(self, train: Split) -> None:
+        """Look at the training images once, before the first step, for weights that depend on them, as of `pca`.
+
+        Called after `build`, on every process alike. The default calls it on all parts.
+        """
+        for _, part in self.parts():
+            part.begin(train)
+
     def parts(self) -> Iterator[tuple[str, Module]]:
         """The parts of this component that are modules themselves, with their names."""
         return ((name, part) for name, part in self.named_children() if isinstance(part, Module))
@@ -107,6 +119,9 @@ class Module(Component, nn.Module):
 class Posterior(Module, kind="posterior", must_define=("forward",)):
     """The last layer of an encoder, which returns the distribution q(z|x)."""
 
+    #: Whether an encoder can do without it (`encoder.dim=0`), because it is a point.
+    deterministic: ClassVar[bool] = False
+
     def forward(self, h: Tensor) -> Distribution:
         """(B, ctx.features) -> a distribution with batch (B,) and event (ctx.latent,)."""
         raise NotImplementedError
@@ -123,7 +138,9 @@ class Encoder(Module, kind="encoder", must_define=("build", "features or forward
     of the dataset if views are smaller. A network that takes only one size can scale them with `resized`.
     """
 
-    dim: int = option(default=10, gt=0, help="Number of latent dimensions (D).")
+    dim: int = option(
+        default=10, ge=0, help="Number of latent dimensions (D); 0: no last layer, the features are the latent."
+    )
     posterior: Posterior = slot(default="tamed-gaussian", help="Distribution of the latents given an image, q(z|x).")
 
     def __init_subclass__(cls, **changed: Any) -> None:
@@ -143,6 +160,13 @@ class Encoder(Module, kind="encoder", must_define=("build", "features or forward
 
     def head(self, ctx: Context, features: int) -> Context:
         """Build the posterior on `features` inputs and add D to the context."""
+        if self.dim == 0:
+            if not self.posterior.deterministic:
+                raise ConfigError(
+                    f"encoder.dim: 0 leaves out the last layer, and {type(self.posterior).__name__} is a distribution "
+                    "that needs it; expected at least 1, or encoder.posterior=delta"
+                )
+            return ctx.but(latent=features)
         self.posterior.build(ctx.but(features=features, latent=self.dim))
         return ctx.but(latent=self.dim)
 
@@ -152,7 +176,8 @@ class Encoder(Module, kind="encoder", must_define=("build", "features or forward
 
     def forward(self, x: Tensor) -> Distribution:
         """(B, C, H, W) -> a distribution with batch (B,) and event (D,). Its `.mean` is the representation."""
-        q: Distribution = self.posterior(self.features(x))
+        h = self.features(x)
+        q: Distribution = self.posterior(h) if self.dim else Delta(h.float())
         return q
 
     def timm(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -277,6 +302,10 @@ class Method(Module, kind="method", must_define=("forward", "represent")):
     def represent(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D), the representations to evaluate. Called in evaluation mode, without gradient."""
         raise NotImplementedError
+
+    def representations(self) -> Mapping[Representation, Callable[[Tensor], Tensor]]:
+        """All representations that can be evaluated, (B, C, H, W) -> (B, D), by name; one of them is `represent`."""
+        return {"latent": self.represent}
 
     def before_epoch(self, epoch: int) -> None:
         """Called on every process before each epoch. Torch is seeded for the epoch, equally on all processes."""
@@ -403,8 +432,8 @@ class Features:
 class Evaluation:
     """The input of an evaluator: features of both splits without augmentation, and the method itself.
 
-    The method is in evaluation mode. `views` is the view policy of the run. `load` reads another dataset from the same
-    data folder.
+    The features are those of `representation`. The method is in evaluation mode. `views` is the view policy of the run.
+    `load` reads another dataset from the same data folder. If `offline`, nothing may be downloaded.
     """
 
     train: Features
@@ -415,18 +444,22 @@ class Evaluation:
     device: torch.device
     seed: int
     load: Callable[[Dataset], tuple[Split, Split]]
+    representation: Representation = "latent"
+    offline: bool = False
 
 
 @attrs.frozen
 class Result:
     """Scores by name, with the headline score first, and the protocol by which they were obtained.
 
-    `protocol` is complete and goes to results.json. `summary` is one line for readers of the table.
+    `protocol` is complete and goes to results.json. `summary` is one line for readers of the table. `pictures` are
+    images by name, (n, C, H, W) floats in [0, 1], drawn in rows of eight in a file of the run's folder.
     """
 
     scores: Mapping[str, float]
     protocol: Mapping[str, Any]
     summary: str
+    pictures: Mapping[str, Tensor] = attrs.field(factory=dict)
 
 
 class Evaluator(Component, kind="evaluator", must_define=("evaluate",)):
@@ -434,6 +467,12 @@ class Evaluator(Component, kind="evaluator", must_define=("evaluate",)):
 
     #: Headline score of a perfect representation, for example 1.0; None if it is unbounded.
     best: ClassVar[float | None] = None
+    #: Whether tables compare its scores with those of the pixels and of their principal components.
+    floors: ClassVar[bool] = False
+
+    of: tuple[Representation, ...] = option(
+        default=(), help="Representations that are scored, of features, latent and embedding; [] is that of the method."
+    )
 
     def skip(self, evaluation: Evaluation) -> str:
         """Why this evaluator does not apply ("the dataset has no labels"), or an empty string."""

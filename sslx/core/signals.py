@@ -11,6 +11,7 @@ from types import FrameType
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGUSR1")
 _received: signal.Signals | None = None
+_deferred = False
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
@@ -51,6 +52,17 @@ def stops(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) and _received is not None
 
 
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Inside the context, `received` says nothing of a signal, so that what is under way is completed."""
+    global _deferred
+    _deferred = True
+    try:
+        yield
+    finally:
+        _deferred = False
+
+
 def received() -> str:
     """Name of the signal that requested a stop, or an empty string."""
-    return "" if _received is None else _received.name
+    return "" if _received is None or _deferred else _received.name

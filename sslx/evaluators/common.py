@@ -46,6 +46,28 @@ def some(split: Split, n: int, seed: int) -> Tensor:
     return pixels(split.images[permutation(len(split), Use.EVALUATION, seed)[:n]])
 
 
+def places(labels: Tensor) -> Tensor:
+    """How many of those before it have the same label, (n,): 0 for the first one of each class."""
+    _, codes, counts = labels.unique(return_inverse=True, return_counts=True)
+    found = torch.empty_like(codes)
+    found[codes.argsort(stable=True)] = torch.arange(len(codes)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    return found
+
+
+def draw(labels: Tensor, amount: int | float, seed: int, repeat: int) -> Tensor:
+    """Positions of a few training images, drawn at random from each class. Smaller amounts are parts of larger ones.
+
+    Args:
+        amount: number of images of each class, an integer, or part of the images of each class, a float. A class has at
+            least one image, and all of its images if it has fewer.
+        repeat: which of several draws.
+    """
+    order = permutation(len(labels), Use.EVALUATION, seed, repeat)
+    _, codes, counts = labels[order].unique(return_inverse=True, return_counts=True)
+    limits = (amount * counts).round().clamp(min=1) if isinstance(amount, float) else counts.clamp(max=amount)
+    return order[places(codes) < limits[codes]]
+
+
 def finite(evaluation: Evaluation, largest: float = math.inf) -> tuple[Tensor, Tensor]:
     """Features of the training and test set. Raises DataError if one is not finite, or beyond `largest`."""
     for name, z in (("train", evaluation.train.z), ("test", evaluation.test.z)):

@@ -4,11 +4,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from sslx.core.public import ConfigError, Context, Decoder, Encoder, Method, Terms, Views, option, resized, slot
+from sslx.core.public import Context, Decoder, Encoder, Terms, Views, option, resized, slot
 from sslx.families.aggregate import Aggregate
+from sslx.families.encoded import Encoded
 
 
-class Autoencoder(Method):
+class Autoencoder(Encoded, representation="latent"):
     """Encodes an image to a latent and decodes it again, without a prior on the latents.
 
     It minimizes -log p(x*|z), z ~ q(z|x), over the views x of an image; x* is the view itself or the original image.
@@ -21,15 +22,10 @@ class Autoencoder(Method):
     encoder: Encoder = slot(default="mlp", posterior="delta", help="Network that gives the latent, q(z|x).")
     decoder: Decoder = slot(default="mlp", help="Network that reconstructs the image, p(x|z).")
     target: Literal["view", "original"] = option(default="view", help="Image to reconstruct from a view (x*).")
-    representation: Literal["latent", "features"] = option(
-        default="latent", help="What is evaluated: the mean of q, or the encoder's layer below q, as in AASAE."
-    )
 
     def build(self, ctx: Context) -> Context:
         self.size = ctx.image_shape[1:]
         ctx = super().build(ctx)
-        if self.representation == "features" and type(self.encoder).features is Encoder.features:
-            raise ConfigError(f"representation: {type(self.encoder).__name__} has no features, expected latent")
         self.latents = Aggregate(ctx.latent)
         return ctx
 
@@ -44,9 +40,6 @@ class Autoencoder(Method):
         else:
             x = resized(views.original, self.size).repeat_interleave(views.count, dim=0)
         return -self.decoder(z).log_prob(x).mean()
-
-    def represent(self, x: Tensor) -> Tensor:
-        return self.encoder(x).mean if self.representation == "latent" else self.encoder.features(x)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the images decoded from the means of q(z|x), (B, C, H, W)."""

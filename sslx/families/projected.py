@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from sslx.core.public import (
     Encoder,
     Energy,
     HasDensity,
-    Method,
+    Representation,
     Samples,
     Terms,
     Views,
@@ -19,10 +20,11 @@ from sslx.core.public import (
     option,
     slot,
 )
+from sslx.families.encoded import Encoded
 from sslx.families.heads import head
 
 
-class Projected(Method):
+class Projected(Encoded):
     """An encoder f followed by a projection head g: a loss is computed on the embeddings z = g(f(x)) of all processes.
 
     Training on two processes equals training on one with the joined batch, except for batch normalization, whose
@@ -32,7 +34,7 @@ class Projected(Method):
     `energy` can train it in addition to the method's own loss, on the first view of each image.
     """
 
-    encoder: Encoder = slot(default="mlp", posterior="delta", help="Network whose output is the representation (f).")
+    encoder: Encoder = slot(default="mlp", posterior="delta", help="Network whose output the head projects (f).")
     projector: tuple[int, ...] = option(default=(128, 128), gt=0, help="Widths of the projection head (g); [] is none.")
     norm: Literal["batch", "none"] = option(default="batch", help="Normalization between the layers of the heads.")
     slope: float = option(default=0.0, ge=0, lt=1, help="Slope of the head activations for negative inputs; 0 is ReLU.")
@@ -70,8 +72,8 @@ class Projected(Method):
         """The loss of the method, without the energy."""
         raise NotImplementedError
 
-    def represent(self, x: Tensor) -> Tensor:
-        return self.encoder(x).mean
+    def representations(self) -> Mapping[Representation, Callable[[Tensor], Tensor]]:
+        return {**super().representations(), "embedding": self.embed}
 
     def sample(self, n: int) -> Tensor:
         """n images drawn from p(x), (n, C, H, W). Only if there is an energy."""

@@ -37,6 +37,8 @@ class Assignment(Objective):
 class Prototypical(JointEmbedding):
     """A joint embedding whose projection head ends in the cosine similarities with K prototypes: z is (N, J, K)."""
 
+    defaults = {"evaluators": ["cluster"]}
+
     prototypes: int = option(default=100, gt=1, help="Number of prototypes (K); for clustering, the number of classes.")
     objective: Assignment = slot(default="swav", help="Loss that compares the scores of the views.")
 

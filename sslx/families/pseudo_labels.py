@@ -15,6 +15,8 @@ class PseudoLabels(Bank):
     Images without a cluster do not count: nothing is learned in the first epoch, which fills the bank.
     """
 
+    defaults = {"evaluators": ["cluster"]}
+
     clusters: int = option(default=100, gt=1, help="Number of clusters (K); for clustering, the number of classes.")
 
     def build(self, ctx: Context) -> Context:

@@ -28,7 +28,7 @@ from sslx.core.options import to_dict
 _TOLERANCE = 1e-4  # relative to the largest number: float32 sums are in another order
 _PROBES = 3  # images
 _WEIGHTS = "model.safetensors"
-_CONFIG = {  # what `files.read` expects; version 0.1 wrote no hash of the weights
+EXPORTED: dict[str, Any] = {  # what `files.read` expects; version 0.1 wrote no hash of the weights
     "architecture": str,
     "encoder?": dict,
     "pretrained_cfg?": dict,
@@ -113,9 +113,13 @@ def write_weights(encoder: Encoder, shape: Sequence[int], folder: Path) -> tuple
     config: dict[str, Any] = {"architecture": "sslx", "encoder": to_dict(encoder)}
     weights, reason = encoder.state_dict(), ""
     try:
+        own = config["encoder"]
         config, weights = encoder.timm()
+        config["encoder"] = own
         facts: dict[str, Any] = {"mean": [0.0] * shape[0], "std": [1.0] * shape[0], **config["pretrained_cfg"]}
         config["pretrained_cfg"] = facts = {**facts, "input_size": list(shape), "num_classes": 0}
+        if encoder.dim == 0:
+            raise ConfigError("it has no layer above its features")
         weight, bias = encoder.posterior.linear()
         weights |= {f"{facts['classifier']}.weight": weight, f"{facts['classifier']}.bias": bias}
         facts["num_classes"] = len(bias)
@@ -133,7 +137,7 @@ def write_weights(encoder: Encoder, shape: Sequence[int], folder: Path) -> tuple
 def check_weights(folder: Path) -> list[str]:
     """What is wrong with the files of `write_weights`, in words; empty if they are whole."""
     try:
-        config = read(folder / "config.json", _CONFIG)
+        config = read(folder / "config.json", EXPORTED)
     except CheckpointError as error:
         return [str(error)]
     if config is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
-from sslx.outputs.tables import TIME, Cell, Row, Table
+from sslx.outputs.tables import SEEN, TIME, Cell, Row, Table
 
 Grid = list[list[str]]  # rows of cells; the first row is the head
 
@@ -91,10 +91,11 @@ def _grid(table: Table) -> Grid:
 def _number(row: Row, column: str) -> str:
     if column not in row.cells:
         return "-"
-    cell, digits = row.cells[column], 1 if column == TIME else 4
+    cell, digits = row.cells[column], {TIME: 1, SEEN: 0}.get(column, 4)
     error = "" if math.isnan(cell.error) else f" ± {cell.error:.{digits}f}"
     fewer = f" (n={cell.n})" if cell.n != row.n else ""
-    return f"{cell.mean:.{digits}f}{error}{fewer}"
+    sign = "+" if row.relative else ""
+    return f"{cell.mean:{sign}.{digits}f}{error}{fewer}"
 
 
 def _written(grid: Grid, style: str) -> str:

@@ -9,12 +9,16 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from sslx.core.errors import ConfigError, nearest
+from sslx.core.catalogue import catalogue
+from sslx.core.errors import ConfigError, PluginError, nearest
 from sslx.core.options import short
 from sslx.core.training.config import unlayer
+from sslx.core.training.during import column_of
 from sslx.core.training.run import Run
 
 TIME = "cpu-s"  # the column of processor time
+SEEN = "images"  # that of the images that training has seen, each time that it saw one
+_HARDLY = 0.01  # a smaller gain in accuracy, which another seed may undo
 
 
 class Cell(NamedTuple):
@@ -32,6 +36,7 @@ class Row:
     name: str
     n: int
     cells: Mapping[str, Cell]
+    relative: bool = False  # whether its cells are differences from those of another row
 
 
 @attrs.frozen
@@ -44,53 +49,103 @@ class Table:
     notes: Sequence[str]
 
 
+class _Scored(NamedTuple):
+    """What a run reached on one dataset."""
+
+    run: Run
+    results: Mapping[str, Any]
+    dataset: Mapping[str, Any]  # with its options
+    images: str  # a hash of those that were tested, empty if it is not known
+
+
 class _Group(NamedTuple):
     name: str
-    runs: list[Run]
+    members: list[_Scored]
 
 
-def tables(runs: Sequence[Run], wanted: Sequence[str] = ()) -> list[Table]:
-    """A table for each dataset, with rows in the order in which the runs are given.
+def tables(runs: Sequence[Run], wanted: Sequence[str] = (), sort_by: str = "", relative_to: str = "") -> list[Table]:
+    """A table for each dataset that was scored, with rows in the order in which the runs are given.
 
     Args:
         wanted: columns, by default all: names of scores, in which * stands for anything, or of evaluators, which mean
             their first score.
+        sort_by: a score, or an evaluator for its first one, by which the trained rows are sorted. The best one comes
+            first if the evaluator says what is best, otherwise the largest one. The floors stay at the end.
+        relative_to: the name of a row. All others then have the differences of their scores from those of this row.
 
     Raises:
-        ConfigError: no run has such a score.
+        ConfigError: no run has such a score, or a table has no such row.
     """
-    known = _columns(runs)
+    scored = [each for run in runs for each in _scored(run)]
+    known = _columns(scored)
     chosen = list(dict.fromkeys(column for pattern in wanted for column in _matching(pattern, known))) or list(known)
     evaluators = {known[column] for column in chosen} if wanted else None
-    named = _named([run.settings for run in runs], "dataset")
+    sorting = _Sorting.by(sort_by, known, scored) if sort_by else None
+    named = _titles(scored)
     found = []
     for dataset in dict.fromkeys(named):
-        groups = _groups([run for run, name in zip(runs, named, strict=True) if name == dataset])
-        rows = [_row(group.name, group.runs, "trained") for group in groups]
+        groups = _groups([each for each, name in zip(scored, named, strict=True) if name == dataset])
+        rows = [_row(group.name, group.members, "trained") for group in groups]
+        if sorting is not None:
+            rows.sort(key=sorting.place)
         rows += _floors(groups, chosen)
         columns = [column for column in chosen if any(column in row.cells for row in rows)]
-        notes = [*_summaries(groups, evaluators), *_differences(groups, evaluators)]
+        notes = [*_summaries(groups, evaluators), *_differences(groups, evaluators), *_verdicts(groups, columns)]
+        if sorting is not None:
+            notes.append(sorting.note)
+        if relative_to:
+            rows = _relative(rows, relative_to, dataset)
+            columns = [column for column in columns if any(column in row.cells for row in rows)]
+            notes.append(f"note: the other rows are differences from the scores of {relative_to}")
         found.append(Table(dataset, columns, rows, notes))
     return found
 
 
-def _columns(runs: Sequence[Run]) -> dict[str, str]:
+def _scored(run: Run) -> list[_Scored]:
+    """A run on each dataset that it was scored on, its own first."""
+    results, settings = run.results, run.settings
+    other = settings.get("eval_dataset", "none")
+    own = {"dataset": settings["dataset"] if other == "none" else other}
+    found = []
+    for each in (results, *results.get("others", [])):
+        data = each.get("data", own)
+        found.append(_Scored(run, each, data["dataset"], data.get("sha256", "")))
+    return found
+
+
+def _titles(scored: Sequence[_Scored]) -> list[str]:
+    """The name of the table of each: the dataset, its options where they differ, and a hash of the images if they do.
+
+    Results whose images are not known, as of version 0.1, are in the first table of their dataset.
+    """
+    names = _named([{"dataset": each.dataset} for each in scored], "dataset")
+    images: dict[str, list[str]] = {}
+    for name, each in zip(names, scored, strict=True):
+        if each.images and each.images not in images.setdefault(name, []):
+            images[name].append(each.images)
+    return [
+        name if not each.images or images[name].index(each.images) == 0 else f"{name} (images {each.images[:8]})"
+        for name, each in zip(names, scored, strict=True)
+    ]
+
+
+def _columns(scored: Sequence[_Scored]) -> dict[str, str]:
     """The columns that the runs can fill, and the evaluator of each."""
     scores = (
-        (_column(evaluator, score), evaluator)
-        for run in runs
-        for evaluator, result in run.results.get("trained", {}).items()
+        (column_of(evaluator, score), evaluator)
+        for each in scored
+        for evaluator, result in each.results.get("trained", {}).items()
         for score in result.get("scores", {})
     )
-    return {**dict(scores), TIME: ""}
+    return {**dict(scores), SEEN: "", TIME: ""}
 
 
-def _matching(pattern: str, known: Mapping[str, str]) -> list[str]:
+def _matching(pattern: str, known: Mapping[str, str], where: str = "scores") -> list[str]:
     if columns := [column for column in known if fnmatchcase(column, pattern)]:
         return columns
     if columns := [column for column, evaluator in known.items() if evaluator == pattern]:
         return columns[:1]
-    raise ConfigError(f"scores {pattern}: no run has such a score{nearest(pattern, known)}")
+    raise ConfigError(f"{where} {pattern}: no run has such a score{nearest(pattern, known)}")
 
 
 def failures(runs: Sequence[Run]) -> list[str]:
@@ -98,7 +153,8 @@ def failures(runs: Sequence[Run]) -> list[str]:
     return [
         f"{name} failed on {run.path}: {result['failed']}; `sslx eval {run.path} --evaluators {name}` tries again"
         for run in runs
-        for name, result in run.results.get("trained", {}).items()
+        for each in _scored(run)
+        for name, result in each.results.get("trained", {}).items()
         if "failed" in result
     ]
 
@@ -106,18 +162,19 @@ def failures(runs: Sequence[Run]) -> list[str]:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _groups(runs: Sequence[Run]) -> list[_Group]:
+def _groups(scored: Sequence[_Scored]) -> list[_Group]:
     """Groups of runs that differ only in the seed. The same run repeated is another row, because it adds no seed."""
-    groups: dict[tuple[str, int], list[Run]] = {}
-    for run in runs:
-        options = {name: value for name, value in run.settings.items() if name not in ("seed", "evaluators")}
-        config, repeat, seed = json.dumps(options), 0, run.settings["seed"]
-        while any(seed == other.settings["seed"] for other in groups.get((config, repeat), [])):
+    groups: dict[tuple[str, int], list[_Scored]] = {}
+    for each in scored:
+        settings = each.run.settings
+        options = {key: value for key, value in settings.items() if key not in ("seed", "evaluators", "eval_dataset")}
+        config, repeat, seed = json.dumps(options), 0, settings["seed"]
+        while any(seed == other.run.settings["seed"] for other in groups.get((config, repeat), [])):
             repeat += 1
-        groups.setdefault((config, repeat), []).append(run)
+        groups.setdefault((config, repeat), []).append(each)
     names = _named([json.loads(config) for config, _ in groups], "method")
     return [
-        _Group(name if names.count(name) == 1 else f"{name} ({members[0].path.name})", members)
+        _Group(name if names.count(name) == 1 else f"{name} ({members[0].run.path.name})", members)
         for name, members in zip(names, groups.values(), strict=True)
     ]
 
@@ -145,27 +202,38 @@ def _words(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _floors(groups: Sequence[_Group], columns: Sequence[str]) -> list[Row]:
-    """Each untrained encoder that differs from the others in these columns."""
-    floors: dict[str, Row] = {}
+    """The untrained encoders, the pixels and their principal components, as far as they differ in these columns."""
+    return [
+        *_distinct("untrained encoder", "untrained", [g for g in groups if g.members[0].run.name != "random"], columns),
+        *_distinct("pixels", "pixels", groups, columns),
+        *_distinct("pca", "pca", groups, columns),
+    ]
+
+
+def _distinct(name: str, which: str, groups: Sequence[_Group], columns: Sequence[str]) -> list[Row]:
+    """The results of this kind of each group that differ from those of the groups before it."""
+    found: dict[str, Row] = {}
     for group in groups:
-        if group.runs[0].name != "random":
-            floor = _row(f"untrained encoder of {group.name}", group.runs, "untrained")
+        row = _row(f"{name} of {group.name}", group.members, which)
+        if any(column in row.cells for column in columns) or which == "untrained":
             # As text, because not a number is not equal to itself.
-            floors.setdefault(repr([floor.cells.get(column) for column in columns]), floor)
-    if len(floors) == 1:
-        return [attrs.evolve(floor, name="untrained encoder") for floor in floors.values()]
-    return list(floors.values())
+            found.setdefault(repr([row.cells.get(column) for column in columns]), row)
+    if len(found) == 1:
+        return [attrs.evolve(row, name=name) for row in found.values()]
+    return list(found.values())
 
 
-def _row(name: str, runs: Sequence[Run], which: str) -> Row:
+def _row(name: str, members: Sequence[_Scored], which: str) -> Row:
     values: dict[str, list[float]] = {}
-    for run in runs:
-        for evaluator, result in run.results.get(which, {}).items():
+    for each in members:
+        for evaluator, result in each.results.get(which, {}).items():
             for score, value in result.get("scores", {}).items():
-                values.setdefault(_column(evaluator, score), []).append(value)
-        if which == "trained" and (time := run.folder.read("training.json")):
+                values.setdefault(column_of(evaluator, score), []).append(value)
+        if which == "trained" and (time := each.run.folder.read("training.json")):
             values.setdefault(TIME, []).append(time["cpu_seconds"])
-    return Row(name, len(runs), {column: _cell(found) for column, found in values.items()})
+            if "images" in time:  # older runs do not say
+                values.setdefault(SEEN, []).append(time["images"])
+    return Row(name, len(members), {column: _cell(found) for column, found in values.items()})
 
 
 def _cell(values: Sequence[float]) -> Cell:
@@ -174,9 +242,59 @@ def _cell(values: Sequence[float]) -> Cell:
     return Cell(statistics.fmean(values), error, n)
 
 
-def _column(evaluator: str, score: str) -> str:
-    """The score's name, with the evaluator's before it unless it begins like that."""
-    return score if score == evaluator or score.startswith(f"{evaluator}-") else f"{evaluator}.{score}"
+class _Sorting(NamedTuple):
+    """The order of the rows of a table."""
+
+    column: str
+    best: float | None  # the score of a perfect representation; None: the larger the better
+
+    @classmethod
+    def by(cls, score: str, known: Mapping[str, str], scored: Sequence[_Scored]) -> "_Sorting":
+        column = _matching(score, known, "sort-by")[0]
+        for each in scored:
+            result = each.results.get("trained", {}).get(known[column], {})
+            columns = [column_of(known[column], name) for name in result.get("scores", {})]
+            if column in columns:
+                of_headline = column == columns[0] or column.startswith((f"{columns[0]}-", f"{columns[0]}@"))
+                return cls(column, _best(result["options"].get("use", known[column])) if of_headline else None)
+        return cls(column, 0.0)  # time or images
+
+    def place(self, row: Row) -> float:
+        """The smaller, the earlier; rows without the score come last."""
+        mean = row.cells[self.column].mean if self.column in row.cells else math.nan
+        if math.isnan(mean):
+            return math.inf
+        return -mean if self.best is None else abs(mean - self.best)
+
+    @property
+    def note(self) -> str:
+        return f"note: sorted by {self.column}, {'largest' if self.best is None else 'best'} first"
+
+
+def _best(evaluator: str) -> float | None:
+    """The headline score of a perfect representation; None if the evaluator names none or is not installed."""
+    try:
+        with catalogue().on_record(trust=False):
+            return getattr(catalogue().resolve("evaluator", evaluator, "sslx").cls, "best", None)
+    except (PluginError, ConfigError):
+        return None
+
+
+def _relative(rows: Sequence[Row], name: str, dataset: str) -> list[Row]:
+    """The rows, of which all but the one with this name have the differences of their scores from those of this one."""
+    reference = next((row for row in rows if row.name == name), None)
+    if reference is None:
+        others = nearest(name, [row.name for row in rows])
+        raise ConfigError(f"relative-to {name}: the table of {dataset} has no such row{others}")
+
+    def differences(row: Row) -> dict[str, Cell]:
+        return {
+            column: Cell(mine.mean - its.mean, math.hypot(mine.error, its.error), mine.n)
+            for column, mine in row.cells.items()
+            if (its := reference.cells.get(column)) is not None
+        }
+
+    return [row if row is reference else attrs.evolve(row, cells=differences(row), relative=True) for row in rows]
 
 
 # --- protocols --------------------------------------------------------------------------------------------------------
@@ -188,8 +306,8 @@ def _summaries(groups: Sequence[_Group], evaluators: Container[str] | None) -> I
     for which in ("trained", "untrained"):
         for group in groups:
             row = group.name if which == "trained" else "untrained"
-            for run in group.runs:
-                for name, result in run.results.get(which, {}).items():
+            for each in group.members:
+                for name, result in each.results.get(which, {}).items():
                     reason = next((f"{word}, {result[word]}" for word in ("skipped", "failed") if word in result), "")
                     ways.setdefault(name, {}).setdefault(reason or result["summary"], {})[row] = None
     for name, texts in ways.items():
@@ -202,9 +320,15 @@ def _differences(groups: Sequence[_Group], evaluators: Container[str] | None) ->
     """A line for each option of an evaluator that differs between runs, and for the number of training images."""
     values: dict[str, dict[str, dict[str, None]]] = {}
     for group in groups:
-        for run in group.runs:
+        for run, results, *_ in group.members:
+            train = run.settings.get("train", {})
+            if train.get("evaluate", {}).get("on") == "test" and train.get("stop", {}).get("by", "none") != "none":
+                yield (
+                    f"note: test labels decided when the training of {run.path} ended or which of its checkpoints is "
+                    "the best (train.evaluate.on=test), so its scores are optimistic"
+                )
             facts = {"training images": str(run.data["samples"])}
-            for name, result in run.results.get("trained", {}).items():
+            for name, result in results.get("trained", {}).items():
                 if "scores" in result and (evaluators is None or name in evaluators):
                     if "checkpoint" in result:
                         yield f"note: {name} of {run.path} is that of step {result['checkpoint']}"
@@ -219,3 +343,36 @@ def _differences(groups: Sequence[_Group], evaluators: Container[str] | None) ->
         if len(users) > 1:
             parts = "; ".join(f"{value} of {', '.join(rows)}" for value, rows in users.items())
             yield f"note: the protocol differs in {key}: {parts}"
+
+
+def _verdicts(groups: Sequence[_Group], columns: Sequence[str]) -> Iterator[str]:
+    """For each evaluator that has floors a line on which of them the rows beat, by its headline score."""
+    for evaluator in dict.fromkeys(name for group in groups for name in group.members[0].results.get("pixels", {})):
+        found: dict[str, list[str]] = {}
+        for group in groups:
+            if (scores := group.members[0].results.get("trained", {}).get(evaluator, {}).get("scores")) is None:
+                continue
+            column = column_of(evaluator, next(iter(scores)))
+            if column not in columns:
+                continue
+            mine = _row("", group.members, "trained").cells[column]
+            floors: dict[str, list[str]] = {"above": [], "hardly above": [], "not above": []}
+            for which, name in (("untrained", "their untrained encoder"), ("pixels", "pixels"), ("pca", "pca")):
+                floor = _row("", group.members, which).cells.get(column)
+                if floor is not None and (which, group.members[0].run.name) != ("untrained", "random"):
+                    gain = mine.mean - floor.mean
+                    floors["above" if gain >= _HARDLY else "hardly above" if gain > 0 else "not above"].append(name)
+            text = _listed([f"{words} {_listed(names)}" for words, names in floors.items() if names])
+            for words in ("hardly", "not"):
+                if "their untrained encoder" in floors[f"{words} above"]:
+                    text += f"; training has {words} improved this score"
+            found.setdefault(f"{column}: {{}} {text}", []).append(group.name)
+        for text, names in found.items():
+            is_one = len(names) == 1
+            verb, text = ("is", text.replace("their", "its")) if is_one else ("are", text)
+            yield text.format(f"{', '.join(names)} {verb}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Words as in a sentence: `a`, `a and b` or `a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -32,7 +32,7 @@ def sslx_run_start(run: Run) -> None:
 
 @hookspec
 def sslx_metrics(run: Run, step: int, metrics: Mapping[str, float]) -> None:
-    """The terms of the loss at a step, called once per logging interval."""
+    """The terms of the loss at a step, called once per logging interval and after each evaluation during training."""
 
 
 @hookspec
@@ -47,7 +47,7 @@ def sslx_checkpoint(run: Run, path: Path) -> None:
 
 @hookspec
 def sslx_evaluated(run: Run, report: Mapping[str, Any]) -> None:
-    """The run was evaluated. `report` is the content of results.json."""
+    """The run was evaluated. `report` has the results as results.json has them, of the images that were scored."""
 
 
 @hookspec

@@ -11,10 +11,11 @@ from sslx.core.options import Component, options_of, to_dict
 from sslx.core.toml import dumps
 from sslx.core.training import checkpoint
 from sslx.core.training.config import layer, unlayer
+from sslx.core.training.during import check_evaluators
 from sslx.core.training.run import Run
 
 _FIXED = ("train.batch_size", "train.optimizer")  # these decide what a step is
-_FREE = ("train.", "loader", "evaluators.")
+_FREE = ("train.", "loader", "evaluators.", "eval_dataset")
 
 
 def amend(run: Run, changes: Mapping[str, Any]) -> None:
@@ -32,12 +33,13 @@ def amend(run: Run, changes: Mapping[str, Any]) -> None:
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     paths = {f"dataset.{name}" for name in _paths(run.config.dataset)}
     problems = Problems(
-        f"{key}: cannot change within a run, only options of train, loader and evaluators can, and the place of the "
-        f"data; `sslx run --from {run.path}` starts another run from its weights"
+        f"{key}: cannot change within a run, only options of train, loader, evaluators and eval_dataset can, "
+        f"and the place of the data; `sslx run --from {run.path}` starts another run from its weights"
         for key in changed
         if key in _FIXED or not (key.startswith(_FREE) or key in paths)
     )
     problems.check()
+    check_evaluators(after)
     path, _ = checkpoint.newest(run.folder.checkpoints)
     step = 0 if path is None else checkpoint.manifest(path)["step"]
     per_epoch = run.data["samples"] // after.train.batch_size
@@ -55,8 +57,9 @@ def amend(run: Run, changes: Mapping[str, Any]) -> None:
             say(f"{run.path}: the results so far are in {kept}")
             (run.path / "results.json").unlink()
         (run.path / "evaluation.json").unlink(missing_ok=True)
-        change = {"step": step, "options": {key: now.get(key, "none") for key in changed}, "before": digest(old)}
         recorded = run.folder.facts()
+        before_ = digest(recorded.get("config", old))  # as it was written, perhaps by an older version
+        change = {"step": step, "options": {key: now.get(key, "none") for key in changed}, "before": before_}
         history = [*recorded.get("changes", []), change]
         run.folder.write("run.json", recorded | {"config": new, "changes": history})
         replace(run.path / "config.toml", dumps(new))

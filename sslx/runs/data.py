@@ -1,17 +1,22 @@
 """The images of a run, and a fingerprint that shows whether they have changed."""
 
 import hashlib
+import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import attrs
 import numpy as np
+import torch
 from torch import Tensor
 
 from sslx.core.console import say
-from sslx.core.data import Split
+from sslx.core.data import Split, resized
 from sslx.core.errors import ConfigError
-from sslx.core.options import label
+from sslx.core.files import plain
+from sslx.core.interfaces import Dataset
+from sslx.core.options import label, to_dict
 from sslx.core.randomness import Use
 from sslx.core.training.config import RunConfig
 from sslx.core.training.run import Launch
@@ -20,14 +25,26 @@ from sslx.core.training.runtime import Runtime
 Halves = tuple[Split, Split]  # training and test
 
 
-def load_data(config: RunConfig, launch: Launch, runtime: Runtime) -> Halves:
+def load_data(dataset: Dataset, launch: Launch, runtime: Runtime) -> Halves:
     """Training and test split; the main process loads first, so that a download happens once."""
     loaded = list[Halves]()
-    runtime.lead(lambda: loaded.append(config.dataset.halves(launch.data_dir, launch.offline)))
-    halves = loaded[0] if loaded else config.dataset.halves(launch.data_dir, launch.offline)
+    runtime.lead(lambda: loaded.append(dataset.halves(launch.data_dir, launch.offline)))
+    halves = loaded[0] if loaded else dataset.halves(launch.data_dir, launch.offline)
     if remark := halves[0].remark():
-        say(f"dataset {label(config.dataset)}: {remark}")
+        say(f"dataset {label(dataset)}: {remark}")
     return halves
+
+
+def alike(split: Split, shape: Sequence[int]) -> Split:
+    """A split with images of the shape (C, H, W): grey or with three equal channels, and resized with antialiasing."""
+    C, H, W = shape
+    if tuple(split.images.shape[1:]) == (C, H, W):
+        return split
+    found = list[Tensor]()
+    for x in split.batches(torch.device("cpu")):
+        x = x if x.shape[1] == C else x.mean(dim=1, keepdim=True).expand(-1, C, -1, -1)
+        found.append(resized(x, (H, W)).clamp(0, 1).mul(255).round().to(torch.uint8))
+    return attrs.evolve(split, images=torch.cat(found), sizes=None, fresh=None)
 
 
 def chosen(config: RunConfig, halves: Halves) -> Halves:
@@ -55,6 +72,14 @@ def fingerprint(halves: Halves) -> dict[str, dict[str, Any]]:
     Files are known by their names, sizes and times. Their pixels are hashed only where they are in memory anyway.
     """
     return {name: _facts(half) for name, half in zip(("training", "test"), halves, strict=True)}
+
+
+def identity(dataset: Dataset, data: Halves) -> dict[str, Any]:
+    """What results say of the images and labels that were scored. Times of files are left out, as a copy has others."""
+    train, test = data
+    known = {name: value for name, value in _facts(test).items() if name != "times"}
+    sha = _hash([json.dumps(known, sort_keys=True).encode()])
+    return {"dataset": plain(to_dict(dataset)), "training": len(train), "test": len(test), "sha256": sha}
 
 
 def _facts(half: Split) -> dict[str, Any]:

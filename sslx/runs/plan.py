@@ -9,7 +9,16 @@ from typing import Any
 from sslx.core.errors import ConfigError, Problems
 from sslx.core.options import label
 from sslx.core.toml import read
-from sslx.core.training.config import EVALUATORS, RunConfig, configure, current, evaluator_table, layer, unlayer
+from sslx.core.training.config import (
+    RunConfig,
+    configure,
+    current,
+    evaluator_table,
+    layer,
+    recommended_evaluators,
+    unlayer,
+)
+from sslx.runs.protocols import with_protocol
 from sslx.runs.session import evaluator_names
 
 Choice = Mapping[str, Any]  # what a run varies: keys that `--set` takes, also seed and method, with their values
@@ -22,6 +31,7 @@ def plan(
     seeds: Sequence[Any] = (),
     restarts: int | None = None,
     evaluators: Sequence[str] | None = None,
+    protocol: str | None = None,
     base: Mapping[str, Any] = {},
     choices: Sequence[Choice] = ({},),
 ) -> dict[str, RunConfig]:
@@ -35,6 +45,8 @@ def plan(
         seeds: seeds, each for all methods and choices.
         restarts: so many seeds, the one that is given and those after it.
         evaluators: names of evaluators, with the options that the layers give them.
+        protocol: a protocol, whose evaluators come in place of the recommended ones or in addition to those that are
+            named.
         base: the content of a config.toml, below all else.
         choices: what each run has beside the others, as `read_sweep` returns it.
     """
@@ -54,16 +66,19 @@ def plan(
         evaluators = evaluator_names(str(named))
     here = layer({key: value for key, value in options.items() if key != "evaluators"})
     if evaluators is None:
-        selection = {**current(base).get("evaluators", dict.fromkeys(EVALUATORS, {}))}
+        selection = current(base).get("evaluators", {} if protocol else None)
     elif not (selection := evaluator_table(evaluator_names(evaluators))):
         raise ConfigError("--evaluators: expected names of evaluators, or all")
-    for choice in (*choices, options):
-        named = (key.split(".")[1] for key in choice if key.startswith("evaluators."))
-        selection |= {name: {} for name in named if name not in selection}
+    if protocol:
+        selection = with_protocol(protocol, selection)
+    more = [key.split(".")[1] for each in (*choices, options) for key in each if key.startswith("evaluators.")]
     problems, configs = Problems(), list[RunConfig]()
     for choice in choices:
         with problems.collecting():
-            configs.append(configure(base, layer(choice), here, evaluators=selection))
+            layers = base, layer(choice), here
+            table = recommended_evaluators(*layers) if selection is None else selection
+            table = {**table, **{name: {} for name in more if name not in table}}
+            configs.append(configure(*layers, evaluators=table))
     problems.check()
     varied = [{k: v for k, v in choice.items() if k != "seed" or len(seeds) != 1} for choice in choices]
     return dict(zip(_names(varied, configs), configs, strict=True))

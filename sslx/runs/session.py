@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,15 @@ from sslx.core.errors import (
     Problems,
     SslxError,
 )
-from sslx.core.files import digest, plain, replace
+from sslx.core.files import digest, replace
 from sslx.core.interfaces import Dataset, Encoder, Method, Tracker
 from sslx.core.options import label, listed, make, to_dict
 from sslx.core.randomness import borrowed
 from sslx.core.training import checkpoint
-from sslx.core.training.config import RunConfig, configure, evaluator_table, layer
+from sslx.core.training.config import RunConfig, configure, current, evaluator_table, layer
 from sslx.core.training.diagnosis import diagnose
+from sslx.core.training.during import check_evaluators, scorer
 from sslx.core.training.engine import Engine, check, replay
-from sslx.core.training.evaluation import evaluate as score
 from sslx.core.training.launch import announce, heed_launcher
 from sslx.core.training.run import Launch, Run, build, default_data_dir
 from sslx.core.training.run_folder import RunFolder, edits, environment, some
@@ -44,7 +45,9 @@ from sslx.plugins.registry import registry
 from sslx.runs import provenance
 from sslx.runs.changes import amend
 from sslx.runs.data import Halves, changes as changes_of_data, chosen, facts, fingerprint, load_data
-from sslx.runs.weights import begin_with
+from sslx.runs.protocols import with_protocol
+from sslx.runs.scoring import halves_to_score, other_dataset, other_halves, score_run
+from sslx.runs.weights import begin_with, encoder_of
 
 
 def run(
@@ -52,6 +55,7 @@ def run(
     *,
     config: Mapping[str, Any] | None = None,
     evaluators: Any = None,
+    protocol: str | None = None,
     out: Path | str | None = None,
     device: str = "auto",
     data_dir: Path | str | None = None,
@@ -70,6 +74,8 @@ def run(
         config: the content of a config.toml, over which the other arguments go.
         evaluators: the evaluators, as a list, a table of their options, or text with commas; "all" stands for all
             evaluators that are installed.
+        protocol: a protocol of a paper, such as "simvae", or a TOML file; its evaluators come in addition to those that
+            are named, and its options are below the ones that are given here.
         out: folder of the run; by default the next free `runs/DATASET-METHOD-N`.
         trackers: trackers that follow the run, as a list or as text with commas.
         options: options of a run (`dataset`, `views`, `loader`, `train`, `seed`, `subset`) and of the method, in tables
@@ -87,6 +93,9 @@ def run(
     selection = None
     if evaluators is not None:
         selection = evaluators if isinstance(evaluators, Mapping) else evaluator_table(evaluator_names(evaluators))
+    if protocol is not None:
+        named = current(config or {}).get("evaluators", {}) if selection is None else selection
+        selection = with_protocol(protocol, named)
     resolved = configure(config or {}, given, evaluators=selection)
     folder = Path(data_dir) if data_dir is not None else default_data_dir()
     followed = tuple(trackers.split(",") if isinstance(trackers, str) else listed(trackers, "trackers"))
@@ -125,9 +134,11 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
     """Carry out a new run, on every process that was launched for it, or go on with this run if `out` has begun it."""
     with borrowed(), signals.heard(), _followed(launch):
         runtime = Runtime.start(launch.device, config.train.precision)
-        halves = load_data(config, launch, runtime)
+        halves = load_data(config.dataset, launch, runtime)
         data = chosen(config, halves)
         check(config.train, data[0], runtime.world)
+        check_evaluators(config)
+        scored = halves_to_score(config, data, launch, runtime)
         begun = runtime.lead(lambda: _begun(config, out))
         folder = begun or runtime.lead(lambda: _create(config, launch, out, halves, data))
         run = Run(RunFolder(folder), config, objects := provenance.objects(config))
@@ -137,7 +148,7 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
         if begun is not None:
             runtime.lead(lambda: _same_data(run, halves))
         try:
-            return _execute(run, data, runtime, launch)
+            return _execute(run, data, scored, runtime, launch)
         except (ConfigError, PluginError):  # found when the method was built or met its first batch
             if runtime.main and not run.folder.checkpoints.exists() and not run.folder.metrics():
                 shutil.rmtree(folder)
@@ -175,14 +186,15 @@ def resume(
     provenance.say_differences(run)
     with borrowed(), signals.heard(), _followed(launch, run):
         runtime = Runtime.start(launch.device, run.config.train.precision)
-        halves = load_data(run.configured(layer(changes)), launch, runtime)
+        halves = load_data(run.configured(layer(changes)).dataset, launch, runtime)
         runtime.lead(lambda: _same_data(run, halves, changed_data))
         if changes:
             runtime.lead(lambda: amend(run, changes))
             run = open_run(path, objects=objects, trust_code=trust_code)
             if run.folder.finished:
                 return run
-        return _execute(run, chosen(run.config, halves), runtime, launch)
+        data = chosen(run.config, halves)
+        return _execute(run, data, halves_to_score(run.config, data, launch, runtime), runtime, launch)
 
 
 def open_run(path: Path | str, *, checkpoint: int | None = None, objects: Any = (), trust_code: bool = False) -> Run:
@@ -199,21 +211,27 @@ def open_run(path: Path | str, *, checkpoint: int | None = None, objects: Any = 
 
 def evaluate(
     run: Run | Path | str,
-    evaluators: Any,
+    evaluators: Any = None,
     launch: Launch | None = None,
     *,
+    protocol: str | None = None,
+    dataset: Any = None,
     device: str | None = None,
     data_dir: Path | str | None = None,
     objects: Any = (),
     trust_code: bool = False,
 ) -> Run:
-    """Evaluate a finished run with other evaluators and add the results to its own.
+    """Evaluate a finished run with other evaluators, or on other data, and add the results to its own.
 
     If the images are not those that it was trained on, this is said and recorded with the results.
 
     Args:
         run: the run or its folder.
-        evaluators: as in `sslx.run`.
+        evaluators: as in `sslx.run`, or none with a protocol.
+        protocol: as in `sslx.run`.
+        dataset: another dataset, whose images and labels are scored: a name, a class, an object, or a table of options,
+            which without `use` are options of the run's own dataset. Images of another shape are converted to the
+            run's. Its results are kept beside those on other data, and tables do not mix them.
         launch: how to carry it out, if not as before.
         device: as in `sslx.run`; by default as before.
         data_dir: as in `sslx.run`; by default as before.
@@ -224,20 +242,27 @@ def evaluate(
     if not run.folder.finished:
         raise ConfigError(f"{run.path}: not finished; `sslx resume {run.path}` first")
     previous = run.results  # before anything is computed, as they may be damaged
-    table = evaluators if isinstance(evaluators, Mapping) else evaluator_table(evaluator_names(evaluators))
+    table = evaluators if isinstance(evaluators, Mapping) else evaluator_table(evaluator_names(evaluators or ()))
+    if protocol is not None:
+        table = with_protocol(protocol, table)
+    if not table:
+        raise ConfigError("evaluators: expected names of evaluators, or a protocol")
     registry().vouch(part["use"] for part in table.values() if isinstance(part, Mapping) and "use" in part)
     provenance.say_differences(run)
-    config = run.configured({"evaluators": table}, evaluators=table)
+    config = run.configured(other_dataset(run, dataset), {"evaluators": table}, evaluators=table)
     run.folder.lock()
     try:
         launch = _launched(run, launch, device, data_dir)
         with borrowed(), signals.heard(), _followed(launch, run):
             runtime = Runtime.start(launch.device)
-            halves = load_data(run.config, launch, runtime)
-            method = run.method().to(runtime.device)
             evaluated = Run(run.folder, config, run.objects, run.trust_code, run.checkpoint)
-            data, others = chosen(run.config, halves), _others(run, halves)
-            report = _evaluate(evaluated, method, data, runtime, launch, previous, others)
+            method, changed = run.method().to(runtime.device), ""
+            if config.eval_dataset is None:
+                halves = load_data(config.dataset, launch, runtime)
+                data, changed = chosen(config, halves), _others(run, halves)
+            else:
+                data = other_halves(config.eval_dataset, run.image_shape, launch, runtime)
+            report = score_run(evaluated, method, data, runtime, launch, previous, changed)
             registry().call("sslx_evaluated", run=run, report=report)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; the same command goes on") from stop
@@ -246,13 +271,45 @@ def evaluate(
     return run
 
 
+def evaluate_model(
+    source: str,
+    evaluators: Any,
+    dataset: Any = None,
+    encoder: Mapping[str, Any] = {},
+    launch: Launch | None = None,
+    out: Path | str | None = None,
+    trust_code: bool = False,
+) -> Run:
+    """Evaluate the features of an encoder that no run has trained. The result is a run of `random` without training.
+
+    Args:
+        source: `timm:NAME`, whose images are prepared as for its weights, or a .safetensors file.
+        evaluators: as in `sslx.run`.
+        dataset: the images that are scored, as in `sslx.run`.
+        encoder: options of the encoder, with its name under `use` where the file does not come with a config of sslx.
+        launch: how to carry it out.
+        out: folder of the run, by default the next free `runs/DATASET-random-N`.
+        trust_code: whether a file of code that the config beside the weights names is executed.
+    """
+    found = encoder_of(source)
+    if not (table := merge({"": found}, {"": encoder})[""]):
+        raise ConfigError(f"{source}: has no config of sslx beside it; --set encoder=NAME says what network it is of")
+    table = {name: value for name, value in table.items() if name not in ("dim", "posterior")}  # only the features
+    with registry().on_record(trust_code) if found and not source.startswith("timm:") else nullcontext():
+        part = make(Encoder, table, "encoder", preferred={"dim": 0, "posterior": "delta"})
+    table = evaluators if isinstance(evaluators, Mapping) else evaluator_table(evaluator_names(evaluators))
+    method = {"use": "random", "encoder": part, "representation": "features"}
+    config = {"method": method, "weights": source, **({"dataset": dataset} if dataset else {})}
+    return start(configure(config, evaluators=table), launch or Launch(), Path(out) if out else None)
+
+
 def replay_run(path: Path, trust_code: bool = False) -> Mapping[str, Any]:
     """Repeat the step at which a run crashed. Returns its terms, its gradient norm and where the first NaN arose."""
     run = open_run(path, trust_code=trust_code)
     provenance.say_differences(run)
     with borrowed():
         runtime = Runtime.start(run.launch.device, run.config.train.precision)
-        train, _ = chosen(run.config, load_data(run.config, run.launch, runtime))
+        train, _ = chosen(run.config, load_data(run.config.dataset, run.launch, runtime))
         method = build(run.config, **facts(train)).to(runtime.device)
         return replay(Engine(run.config, method, train, runtime, run.folder, lambda hook, **arguments: None))
 
@@ -315,7 +372,8 @@ def _same_data(run: Run, halves: Halves, changed: bool = False) -> None:
         raise DataError(f"{run.path}: {said}; --changed-data goes on with them, and run.json records it")
     path, _ = checkpoint.newest(run.folder.checkpoints)
     step = 0 if path is None else checkpoint.manifest(path)["step"]
-    change = {"step": step, "options": {"data": said}, "before": digest(run.settings)}
+    before = digest(recorded.get("config", run.settings))
+    change = {"step": step, "options": {"data": said}, "before": before}
     history = [*recorded.get("changes", []), change]
     run.folder.write("run.json", recorded | {"fingerprint": fingerprint(halves), "changes": history})
 
@@ -335,7 +393,7 @@ def _followed(launch: Launch, run: Run | None = None) -> AbstractContextManager[
     return registry().following(trackers)
 
 
-def _execute(run: Run, data: Halves, runtime: Runtime, launch: Launch) -> Run:
+def _execute(run: Run, data: Halves, scored: Halves, runtime: Runtime, launch: Launch) -> Run:
     """Train from wherever the run stands, evaluate, export. Only what fails in training ends it with an error."""
     error: BaseException | None = None
 
@@ -348,15 +406,15 @@ def _execute(run: Run, data: Halves, runtime: Runtime, launch: Launch) -> Run:
     runtime.lead(run.folder.lock)
     notify("sslx_run_start")
     try:
-        _train(run, data[0], runtime, notify, launch.progress)
+        _train(run, data[0], scored, runtime, notify, launch)
         if runtime.main:
             method = run.method().to(runtime.device)
             if isinstance(encoder := getattr(method, "encoder", None), Encoder):
                 with tolerant(f"{run.folder.export}: not written"):
                     write_weights(encoder, run.image_shape, run.folder.export)
             with tolerant(f"{run.path}: no pictures"):
-                pictures(method, data[1], runtime.device, run.config.seed, run.path)
-            notify("sslx_evaluated", report=_evaluate(run, method, data, runtime, launch))
+                pictures(method, data[1], runtime.device, run.config.seed, run.path, views=run.config.views)
+            notify("sslx_evaluated", report=score_run(run, method, scored, runtime, launch))
     except Interrupted as stop:
         error = Interrupted(f"{stop}; `sslx resume {run.path}` continues it")
         raise error from stop
@@ -376,26 +434,39 @@ def _execute(run: Run, data: Halves, runtime: Runtime, launch: Launch) -> Run:
     return run
 
 
-def _train(run: Run, train: Split, runtime: Runtime, notify: Callable[..., None], progress: bool) -> None:
-    method = build(run.config, **facts(train)).to(runtime.device)
+def _train(
+    run: Run, train: Split, scored: Halves, runtime: Runtime, notify: Callable[..., None], launch: Launch
+) -> None:
+    def load(dataset: Dataset) -> Halves:
+        return dataset.halves(launch.data_dir, launch.offline)
+
+    make_method = partial(build, run.config, **facts(train))
+    method = make_method().to(runtime.device)
+    score = scorer(run.config, make_method, scored, runtime.device, load)
     recorded = run.folder.facts()
-    rests_on = {"config": digest(to_dict(run.config)), "data": digest(recorded.get("fingerprint", {}))}
+    written = recorded.get("config", to_dict(run.config))  # perhaps by an older version, with fewer options
+    rests_on = {"config": digest(written), "data": digest(recorded.get("fingerprint", {}))}
     rehearse(run.config, method, train)
-    engine = Engine(run.config, method, train, runtime, run.folder, notify, progress, rests_on)
+    engine = Engine(run.config, method, train, runtime, run.folder, notify, launch.progress, rests_on, score)
     path = runtime.lead(lambda: _continued(run))
     if path is not None:
         engine.restore(path)
-    elif run.config.weights is not None:
-        source = begin_with(method, run.config.weights)
+    else:
+        method.begin(train)
+    if path is None and run.config.weights is not None:
+        source = begin_with(method, run.config.weights, launch.offline)
         if runtime.main:
             run.folder.write("run.json", recorded | {"weights": source})
         kept = f"; {', '.join(source['initial'])} begin at random" if source["initial"] else ""
         say(f"{run.path}: {source['taken']} of {source['of']} weights are those of {source['from']}{kept}")
     engine.fit()
     if runtime.main:
-        result: dict[str, Any] = {"seconds": engine.seconds, "cpu_seconds": engine.cpu_seconds}
+        seen = engine.step * run.config.train.batch_size
+        result: dict[str, Any] = {"seconds": engine.seconds, "cpu_seconds": engine.cpu_seconds, "images": seen}
         with tolerant(f"{run.path}: no diagnosis"):
             result |= diagnose(method, run.folder.metrics())
+        if engine.best is not None:
+            result["best"] = engine.best._asdict()
         run.folder.write("training.json", result)
 
 
@@ -415,50 +486,3 @@ def _continued(run: Run) -> Path | None:
     for litter in run.folder.checkpoints.glob(".draft-*"):
         shutil.rmtree(litter, ignore_errors=True)
     return path
-
-
-def _evaluate(
-    run: Run,
-    method: Method,
-    data: Halves,
-    runtime: Runtime,
-    launch: Launch,
-    previous: Mapping[str, Any] = {},
-    other_data: str = "",
-) -> dict[str, Any]:
-    """Scores of the trained and of the untrained method, into results.json.
-
-    After an interruption, what evaluation.json has for the same checkpoint and options is not computed again.
-    """
-
-    def load(dataset: Dataset) -> Halves:
-        return dataset.halves(launch.data_dir, launch.offline)
-
-    config, step = run.config, checkpoint.manifest(run.trained())["step"]
-    begun = run.folder.read("evaluation.json") or {}
-    report: dict[str, Any] = {"trained": {}, "untrained": {}}
-    notes: dict[str, Any] = {} if run.checkpoint is None else {"checkpoint": step}
-    if other_data:
-        notes["other_data"] = other_data
-        say(f"{run.path}: evaluated on other data: {other_data}")
-    for name in report:
-        done = begun.get(name, {}) if (begun.get("step"), begun.get("other_data")) == (step, other_data) else {}
-        for evaluator, part in config.evaluators.items():
-            if "scores" in done.get(evaluator, {}) and done[evaluator].get("options") == plain(to_dict(part)):
-                report[name][evaluator] = done[evaluator]
-        missing = {key: part for key, part in config.evaluators.items() if key not in report[name]}
-        subject = method
-        if name == "untrained" and missing:
-            subject = build(config, **facts(data[0])).to(runtime.device)
-
-        def keep(evaluator: str, result: dict[str, Any], into: dict[str, Any] = report[name]) -> None:
-            into[evaluator] = result | notes
-            run.folder.write("evaluation.json", {"step": step, "other_data": other_data, **report})
-
-        score(missing, subject, data, config.views, runtime.device, config.seed, load, name, keep)
-        report[name] = {**previous.get(name, {}), **{key: report[name][key] for key in config.evaluators}}
-    if previous:
-        say(f"the previous results are in {run.folder.keep_results()}")
-    run.folder.write("results.json", report)
-    (run.path / "evaluation.json").unlink(missing_ok=True)
-    return report

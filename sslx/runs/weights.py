@@ -1,6 +1,9 @@
 """Weights with which a run begins: those of another run, of a safetensors file or of a timm model."""
 
 import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,26 +11,30 @@ import torch
 from torch import Tensor, nn
 
 from sslx.core.errors import ConfigError
+from sslx.core.files import read
 from sslx.core.interfaces import Method
 from sslx.core.training import checkpoint
 from sslx.core.training.run import Run
 from sslx.core.training.run_folder import RunFolder
+from sslx.outputs.export import EXPORTED
 
 
-def begin_with(method: Method, source: str) -> dict[str, Any]:
+def begin_with(method: Method, source: str, offline: bool = False) -> dict[str, Any]:
     """Give a built method all weights of a source that have the name and shape of one of its own.
 
     Args:
         source: the folder of a run, a .safetensors file or a folder with model.safetensors, or `timm:NAME`. The weights
             of a run are those of the whole method, others are those of the encoder.
+        offline: whether weights of timm must be in its cache.
 
     Returns:
         Where the weights are from, their hash, and the names of the method's parts that kept initial weights.
 
     Raises:
-        ConfigError: there is no such source, or nothing in it fits.
+        ConfigError: there is no such source, nothing in it fits, or a method that is not trained would keep initial
+            weights.
     """
-    found, whole = _read(source)
+    found, whole = _read(source, offline)
     target: nn.Module | None = method if whole else getattr(method, "encoder", None)
     if target is None:
         raise ConfigError(f"weights: {type(method).__name__} has no encoder, expected the folder of a run")
@@ -36,6 +43,12 @@ def begin_with(method: Method, source: str) -> dict[str, Any]:
     if not taken:
         raise ConfigError(
             f"weights: none of the {len(found)} weights of {source} has the name and shape of a weight here"
+        )
+    missing = [name for name in own if name not in taken]
+    if missing and not any(weight.requires_grad for weight in method.parameters()):
+        raise ConfigError(
+            f"weights: {source} has no weight {missing[0]} of shape {tuple(own[missing[0]].shape)}, and lacks "
+            f"{len(missing)} of {len(own)}: expected the weights of this encoder, for images of this shape"
         )
     target.load_state_dict(taken, strict=False)
     sha = hashlib.sha256()
@@ -52,7 +65,17 @@ def _fitting(name: str, mine: Tensor, found: dict[str, Tensor]) -> Tensor | None
     return next((found[each] for each in names if each in found and found[each].shape == mine.shape), None)
 
 
-def _read(source: str) -> tuple[dict[str, Tensor], bool]:
+def encoder_of(source: str) -> dict[str, Any]:
+    """What is known of the encoder whose weights a source has, as a table: of timm, or of a file that sslx wrote."""
+    if source.startswith("timm:"):
+        return {"use": source, "preprocess": True}
+    path = Path(source).expanduser()
+    folder = path if path.is_dir() else path.parent
+    config = read(folder / "config.json", EXPORTED) if (folder / "config.json").is_file() else None
+    return {} if config is None else dict(config.get("encoder", {}))
+
+
+def _read(source: str, offline: bool) -> tuple[dict[str, Tensor], bool]:
     """The weights of a source by name, and whether they are those of a whole method."""
     if source.startswith("timm:"):
         import timm
@@ -61,9 +84,11 @@ def _read(source: str) -> tuple[dict[str, Tensor], bool]:
         if not timm.is_model(name):
             raise ConfigError(f"weights: timm has no model {name!r}")
         try:
-            return timm.create_model(name, pretrained=True).state_dict(), False
+            with _quiet_hub(offline):
+                return timm.create_model(name, pretrained=True, num_classes=0).state_dict(), False
         except Exception as error:  # no network, no weights for this model
-            raise ConfigError(f"weights: {source} cannot be had: {' '.join(str(error).split())[:200]}") from error
+            reason = "it is not in the cache, and --offline downloads nothing" if offline else _words(error)
+            raise ConfigError(f"weights: {source} cannot be had: {reason}") from error
     path = Path(source).expanduser()
     if (path / "config.toml").is_file():
         shared, _ = checkpoint.load(Run(RunFolder.open(path)).trained())
@@ -76,4 +101,26 @@ def _read(source: str) -> tuple[dict[str, Tensor], bool]:
     try:
         return load(file.read_bytes()), False
     except Exception as error:
-        raise ConfigError(f"weights: {file} cannot be read: {' '.join(str(error).split())[:200]}") from error
+        raise ConfigError(f"weights: {file} cannot be read: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+@contextmanager
+def _quiet_hub(offline: bool) -> Iterator[None]:
+    """Keep the hub, from which timm downloads, from printing each retry; and from any download if `offline`."""
+    from huggingface_hub import constants
+
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm", "httpx")]
+    before, levels = constants.HF_HUB_OFFLINE, [logger.level for logger in loggers]
+    constants.HF_HUB_OFFLINE = before or offline
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

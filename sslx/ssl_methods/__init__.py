@@ -49,6 +49,8 @@ _RECORDS = {
         ("resnet34", "networks.resnet:ResNet34Encoder", "ResNet with stems for small images", "arXiv:1512.03385"),
         ("resnet50", "networks.resnet:ResNet50Encoder", "ResNet with stems for small images", "arXiv:1512.03385"),
         ("timm", "networks.timm:TimmEncoder", "any model of timm, as timm:resnet18"),
+        ("pixels", "networks.pixels:PixelsEncoder", "the pixels themselves, a floor of tables"),
+        ("pca", "networks.pixels:PCAEncoder", "principal components of the pixels, a floor of tables"),
     ),
     "decoder": (
         ("mlp", "networks.mlp:MLPDecoder", "fully connected layers (SimVAE, Table 3)"),

@@ -31,6 +31,8 @@ class GEDI(Projected, encoder={"use": "mlp", "slope": 0.2}, projector=(64,), nor
     leaky ReLUs, because all units of a small ReLU head can die.
     """
 
+    defaults = {"evaluators": ["cluster"]}
+
     clusters: int = option(default=10, gt=1, help="Number of clusters (c).")
     invariance_weight: float = option(default=50.0, ge=0, help="Weight of the invariance loss L_INV.")
     prior_weight: float = option(default=25.0, ge=0, help="Weight of the cluster prior L_PRIOR.")

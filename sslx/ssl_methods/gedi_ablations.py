@@ -11,7 +11,7 @@ class AsPrinted(GEDI):
     On points GEDI uses such a penalty here. It alone separates the curves, so an ablation with it would show nothing.
     """
 
-    defaults = {"method": {"energy": {"magnitude": 0.0}}}
+    defaults = {**GEDI.defaults, "method": {"energy": {"magnitude": 0.0}}}
 
 
 class NoInv(AsPrinted, invariance_weight=0.0):

@@ -10,4 +10,4 @@ class NeSy(
     this is GEDI with a constraint and without L_GEN.
     """
 
-    defaults = {"views": {"count": 1}}
+    defaults = {**GEDI.defaults, "views": {"count": 1}}

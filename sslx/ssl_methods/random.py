@@ -1,14 +1,13 @@
-from torch import Tensor
-
-from sslx.api import Context, Encoder, Method, Terms, Views, slot
+from sslx.api import Context, Encoded, Terms, Views
 
 
-class Random(Method):
-    """An encoder with its initial weights. It has nothing to train and is what other methods are compared with."""
+class Random(Encoded, representation="latent"):
+    """An encoder with its initial weights. It has nothing to train and is what other methods are compared with.
+
+    With `encoder=pixels` or `encoder=pca` it is the floor of that name in tables.
+    """
 
     defaults = {"train": {"epochs": 0}}
-
-    encoder: Encoder = slot(default="mlp", help="Network whose initial weights are evaluated.")
 
     def build(self, ctx: Context) -> Context:
         ctx = super().build(ctx)
@@ -17,6 +16,3 @@ class Random(Method):
 
     def forward(self, views: Views) -> Terms:
         return Terms()
-
-    def represent(self, x: Tensor) -> Tensor:
-        return self.encoder(x).mean

@@ -5,10 +5,10 @@ from typing import Any
 
 
 def scores(report: Mapping[str, Any]) -> dict[str, float]:
-    """The content of results.json -> `{"trained/knn/accuracy": 0.97, ...}`."""
+    """What `sslx_evaluated` reports -> `{"trained/knn/accuracy": 0.97, ...}`."""
     return {
         f"{who}/{evaluator}/{score}": value
-        for who, results in report.items()
-        for evaluator, result in results.items()
+        for who in ("trained", "untrained", "pixels", "pca")
+        for evaluator, result in report.get(who, {}).items()
         for score, value in result.get("scores", {}).items()
     }

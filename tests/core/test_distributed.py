@@ -19,7 +19,7 @@ from sslx.core.training import checkpoint
 ARGUMENTS = """
     run -p gedi --subset 100 --epochs 2 --batch-size 16 --devices 2 -e knn -o whole
     --set encoder.hidden=16 --set energy.chains=40 --set energy.steps=2
-    --set train.log_every=1 --set train.checkpoint_steps=5
+    --set train.log_every=1 --set train.checkpoint_steps=5 --evaluate-every 1 --set train.stop.by=knn
 """  # gedi, whose chains differ between processes
 
 

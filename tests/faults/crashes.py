@@ -11,10 +11,10 @@ from typing import Any
 
 import attrs
 
-from .runs import Case, Place, ended, every_method, outcome
+from .runs import SCORED, Case, Place, ended, every_method, outcome
 from .server import CRASHED
 
-_SHORT: dict[str, Any] = {"subset": 48, "train": {"epochs": 2, "checkpoint_steps": 2}}
+_SHORT: dict[str, Any] = {"subset": 48, "train": {"epochs": 2, "checkpoint_steps": 2, **SCORED}}
 _SWEEP = """
 subset = 48
 evaluators = ["knn"]

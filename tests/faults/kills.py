@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 
-from .runs import Case, Place, ended, every_method, outcome
+from .runs import SCORED, Case, Place, ended, every_method, outcome
 
 
 def cases(place: Place, chosen: random.Random, methods: Sequence[str] = ()) -> Iterator[Case]:
@@ -19,7 +19,7 @@ def cases(place: Place, chosen: random.Random, methods: Sequence[str] = ()) -> I
 
 def killed(place: Place, chosen: random.Random, method: str) -> Iterator[Case]:
     """One case for each signal."""
-    command = place.run(method, train={"checkpoint_steps": 3})
+    command = place.run(method, train={"checkpoint_steps": 3, **SCORED})
     folder = place.fresh("whole")
     begun = time.monotonic()
     place.must(folder, command)

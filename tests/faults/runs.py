@@ -20,6 +20,9 @@ from sslx.core.toml import dumps
 
 from .server import Done, Server
 
+#: Scores after each epoch, which keep the best checkpoint and may end a training of three epochs.
+SCORED: dict[str, Any] = {"evaluate": {"every": 1}, "stop": {"by": "knn", "patience": 2}}
+
 
 @attrs.frozen
 class Case:
@@ -90,6 +93,8 @@ def outcome(run: Path) -> dict[str, Any]:
         values.pop("sha256")
         if name == "training.json":
             values = {key: value for key, value in values.items() if key not in _TIMES}
+            if best := values.get("best"):
+                found["best"] = digest(run, best["step"])
         if name == "run.json":
             values = {key: values.get(key) for key in ("config", "data", "fingerprint", "components", "changes")}
         found[name] = values

@@ -133,6 +133,66 @@ def test_columns_are_chosen_by_name_by_pattern_and_by_evaluator(make: Make) -> N
         columns("knm")
 
 
+def with_scores(run: Run, evaluator: str, use: str, **scores: float) -> Run:
+    results = run.results
+    results["trained"][evaluator] = {"options": {"use": use}, "scores": scores, "protocol": {}, "summary": "s"}
+    run.folder.write("results.json", results)
+    return open_run(run.path)
+
+
+def test_rows_are_sorted_by_a_score_best_first_where_the_evaluator_says_what_is_best(make: Make) -> None:
+    values = {
+        "vae": (0.5, 0.3, 7.0),
+        "simvae": (0.9, 0.1, 3.0),
+        "simclr": (0.7, 0.2, math.nan),
+        "byol": (0.6, 0.4, 5.0),
+    }
+    runs = [
+        with_scores(
+            with_scores(make(name, name, knn), "reconstruction", "reconstruction", reconstruction=error),
+            "mine",
+            "./code.py:That",  # which is not executed
+            rank=rank,
+        )
+        for name, (knn, error, rank) in values.items()
+    ]
+    runs.append(make("vicreg", "vicreg", 0.65))
+    for score, expected, said in (
+        ("knn", ["simvae", "simclr", "vicreg", "byol", "vae"], "best"),
+        ("knn-2", ["simvae", "simclr", "vicreg", "byol", "vae"], "best"),
+        ("reconstruction", ["simvae", "simclr", "vae", "byol", "vicreg"], "best"),
+        ("mine", ["vae", "byol", "simvae", "simclr", "vicreg"], "largest"),
+        ("cpu-s", ["vae", "byol", "vicreg", "simclr", "simvae"], "best"),
+    ):
+        (table,) = tables(runs, sort_by=score)
+        assert [row.name for row in table.rows][:5] == expected, score
+        assert table.rows[5].name.startswith("untrained encoder")
+        assert any(re.fullmatch(rf"note: sorted by (mine\.rank|{score}), {said} first", note) for note in table.notes)
+    with pytest.raises(ConfigError, match=r"^sort-by knm: no run has such a score \(did you mean 'knn'\?\)$"):
+        tables(runs, sort_by="knm")
+
+
+def test_scores_are_printed_relative_to_a_row(make: Make, command: Command) -> None:
+    runs = [make(f"s{seed}", "simvae", value, seed=seed) for seed, value in enumerate((0.6, 0.8))]
+    runs += [make(f"v{seed}", "vae", value, seed=seed) for seed, value in enumerate((0.3, 0.6))]
+    (table,) = tables([*runs, make("c", "simclr", 0.9)], relative_to="simvae")
+    cells = {row.name: row.cells["knn"].mean for row in table.rows}
+    assert cells["simvae"] == 0.7 and cells["vae"] == pytest.approx(-0.25) and cells["simclr"] == pytest.approx(0.2)
+    assert cells["untrained encoder of simclr"] == pytest.approx(0.1 - 0.7)
+    code, output, errors = command("compare", "s0", "s1", "v0", "v1", "c", "--relative-to", "simvae")
+    assert code == 0, errors
+    error = math.hypot(statistics.stdev([0.6, 0.8]), statistics.stdev([0.3, 0.6])) / math.sqrt(2)
+    assert re.search(r"simvae +2 +0\.7000 ± 0\.1000 ", output)
+    assert re.search(rf"vae +2 +-0\.2500 ± {error:.4f} ", output)
+    assert re.search(r"simclr +1 +\+0\.2000 +\+0\.1000 +\+2\.0\n", output)
+    assert "note: the other rows are differences from the scores of simvae" in output
+    with pytest.raises(ConfigError, match=r"^relative-to simvea: the table of digits has no such row \(did you mean"):
+        tables(runs, relative_to="simvea")
+    make("m", "vae", 0.1, dataset="moons")
+    code, _, errors = command("compare", "c", "m", "--relative-to", "simclr")
+    assert code == 2 and "relative-to simclr: the table of moons has no such row" in errors
+
+
 def test_a_score_that_some_runs_lack_says_how_many_have_it(make: Make) -> None:
     runs = [make(f"a{seed}", "vae", 0.5, seed=seed) for seed in (0, 1, 2)]
     results = runs[1].results

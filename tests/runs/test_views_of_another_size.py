@@ -56,7 +56,7 @@ def test_the_defaults_of_imagenet_fit_each_other(command: Command, tmp_path: Pat
             pixels: Any = random.integers(0, 256, (20, 30, 3), dtype=numpy.uint8)
             Image.fromarray(pixels).save(folder / f"{i}.png")
     words = ["-d", "imagenet", "--data-dir", ".", "--epochs", "1", "--batch-size", "8", "-e", "knn", "-o", "run"]
-    done = command("run", "-p", "simclr", *words, "-s", "encoder.hidden=4")
+    done = command("run", "-p", "simclr", *words, "-s", "encoder=mlp", "-s", "encoder.hidden=4")
     assert done.code == 0, done.errors
     run = sslx.open_run("run")
     assert run.image_shape == (3, 256, 256)

@@ -146,6 +146,7 @@ def test_every_evaluator_works_on_a_strangers_method_and_data(
         "cluster": "the method has no clusters of its own",
         "ood": "the method has neither a density nor clusters",
         "samples": "the method draws no images",
+        "fid": "the method draws no images",
     }
 
 

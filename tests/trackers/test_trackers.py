@@ -35,7 +35,7 @@ def test_tensorboard_has_the_terms_scores_and_pictures_of_a_run(command: Any, tm
     for who in ("trained", "untrained"):
         (event,) = events.Scalars(f"{who}/knn/knn")
         assert event.value == pytest.approx(results[who]["knn"]["scores"]["knn"])
-    assert set(events.Tags()["images"]) == {"reconstructions", "samples"}
+    assert set(events.Tags()["images"]) == {"reconstructions", "samples", "similarity", "similarity-views", "posterior"}
     code, _, errors = command("eval", "run", "-e", "gmm")  # goes on with it
     assert code == 0 and "muted" not in errors
     assert any(tag.startswith("trained/gmm/") for tag in events.Reload().Tags()["scalars"])
@@ -95,7 +95,7 @@ SEEN = """    @hookimpl
 def test_each_run_has_a_tracker_of_its_own_that_sees_it_from_start_to_end(command: Any, tmp_path: Path) -> None:
     (tmp_path / "t.py").write_text(HEAD + SEEN)
     _, output, _ = command(*RUN, "--seed", "0,1", "--track", "./t.py:T")
-    expected = "['vae', 0, 1, 'step-000000003', 2, ['trained', 'untrained']] None"
+    expected = "['vae', 0, 1, 'step-000000003', 2, ['data', 'pca', 'pixels', 'trained', 'untrained']] None"
     assert [line for line in output.splitlines() if line.startswith("[")] == [expected, expected]
 
 

@@ -86,6 +86,7 @@ def save(
     runtime: Runtime,
     keep: int = 2,
     about: Mapping[str, Any] = {},
+    best: int | None = None,
 ) -> Path:
     """Write `folder/step-N`, called on every process. Older checkpoints are removed once the new one is in place.
 
@@ -93,6 +94,7 @@ def save(
         shared: state that is equal on all processes, written by the main one. Tensors and plain values.
         local: state of this process, written by itself.
         about: what the checkpoint rests on, for its manifest: `config` and `data`, which are hashes, and `metrics`.
+        best: the step of a checkpoint that is never removed, however old it is.
 
     Raises:
         CheckpointError: something could not be written, on any process; earlier checkpoints are untouched.
@@ -127,7 +129,8 @@ def save(
             os.rename(draft, final)
             _sync(folder)
             for old in steps(folder)[:-keep]:
-                shutil.rmtree(folder / f"step-{old:09d}", ignore_errors=True)
+                if old != best:
+                    shutil.rmtree(folder / f"step-{old:09d}", ignore_errors=True)
         except OSError as error:
             problem = explain(error)
     problem = runtime.share(problem)

@@ -8,8 +8,60 @@ from sslx.core.catalogue import catalogue
 from sslx.core.dotted import flatten, merge, nest
 from sslx.core.errors import ConfigError, PluginError
 from sslx.core.interfaces import Dataset, Evaluator, Loader, Method, Module, Optimizer, ViewPolicy
-from sslx.core.options import Component, make, option, options_of, slot, to_dict
+from sslx.core.options import Component, interface_of, make, option, options_of, slot, to_dict
 from sslx.core.toml import dumps
+
+
+class Evaluating(Component):
+    """How the representation is scored while the method is trained.
+
+    The bank consists of training images. The queries are held out from the bank, so that no test label is used, or they
+    are test images. Training itself always uses all training images, and not their labels.
+    """
+
+    every: int | None = option(
+        default=None, gt=0, help="Number of epochs between evaluations during training; none: no such evaluations."
+    )
+    evaluators: tuple[str, ...] = option(default=("knn",), help="Names of the run's evaluators that are used for it.")
+    on: Literal["held-out", "test"] = option(
+        default="held-out", help="Images that are the queries: held-out training images or test images."
+    )
+    bank: int | None = option(
+        default=10_000, gt=0, help="Largest number of training images in the bank, a random sample; none: all."
+    )
+    queries: int | None = option(
+        default=2_000,
+        gt=0,
+        help="Largest number of queries, a random sample; none: all test images, or a fifth of the training images, "
+        "which is the most that is held out.",
+    )
+
+    def evaluator_of(self, score: str) -> str | None:
+        """The evaluator that a score is of, by its name; None if it is of none of them."""
+        for name in self.evaluators:
+            if score == name or score.startswith((f"{name}-", f"{name}@", f"{name}.")):
+                return name
+        return None
+
+
+class Stopping(Component):
+    """When training stops before its last epoch, and which checkpoint is kept as the best."""
+
+    by: str | None = option(
+        default=None, help="Score during training that decides, such as knn; none: training uses all epochs."
+    )
+    patience: int | None = option(
+        default=5,
+        gt=0,
+        help="Number of evaluations without improvement after which training stops; none: it never does, and only the "
+        "best checkpoint is kept.",
+    )
+    improvement: float = option(default=0.0, ge=0, help="Improvement of the best score that counts, if it is larger.")
+    prefer: Literal["largest", "smallest"] | None = option(
+        default=None,
+        help="Which value of the score is the best; none: the smallest if 0 is perfect for its evaluator, otherwise "
+        "the largest.",
+    )
 
 
 class Training(Component):
@@ -34,6 +86,17 @@ class Training(Component):
         default=2, ge=2, help="Number of checkpoints that are kept; at least two, as one may be damaged."
     )
     log_every: int = option(default=10, gt=0, help="Steps between two records in metrics.jsonl.")
+    evaluate: Evaluating = slot(default=None, help="How the representation is scored during training.")
+    stop: Stopping = slot(default=None, help="When training stops early.")
+
+    def __attrs_post_init__(self) -> None:
+        if self.stop.by is None:
+            return
+        if self.evaluate.every is None:
+            raise ConfigError("stop.by: needs scores during training; set train.evaluate.every, a number of epochs")
+        if self.evaluate.evaluator_of(self.stop.by) is None:
+            expected = " or ".join(self.evaluate.evaluators)
+            raise ConfigError(f"stop.by: expected a score of an evaluator, such as {expected}, got {self.stop.by!r}")
 
 
 EVALUATORS = ("knn", "linear")
@@ -48,6 +111,9 @@ class RunConfig(Component):
     loader: Loader = slot(default="memory", help="How images reach the device.")
     evaluators: dict[str, Evaluator] = slot(
         default=dict.fromkeys(EVALUATORS, {}), help="The evaluators that score the representation."
+    )
+    eval_dataset: Dataset | None = slot(
+        default=None, help="Another dataset, whose images and labels are scored; none: the one that is trained on."
     )
     train: Training = slot(default=None, help="How the method is trained.")
     seed: int = option(default=0, ge=0, lt=1 << 63, help="Seed of everything that is random.")
@@ -109,18 +175,17 @@ def configure(*layers: Mapping[str, Any], evaluators: Mapping[str, Any] | Iterab
 
     Args:
         evaluators: those to use, names or a table, with the options that the layers give them; by default all that the
-            layers name.
+            layers name, or the recommended ones if they name none.
     """
     user = merge(*map(current, layers))
+    recommended, suitable = _recommended(user)
+    if evaluators is None and "evaluators" not in user:
+        evaluators = suitable
     if evaluators is not None:
         evaluators = evaluators if isinstance(evaluators, Mapping) else evaluator_table(evaluators)
         given = user.get("evaluators", {})
         user["evaluators"] = merge(evaluators, {name: given[name] for name in evaluators if name in given})
-    choice, cls = _method(user)
-    dataset = _dataset(user)
-    recommended = [_suited(dataset.recommended() if dataset is not None else {}, choice, cls), cls.defaults]
-    optimizer = {"use": options_of(Training)["optimizer"].default}  # the one that a recommended rate is for
-    config = make(RunConfig, merge(*(current(part, optimizer) for part in recommended), user))
+    config = make(RunConfig, merge(recommended, user))
     assert isinstance(config, RunConfig)
     N = config.train.batch_size
     compared = [part for part in config.method.modules() if isinstance(part, Module) and part.least_images > N]
@@ -128,6 +193,35 @@ def configure(*layers: Mapping[str, Any], evaluators: Mapping[str, Any] | Iterab
         name, least = type(compared[-1]).__name__, compared[-1].least_images
         raise ConfigError(f"train.batch_size: {name} compares images of a batch, expected at least {least}, got {N}")
     return config
+
+
+def recommended_evaluators(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of evaluators of a config whose layers name none."""
+    return _recommended(merge(*map(current, layers)))[1]
+
+
+def _recommended(user: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The layer that dataset and method recommend, and apart from it the table of evaluators.
+
+    These are the ones that the dataset recommends, or else those of any dataset, and the ones that the method adds.
+    """
+    choice, cls = _method(user)
+    dataset, chosen = _dataset(user), user.get("method")
+    chosen = chosen if isinstance(chosen, Mapping) else {}
+    optimizer = {"use": options_of(Training)["optimizer"].default}  # the one that a recommended rate is for
+    suited = {} if dataset is None else _suited(dataset.recommended(), choice, cls, chosen)
+    first, second = (dict(current(part, optimizer)) for part in (suited, cls.defaults))
+    evaluators = {**first.pop("evaluators", dict.fromkeys(EVALUATORS, {})), **second.pop("evaluators", {})}
+    return merge(first, second), evaluators
+
+
+def as_before(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A complete config of a run; if it was made before methods had a `representation`, with the one they had."""
+    _, cls = _method(config)
+    method = config.get("method")
+    if not isinstance(method, Mapping) or "representation" not in options_of(cls) or "representation" in method:
+        return config
+    return {**config, "method": {**method, "representation": "latent"}}
 
 
 def current(layer: Mapping[str, Any], optimizer: Mapping[str, Any] = {}) -> Mapping[str, Any]:
@@ -202,23 +296,34 @@ def _method(user: Mapping[str, Any]) -> tuple[Any, type[Component]]:
     return choice["use"], cls if isinstance(cls, type) and issubclass(cls, Component) else Component
 
 
-def _suited(defaults: Mapping[str, Any], use: Any, method: type[Component]) -> Mapping[str, Any]:
+def _suited(defaults: Mapping[str, Any], use: Any, method: type[Component], user: Any) -> Mapping[str, Any]:
     """What a dataset recommends. Of its "method", the parts that the chosen method uses and the options that it has.
 
     An option that the method sets to another default itself is left out: a method without some term sets the weight
-    of that term to 0.
+    of that term to 0. A part takes the place of the general one, unless the method or the user asks for a certain one.
+    An encoder without a last layer is for methods whose features are evaluated.
+
+    Args:
+        use: the reference of the method.
+        user: the options of the method that the user sets.
     """
     slots = options_of(method) if use is not None and method is not Component else {}
-    parts = defaults.get("method", {})
+    named = {name for name, part in user.items() if not isinstance(part, Mapping) or "use" in part}
 
     def suits(name: str, part: Any) -> bool:
-        if name not in slots or (slots[name].slot is not None) is not isinstance(part, Mapping):
+        own = slots.get(name)
+        if own is None or (own.slot is not None) is not isinstance(part, Mapping):
             return False
-        if slots[name].slot is not None:
-            return bool(slots[name].default == part["use"])
         components = [c for c in method.__mro__ if issubclass(c, Component) and c is not Component]
         *_, declared = (c for c in components if name in options_of(c))
-        return bool(slots[name].default == options_of(declared)[name].default)
+        is_general = bool(own.default == options_of(declared)[name].default)
+        if own.slot is None or not (interface := interface_of(own.type)):
+            return is_general
+        asks = name in named or own.slot.keys() - options_of(interface)  # such as the slope of an mlp
+        return bool(own.default == part["use"] or (own.default is not None and is_general and not asks))
 
-    kept = {name: part for name, part in parts.items() if suits(name, part)}
+    kept = {name: part for name, part in defaults.get("method", {}).items() if suits(name, part)}
+    of_features = "representation" in slots and slots["representation"].default == "features"
+    if kept.get("encoder", {}).get("dim") == 0 and (not of_features or "dim" in (slots["encoder"].slot or {})):
+        kept["encoder"] = {name: value for name, value in kept["encoder"].items() if name != "dim"}
     return {**defaults, "method": {"use": use, **kept} if kept else {}}

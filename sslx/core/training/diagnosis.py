@@ -9,7 +9,7 @@ from sslx.core.terms import Terms
 
 _RECORDS = 10  # the last records, which are averaged because one batch is noisy
 _SUFFIX = "_excess"
-_RESERVED = {"loss", "step", "epoch", "lr", "gradient_norm", "excess"}
+_RESERVED = {"loss", "step", "epoch", "lr", "gradient_norm", "excess", "scores"}
 
 
 def reserved(name: str) -> bool:

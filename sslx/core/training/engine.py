@@ -28,7 +28,8 @@ from sslx.core.terms import Terms
 from sslx.core.training import checkpoint
 from sslx.core.training.config import RunConfig, Training
 from sslx.core.training.diagnosis import excess, reserved
-from sslx.core.training.progress import Progress
+from sslx.core.training.during import Best, Scores, best_of
+from sslx.core.training.progress import Progress, numbers
 from sslx.core.training.run_folder import RunFolder
 from sslx.core.training.runtime import Runtime
 from sslx.core.training.shapes import first_step
@@ -61,7 +62,8 @@ def check(training: Training, split: Split, world: int) -> None:
 class Engine:
     """Trains a built method on a split. `notify(hook, **arguments)` is called with metrics, epochs and checkpoints.
 
-    `rests_on` is what each checkpoint says of its config and data.
+    `rests_on` is what each checkpoint says of its config and data. `score` scores a method that is being trained; it
+    is called on the main process alone, and changes nothing.
     """
 
     def __init__(
@@ -74,8 +76,9 @@ class Engine:
         notify: Callable[..., None],
         progress: bool = True,
         rests_on: Mapping[str, str] = {},
+        score: Callable[[Method], Scores] | None = None,
     ) -> None:
-        self.rests_on = rests_on
+        self.rests_on, self.score = rests_on, score
         self.config, self.method, self.runtime, self.folder, self.notify = config, method, runtime, folder, notify
         self.training = config.train
         self.progress = progress and runtime.main
@@ -83,6 +86,8 @@ class Engine:
         self.parameters = [weight for weight in method.parameters() if weight.requires_grad]
         self.total = self.training.epochs * self.per_epoch if self.parameters else 0
         self.step = 0
+        self.scores: list[tuple[int, dict[str, float]]] = []  # step and scores of each evaluation so far
+        self.best: Best | None = None  # among them
         self.cpu_seconds = 0.0
         self.seconds = 0.0
         self.complete = self.total == 0
@@ -120,14 +125,18 @@ class Engine:
                     self.step += 1
                     self.seconds = time.monotonic() - clock
                     self.cpu_seconds = self.runtime.total(time.process_time() - cpu)
+                    paused = time.monotonic(), time.process_time()
+                    scores = self.evaluate(progress)
+                    clock, cpu = clock + time.monotonic() - paused[0], cpu + time.process_time() - paused[1]
                     minutes = (time.monotonic() - saved) / 60
                     stop, due = self.runtime.agree(
                         bool(signals.received()), minutes >= self.training.checkpoint_minutes
                     )
                     self.complete = self.is_complete()
-                    self.record(terms, norm, epoch, views, progress)
+                    self.record(terms, norm, epoch, views, progress, scores)
                     every = self.training.checkpoint_steps
-                    if self.complete or stop or due or (every and self.step % every == 0):
+                    improved = self.best is not None and self.best.step == self.step
+                    if self.complete or stop or due or improved or (every and self.step % every == 0):
                         self.save()
                         saved = time.monotonic()
                     if stop and not self.complete:
@@ -137,14 +146,41 @@ class Engine:
                 if self.step % self.per_epoch == 0:
                     self.notify("sslx_epoch_end", epoch=epoch)
         if self.step < self.total and self.training.optimizer.schedule == "cosine":
+            option = "stop" if self.has_stalled() else "cpu_seconds"
             say(
-                f"train.cpu_seconds ended the training at step {self.step} of {self.total}, but the cosine schedule of "
+                f"train.{option} ended the training at step {self.step} of {self.total}, but the cosine schedule of "
                 "the learning rate spans all of them; choose train.epochs to fit the time"
+            )
+        if self.best is not None and self.best.step < self.step:
+            step, score, name, _ = self.best
+            say(
+                f"{name} was best at step {step} of {self.step}, {score:.4g}; "
+                f"`sslx eval {self.folder.path} --checkpoint {step}` evaluates that checkpoint"
             )
 
     def is_complete(self) -> bool:
-        """Whether all steps are done, or the processor time of all processes is spent."""
-        return self.step >= self.total or self.cpu_seconds >= (self.training.cpu_seconds or math.inf)
+        """Whether all steps are done, the processor time of all processes is spent, or a score no longer improves."""
+        spent = self.cpu_seconds >= (self.training.cpu_seconds or math.inf)
+        return self.step >= self.total or spent or self.has_stalled()
+
+    def has_stalled(self) -> bool:
+        """Whether `train.stop` ends the training, as its score has not improved in so many evaluations."""
+        return self.best is not None and self.best.since >= (self.training.stop.patience or math.inf)
+
+    def evaluate(self, progress: Progress) -> Mapping[str, float]:
+        """Score the method if it is time. Returns scores by name, none if it is not."""
+        every = self.training.evaluate.every
+        if self.score is None or every is None or self.step % (every * self.per_epoch):
+            return {}
+        score, found = self.score, dict[str, float]()
+        results = self.runtime.lead(lambda: score(self.method))
+        for scores in results.values():
+            found |= scores
+        progress.scores = numbers(dict(next(iter(scores.items())) for scores in results.values()))
+        if found:
+            self.scores.append((self.step, found))
+            self.best = best_of(self.scores, self.config)
+        return found
 
     def batches(self, epoch: int, done: int) -> Iterator[Views]:
         """This process's share of the batches of an epoch, beginning with batch `done`."""
@@ -200,10 +236,12 @@ class Engine:
             return float(torch.nn.utils.clip_grad_norm_(self.parameters, self.training.clip_norm))
         return float(torch.nn.utils.get_total_norm([w.grad for w in self.parameters if w.grad is not None]))
 
-    def record(self, terms: Terms, norm: float, epoch: int, views: Views, progress: Progress) -> None:
+    def record(
+        self, terms: Terms, norm: float, epoch: int, views: Views, progress: Progress, scores: Mapping[str, float]
+    ) -> None:
         every = self.training.log_every
         count, spent = len(views.flat) * self.runtime.world, self.cpu_seconds / (self.training.cpu_seconds or math.inf)
-        if self.step % every and not self.complete:
+        if self.step % every and not self.complete and not scores:
             progress.advance(self.step, count, spent=spent)
             return
         values = self.runtime.mean(torch.stack([term.value.detach().float() for term in terms.values()])).tolist()
@@ -214,8 +252,8 @@ class Engine:
             lr = self.training.optimizer.rate(self.step - 1, self.total, self.per_epoch)
             terms_ = {"loss": loss, **metrics, **excess(terms, metrics)}
             record = {"step": self.step, "epoch": epoch, **terms_, "gradient_norm": norm, "lr": lr}
-            self.folder.log(record)
-            self.notify("sslx_metrics", step=self.step, metrics=record)
+            self.folder.log({**record, "scores": scores} if scores else record)
+            self.notify("sslx_metrics", step=self.step, metrics={**record, **scores})
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -235,7 +273,8 @@ class Engine:
             raise NonFiniteError(f"weights are not finite after step {self.step}; the last checkpoint still is")
         about = {**self.rests_on, "metrics": self.folder.sync()} if self.runtime.main else {}
         local, keep = self.method.local_state(), self.training.checkpoint_keep
-        path = checkpoint.save(self.folder.checkpoints, self.step, self.state(), local, self.runtime, keep, about)
+        best = None if self.best is None else self.best.step
+        path = checkpoint.save(self.folder.checkpoints, self.step, self.state(), local, self.runtime, keep, about, best)
         if self.runtime.main:
             self.notify("sslx_checkpoint", path=path)
         return path
@@ -256,6 +295,9 @@ class Engine:
                 raise CheckpointError(f"{path}: its optimizer does not fit the method: {error}") from error
             self._hand_over_rate()
         self.step, self.seconds, self.cpu_seconds = shared["step"], shared["seconds"], shared["cpu_seconds"]
+        if self.training.evaluate.every is not None:
+            self.scores = self.runtime.lead(self.folder.scores)
+            self.best = best_of(self.scores, self.config)
         self.complete = self.is_complete()
 
     def _hand_over_rate(self) -> None:

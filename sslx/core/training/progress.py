@@ -39,12 +39,12 @@ def numbers(metrics: Mapping[str, float]) -> str:
 
 
 class Progress:
-    """Terms of the loss, views per second and time left, on standard error."""
+    """Terms of the loss, `scores` of the last evaluation, views per second and time left, on standard error."""
 
     def __init__(self, total: int, step: int, epochs: int, enabled: bool = True) -> None:
         self.total, self.before, self.first, self.epochs = total, step, step, epochs
         self.enabled = enabled and total > step
-        self.views, self.metrics, self.spent = 0, "", 0.0
+        self.views, self.metrics, self.scores, self.spent = 0, "", "", 0.0
         self.began = self.start = self.printed = time.monotonic()
         self.bar: Bar | None = None
         if self.enabled and sys.stderr.isatty():
@@ -76,6 +76,7 @@ class Progress:
             return
         if metrics is not None:
             self.metrics = numbers(metrics)
+        shown = f"{self.metrics}  {self.scores}".rstrip()
         now = time.monotonic()
         if step == self.before + 1 and step < self.total:  # the first step compiles and imports, so it is not counted
             self.first, self.start, self.spent = step, now, spent
@@ -87,8 +88,8 @@ class Progress:
             left = min(left, (1 - spent) * (now - self.start) / (spent - self.spent))
         epoch = f"{-(-step * self.epochs // self.total)}/{self.epochs}"
         if self.bar is not None:
-            self.bar.update(self.task, completed=step, epoch=epoch, metrics=self.metrics, rate=rate, left=left)
+            self.bar.update(self.task, completed=step, epoch=epoch, metrics=shown, rate=rate, left=left)
         elif now - self.printed >= _pause(now - self.began) or step == self.total:
             self.printed = now
-            text = f"epoch {epoch}  step {step}/{self.total}  {self.metrics}  {rate:,.0f} views/s  {left:.0f} s left"
+            text = f"epoch {epoch}  step {step}/{self.total}  {shown}  {rate:,.0f} views/s  {left:.0f} s left"
             print(text, file=sys.stderr, flush=True)

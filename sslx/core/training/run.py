@@ -18,7 +18,7 @@ from sslx.core.interfaces import Context, Method
 from sslx.core.options import Component, listed, options_of, short, to_dict
 from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
 from sslx.core.training import checkpoint
-from sslx.core.training.config import RunConfig, configure, current
+from sslx.core.training.config import RunConfig, as_before, configure, current
 from sslx.core.training.run_folder import RunFolder
 
 
@@ -80,6 +80,11 @@ class Run:
         self.objects = tuple(listed(objects, "objects"))  # classes and components that its config cannot name
         if config is not None:
             self.__dict__["config"] = config
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """An existing run, none of whose code is executed. Raises ConfigError if there is none."""
+        return cls(RunFolder.open(path))
 
     def __repr__(self) -> str:
         scores = [
@@ -145,7 +150,10 @@ class Run:
 
     @property
     def results(self) -> dict[str, Any]:
-        """`{"trained": {evaluator: {...}}, "untrained": {...}}`; empty while the run is not finished."""
+        """`{"trained": {evaluator: {...}}, "untrained": ..., "pixels": ..., "pca": ..., "others": [...]}`.
+
+        Empty while the run is not finished. The others are results on other datasets.
+        """
         return self.folder.read("results.json") or {}
 
     @property
@@ -200,13 +208,15 @@ def _given(value: Any, objects: Sequence[Any]) -> Any:
     return inner if part is None else {**inner, "use": part}
 
 
-def recorded(*layers: Mapping[str, Any], evaluators: Any = None, trust_code: bool = False) -> RunConfig:
+def recorded(
+    base: Mapping[str, Any], *layers: Mapping[str, Any], evaluators: Any = None, trust_code: bool = False
+) -> RunConfig:
     """`configure` for layers of which the first is from the files of a run. Raises ConfigError.
 
     Unless the user trusts these files, they name no code to execute and no folder to write to.
     """
     with catalogue().on_record(trust_code):
-        config = configure(*layers, evaluators=evaluators)
+        config = configure(as_before(base), *layers, evaluators=evaluators)
     places = {name for name, option in options_of(type(config.loader)).items() if option.type in (Path, Path | None)}
     for name in places:
         folder = getattr(config.loader, name)

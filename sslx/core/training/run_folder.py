@@ -2,7 +2,7 @@
 
 config.toml     every option; `sslx run --config` repeats the run
 run.json        versions, components, machine, git
-metrics.jsonl   a record each `log_every` steps
+metrics.jsonl   a record each `log_every` steps, and with the scores of each evaluation during training
 checkpoints/    step-N/
 evaluation.json scores so far, while the run is evaluated
 results.json    scores of the evaluators, with their protocols; its presence means that the run is finished
@@ -44,15 +44,23 @@ _PACKAGES = ("sslx", "torch", "torchvision", "timm", "numpy", "scikit-learn", "f
 _LAUNCH = {"device?": str, "devices?": int, "data_dir?": str, "offline?": bool, "progress?": bool, "trackers?": [str]}
 _DATA = {"image_shape": [int], "samples": int, "arity?": int}
 _COMPONENT = {"kind": str, "name": str, "distribution?": str, "version?": str, "sha256?": str}
-_RESULT = {
+#: The result of an evaluator; `of` has the names and the widths of the representations that were scored.
+RESULT: dict[str, Any] = {
     "options?": dict,
     "scores?": {str: float},
     "summary?": str,
     "skipped?": str,
     "failed?": str,
     "other_data?": str,
+    "of?": {str: int},
 }
-_RESULTS = {str: _RESULT}
+_RESULTS = {
+    "trained": {str: RESULT},
+    "untrained": {str: RESULT},
+    "pixels?": {str: RESULT},
+    "pca?": {str: RESULT},
+    "data?": {"dataset": {"use": str}, "training": int, "test": int, "sha256": str},
+}
 #: The shape of each JSON file of a run or a grid, as `misfit` takes it.
 _SHAPES: dict[str, dict[str, Any]] = {
     "run.json": {
@@ -69,13 +77,15 @@ _SHAPES: dict[str, dict[str, Any]] = {
         "weights?": dict,
         "changes?": [{"step": int, "options": dict, "before": str}],
     },
-    "results.json": {"trained": _RESULTS, "untrained": _RESULTS},
-    "evaluation.json": {"step": int, "other_data": str, "trained": _RESULTS, "untrained": _RESULTS},
+    "results.json": {**_RESULTS, "others?": [_RESULTS]},
+    "evaluation.json": {"step": int, "other_data": str, "dataset?": dict, **_RESULTS},
     "training.json": {
         "seconds": float,
         "cpu_seconds": float,
+        "images?": int,
         "score?": float,
         "score_by?": str,
+        "best?": {"step": int, "score": float, "name": str, "since": int},
         "excess?": {str: float},
         "diagnosis?": str,
     },
@@ -243,7 +253,16 @@ class RunFolder:
         return said
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl. Raises CheckpointError that names a damaged line."""
+        """The records of metrics.jsonl, without scores. Raises CheckpointError that names a damaged line."""
+        return [
+            {name: value for name, value in record.items() if not isinstance(value, dict)} for record in self._records()
+        ]
+
+    def scores(self) -> list[tuple[int, dict[str, float]]]:
+        """Step and scores of each evaluation during training, in metrics.jsonl. Raises CheckpointError as `metrics`."""
+        return [(record["step"], record["scores"]) for record in self._records() if "scores" in record]
+
+    def _records(self) -> list[dict[str, Any]]:
         if not self._metrics.is_file():
             return []
         found = []
@@ -287,7 +306,10 @@ def _record(line: str) -> dict[str, Any] | None:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return None if misfit(record, {"step": int}) or misfit(record, {str: float}) else dict(record)
+    if misfit(record, {"step": int}):
+        return None
+    scores = {"scores": record.pop("scores")} if isinstance(record.get("scores"), dict) else {}
+    return None if misfit(record, {str: float}) or misfit(scores, {str: {str: float}}) else record | scores
 
 
 def _next_free(root: Path, name: str) -> Path:

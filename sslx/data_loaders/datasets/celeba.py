@@ -1,5 +1,6 @@
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from sslx.api import DataError, Dataset, Split, option, printable
 from sslx.data_loaders.datasets.downloads import obtain, reading
 from sslx.data_loaders.datasets.files import BAD_IMAGES, MEMORY, find
+from sslx.data_loaders.datasets.suited import suited
 
 _WIDTH = 178  # width of the aligned images, which are 218 pixels high
 _HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Bald")
@@ -22,7 +24,7 @@ class CelebA(Dataset):
     """
 
     defaults = {
-        "train": {"epochs": 20},
+        **suited(64, images=162_770),
         "views": {"crop": (0.6, 1.0), "hflip": 0.5, "brightness": 0.8, "contrast": 0.8, "saturation": 0.8},
     }
 
@@ -32,6 +34,9 @@ class CelebA(Dataset):
     )
     bad_images: Literal["fail", "skip"] = option(default="fail", help=BAD_IMAGES)
     memory: float = option(default=4.0, ge=0, help=MEMORY)
+
+    def recommended(self) -> Mapping[str, Any]:
+        return {**suited(self.size, images=162_770), "views": self.defaults["views"]}
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         from torchvision.datasets import CelebA as source  # slow to import

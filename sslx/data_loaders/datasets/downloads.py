@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -44,17 +45,37 @@ def obtain(name: str, folder: Path, files: Sequence[Path], download: Callable[[]
             f"{name} is not in {printable(str(folder))}: choose another folder with --data-dir or SSLX_DATA, "
             "or leave out --offline to download it"
         )
-    before = vars(tarfile.TarFile)["extraction_filter"]
-    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # no archive may write outside its folder
     try:
-        download()
+        with _contained():
+            download()
     except Exception as error:  # no network, a missing mirror, a wrong checksum or a read-only folder
         raise DataError(
             f"{name} could not be downloaded to {printable(str(folder))} ({one_line(error)}); choose "
             "a folder that has it with --data-dir or SSLX_DATA"
         ) from error
+
+
+@contextmanager
+def _contained() -> Iterator[None]:
+    """Inside the context no archive writes outside its folder, nor anything but files and folders.
+
+    Not by `tarfile.data_filter`, which the first releases of Python 3.10 and 3.11 do not have.
+    """
+    whole: Any = tarfile.TarFile.extractall
+
+    def extractall(archive: tarfile.TarFile, path: Any = ".", *args: Any, **kwargs: Any) -> None:
+        folder = Path(path).resolve()
+        for member in archive.getmembers():
+            inside = (folder / member.name).resolve().is_relative_to(folder)
+            if not inside or not (member.isreg() or member.isdir()):
+                raise ValueError(f"the archive has {member.name!r}, which is not a file or folder inside of it")
+        whole(archive, path, *args, **kwargs)
+
+    tarfile.TarFile.extractall = extractall  # type: ignore[assignment, method-assign]
+    try:
+        yield
     finally:
-        tarfile.TarFile.extraction_filter = before
+        tarfile.TarFile.extractall = whole  # type: ignore[method-assign]
 
 
 @contextmanager

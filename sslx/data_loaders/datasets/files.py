@@ -241,7 +241,7 @@ def find(
         origin = origin.repeat_interleave(counts)
         numbers = [page for count in counts.tolist() for page in range(count)]
     files = [paths[i] for i in origin.tolist()]
-    shape = (1 if grey else 3, *((size, size) if size is not None else _first_size(paths, max_pixels)))
+    shape = (1 if grey else 3, *((size, size) if size is not None else first_size(paths, max_pixels)))
     source = Files(files, shape, square, levels, max_pixels, numbers)
     images, n = None, len(files)
     if n * torch.Size(shape).numel() <= memory * 1e9:
@@ -273,7 +273,7 @@ def find(
     return Split(chosen, sizes=sizes if mixed else None, skipped=skipped), origin[kept]
 
 
-def _first_size(paths: Sequence[Path], max_pixels: int) -> tuple[int, int]:
+def first_size(paths: Sequence[Path], max_pixels: int) -> tuple[int, int]:
     """Height and width of the first file that can be read as an image; (1, 1) if there is none."""
     for path in paths:
         try:

@@ -3,18 +3,22 @@
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 import torch
 
 from sslx.api import ConfigError, DataError, Dataset, Split, option, printable
-from sslx.data_loaders.datasets.files import BAD_IMAGES, MAX_PIXELS, MEMORY, find
+from sslx.data_loaders.datasets.files import BAD_IMAGES, MAX_PIXELS, MEMORY, find, first_size
 from sslx.data_loaders.datasets.splitting import halve
+from sslx.data_loaders.datasets.suited import suited
 
 _TESTS = ("test", "val")
+_MOST_COUNTED = 50_000  # more images than these change nothing that is recommended
+_LOOKED_AT = 20  # images until one is found that can be read
 
 
 class Folder(Dataset):
@@ -29,10 +33,11 @@ class Folder(Dataset):
     is resized as a whole, so nothing is cut off; if its size changed, the crops of views are drawn in its original
     height and width.
 
-    By default a view is a crop of 0.4 to 1 of the image, mirrored half the time.
+    Views, network and training are by default those that suit the first image and the number of images. A view is a
+    crop, mirrored half the time, with other colours if the images have any.
     """
 
-    defaults = {"views": {"crop": (0.4, 1.0), "hflip": 0.5}}  # without any, all views of an image would be identical
+    defaults = suited()
 
     path: Path = option(help="Folder of the images.")
     size: int | None = option(default=None, gt=0, help="Height and width; by default those of the images, if equal.")
@@ -50,6 +55,21 @@ class Folder(Dataset):
     def __attrs_post_init__(self) -> None:
         if self.range is not None and not self.range[0] < self.range[1] < float("inf"):
             raise ConfigError(f"dataset.range: expected two numbers in ascending order, got {self.range}")
+
+    def recommended(self) -> Mapping[str, Any]:
+        """What suits the size and the number of the images and, if they have no labels, evaluators without these."""
+        root = self.path.expanduser().resolve()
+        train = root / "train" if (root / "train").is_dir() else root
+        try:
+            paths = [*islice(filter(None, _walk(train, ())), _MOST_COUNTED)]
+            is_labelled = not _content(train)[1]
+        except (OSError, DataError):  # loading says what is wrong
+            paths = []
+        if not paths:
+            return self.defaults
+        height, width = first_size(paths[:_LOOKED_AT], self.max_pixels)
+        size, images = self.size or max(height, width), len(paths) if train != root else len(paths) * 4 // 5
+        return suited(size, 1 if self.grey else 3, images, labelled=is_labelled)
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         root = self.path.expanduser().resolve()
@@ -117,35 +137,46 @@ def _some(names: Iterable[str]) -> str:
 def _content(folder: Path) -> tuple[list[Path], list[Path]]:
     """The folders and the other files in a folder, sorted by name, without those that are hidden or `__MACOSX`."""
     try:
-        names = sorted(os.listdir(folder))
+        with os.scandir(folder) as entries:
+            visible = [each for each in entries if not each.name.startswith(".") and each.name != "__MACOSX"]
     except OSError as error:
         raise DataError(f"{_name(folder)} cannot be read: {error.strerror}") from error
-    visible = [folder / name for name in names if not name.startswith(".") and name != "__MACOSX"]
-    folders = [path for path in visible if os.path.isdir(path)]  # False also for a path that is too long
-    return folders, [path for path in visible if not os.path.isdir(path)]
+    found: tuple[list[Path], list[Path]] = ([], [])
+    for each in sorted(visible, key=lambda each: each.name):
+        is_folder = os.path.isdir(each) if each.is_symlink() else each.is_dir()  # the first is False for broken links
+        found[not is_folder].append(folder / each.name)
+    return found
 
 
 def _files(folder: Path, root: Path) -> list[Path] | None:
-    """All files below a folder of `root`, also behind links, sorted by name; None if it holds nothing but runs.
+    """All files below a folder of `root`, also behind links, sorted by name; None if it holds nothing but runs."""
+    found = list(_walk(folder, (root, *root.parents)))
+    files = [path for path in found if path is not None]
+    return sorted(files) if files or not found else None
 
-    Each folder is read once, and one that holds `root` is not read, so links may form loops.
+
+def _walk(folder: Path, above: Iterable[Path]) -> Iterator[Path | None]:
+    """All files below a folder, also behind links, and None in the place of each run.
+
+    Each folder is read once, and those `above` are not read, so links may form loops.
     """
-    seen = {_identity(path) for path in (root, *root.parents)}
-    pending, found, runs = deque([folder]), list[Path](), 0
+    seen = {_identity(path) for path in above}
+    pending = deque([folder])
     while pending:
         here = pending.popleft()
-        if (who := _identity(here)) in seen or (is_run := _is_run(here)):
-            runs += who not in seen and is_run
+        if (who := _identity(here)) in seen:
             continue
         seen.add(who)
+        if _is_run(here):
+            yield None
+            continue
         folders, files = _content(here)
-        found += files
+        yield from files
         for path in folders:
             if path.is_symlink():
                 pending.append(path)  # after the folder itself, if both are there
             else:
                 pending.appendleft(path)
-    return sorted(found) if found or not runs else None
 
 
 def _identity(folder: Path) -> tuple[int, int]:

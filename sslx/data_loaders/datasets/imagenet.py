@@ -4,6 +4,9 @@ from typing import Literal
 from sslx.api import DataError, Dataset, Split, option, printable
 from sslx.data_loaders.datasets.files import BAD_IMAGES, MEMORY
 from sslx.data_loaders.datasets.folder import Folder
+from sslx.data_loaders.datasets.suited import suited
+
+_SUITED = suited(224, images=1_281_167)
 
 
 class ImageNet(Dataset):
@@ -13,7 +16,7 @@ class ImageNet(Dataset):
     image is resized as a whole, and the crops of views are drawn in its original height and width.
     """
 
-    defaults = {"views": {"crop": (0.08, 1.0), "hflip": 0.5, "size": 224}}
+    defaults = {**_SUITED, "views": {**_SUITED["views"], "crop": (0.08, 1.0), "size": 224}}
 
     size: int = option(default=256, gt=0, help="Height and width of the stored images.")
     bad_images: Literal["fail", "skip"] = option(default="fail", help=BAD_IMAGES)

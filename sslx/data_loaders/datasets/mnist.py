@@ -3,12 +3,13 @@ from typing import ClassVar
 
 from sslx.api import Dataset, Split
 from sslx.data_loaders.datasets.downloads import agreeing, obtain, reading
+from sslx.data_loaders.datasets.suited import suited
 
 
 class MNIST(Dataset):
     """70 000 handwritten digits of 28x28 pixels (LeCun, Cortes & Burges), in torchvision's layout on disk."""
 
-    defaults = {"train": {"epochs": 20}, "views": {"crop": (0.4, 1.0)}}
+    defaults = suited(28, channels=1, images=60_000, mirror=False)
 
     source: ClassVar[str] = "MNIST"  # torchvision's name of the dataset and its folder
 
@@ -36,6 +37,6 @@ class MNIST(Dataset):
 class FashionMNIST(MNIST):
     """70 000 pictures of clothes of 28x28 pixels (Xiao, Rasul & Vollgraf 2017), in torchvision's layout on disk."""
 
-    defaults = {"train": {"epochs": 20}, "views": {"crop": (0.4, 1.0), "hflip": 0.5}}
+    defaults = suited(28, channels=1, images=60_000)
 
     source: ClassVar[str] = "FashionMNIST"

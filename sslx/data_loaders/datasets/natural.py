@@ -12,8 +12,7 @@ from torch import Tensor
 
 from sslx.api import Dataset, Split, option
 from sslx.data_loaders.datasets.downloads import agreeing, obtain, reading
-
-_COLOUR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "jitter": 0.8, "grey": 0.2}
+from sslx.data_loaders.datasets.suited import suited
 
 #: The functions and classes that a pickled array names. Those of numpy 1 and numpy 2 are in different modules.
 _ARRAY_PARTS = {
@@ -45,7 +44,7 @@ def _integers(values: Any, most: int) -> NDArray[np.int64]:
 class CIFAR10(Dataset):
     """60 000 photographs of 32x32 pixels in 10 classes (Krizhevsky 2009)."""
 
-    defaults = {"train": {"epochs": 50}, "views": {"crop": (0.2, 1.0), "hflip": 0.5, **_COLOUR}}
+    defaults = suited(32)
 
     source: ClassVar[str] = "CIFAR10"  # torchvision's name
     batches: ClassVar[tuple[Sequence[str], Sequence[str]]] = ([f"data_batch_{i}" for i in range(1, 6)], ["test_batch"])
@@ -92,7 +91,7 @@ class CIFAR100(CIFAR10):
 class SVHN(Dataset):
     """99 289 house numbers of 32x32 pixels, cropped to a digit (Netzer et al. 2011), without the `extra` part."""
 
-    defaults = {"train": {"epochs": 20}, "views": {"crop": (0.4, 1.0), **_COLOUR}}  # a mirrored digit is not a digit
+    defaults = suited(32, images=73_257, mirror=False)
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         from torchvision.datasets import SVHN as source  # slow to import
@@ -126,9 +125,12 @@ class STL10(Dataset):
     labels, such as a linear probe, are then skipped.
     """
 
-    defaults = {"train": {"epochs": 50}, "views": {"crop": (0.2, 1.0), "hflip": 0.5, **_COLOUR}}
+    defaults = suited(96, images=5_000)
 
     part: Literal["labelled", "unlabelled"] = option(default="labelled", help="Images of the training set.")
+
+    def recommended(self) -> Mapping[str, Any]:
+        return self.defaults if self.part == "labelled" else suited(96, images=100_000, labelled=False)
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         from torchvision.datasets import STL10 as source  # slow to import

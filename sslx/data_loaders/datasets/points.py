@@ -23,6 +23,7 @@ class Points(Dataset):
 
     defaults = {
         "train": {"epochs": 120, "batch_size": 400},
+        "evaluators": ["cluster", "gmm", "knn"],  # neighbours alone tell any two curves apart
         "views": {"use": "noise"},
         "method": {
             "encoder": {"use": "mlp", "hidden": [100, 100], "dim": 16},

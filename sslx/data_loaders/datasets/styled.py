@@ -16,7 +16,11 @@ class Styled(Dataset):
     down, uniform in [-4, 4]; `brightness`, a factor uniform in [0.4, 1]. They do not depend on the seed of the run.
     """
 
-    defaults = {"train": {"epochs": 20}, "views": {"use": "restyle"}}
+    defaults = {
+        **FashionMNIST.defaults,
+        "views": {"use": "restyle"},
+        "evaluators": ["knn", "linear", "style"],
+    }
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         train, test = FashionMNIST().load(folder, offline)

@@ -1,9 +1,11 @@
 import difflib
+import math
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from sslx.api import ConfigError, Context, Encoder, option, resized
 
@@ -17,6 +19,9 @@ class TimmEncoder(Encoder):
 
     model: str = option(help="Name in timm, such as resnet18 or vit_tiny_patch16_224.")
     pretrained: bool = option(default=False, help="Whether to start from timm's weights, which timm downloads.")
+    preprocess: bool = option(
+        default=False, help="Whether images are prepared as timm does it for its weights: colour, size, crop and scale."
+    )
 
     def __attrs_post_init__(self) -> None:
         if not timm.is_model(self.model):
@@ -26,8 +31,14 @@ class TimmEncoder(Encoder):
 
     def build(self, ctx: Context) -> Context:
         C, H, W = ctx.image_shape
-        options: dict[str, Any] = {"num_classes": 0, "in_chans": C, "pretrained": self.pretrained}
         facts = timm.get_pretrained_cfg(self.model)
+        if self.preprocess:
+            if facts is None:
+                raise ConfigError(f"encoder.preprocess: timm says nothing of the images of {self.model}")
+            C, H, W = facts.input_size
+            self.scaled = [math.floor(size / facts.crop_pct) for size in (H, W)]
+            self.cropped, self.mode = (H, W), facts.interpolation
+        options: dict[str, Any] = {"num_classes": 0, "in_chans": C, "pretrained": self.pretrained}
         self.size: tuple[int, int] | None = None  # the only one that the model takes
         try:
             if facts is not None and facts.fixed_input_size:
@@ -43,7 +54,8 @@ class TimmEncoder(Encoder):
             problem = f"timm:{self.model} cannot be used for images of {H}x{W}: {reason}"
             raise ConfigError(f"encoder: {problem}; {advice}or choose another model") from error
         self.network.train()
-        use = facts is not None and self.pretrained and C == 3  # weights expect images as in their training
+        # Weights expect images as in their training.
+        use = facts is not None and (self.preprocess or (self.pretrained and C == 3))
         mean, std = (facts.mean, facts.std) if facts is not None and use else ((0.0,) * C, (1.0,) * C)
         self.channel_mean = nn.Buffer(torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.channel_std = nn.Buffer(torch.tensor(std).view(-1, 1, 1), persistent=False)
@@ -58,8 +70,19 @@ class TimmEncoder(Encoder):
             return timm.create_model(self.model, **options)
 
     def features(self, x: Tensor) -> Tensor:
+        if self.preprocess:
+            x = self.prepared(x)
         x = x if self.size is None else resized(x, self.size)
         return self.network((x - self.channel_mean) / self.channel_std)
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """Images of any size -> the middle of the scaled images, with as many channels as timm's weights expect."""
+        x = x if len(self.channel_mean) == x.shape[1] else x.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+        mode = self.mode if self.mode in ("bilinear", "bicubic") else "bicubic"
+        x = interpolate(x, self.scaled, mode=mode, antialias=True).clamp(0, 1)
+        (H, W), (h, w) = self.scaled, self.cropped
+        top, left = round((H - h) / 2), round((W - w) / 2)
+        return x[:, :, top : top + h, left : left + w]
 
     def timm(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         facts = timm.get_pretrained_cfg(self.model)

@@ -58,6 +58,8 @@ class TamedGaussianPosterior(GaussianPosterior):
 class DeltaPosterior(ProjectedPosterior):
     """A single point, q(z|x) = δ(z - f(x)), which makes the encoder deterministic."""
 
+    deterministic = True
+
     def build(self, ctx: Context) -> Context:
         self.point = self.project(ctx.features, ctx.latent)
         return ctx

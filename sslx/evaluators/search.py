@@ -1,0 +1,98 @@
+"""Exact search for nearest neighbours, on the CPU or a GPU."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Distance = Literal["euclidean", "cosine"]
+Found = tuple[Tensor, Tensor]  # values and positions
+
+_MOST_OF_FAISS = 2048  # neighbours that FAISS finds on a GPU
+_CHUNK = 4096  # queries that are searched at a time
+_TILE = 1 << 28  # similarities that torch computes at a time, 1 GiB
+
+
+class Search(NamedTuple):
+    """Exact search: by FAISS on the CPU, and on a GPU by FAISS where it can, else by torch."""
+
+    engine: Literal["faiss", "torch"]
+    device: torch.device  # where it runs, and where the results are
+
+    @classmethod
+    def on(cls, device: torch.device, most: int) -> "Search":
+        """The search for at most `most` neighbours on a device. All devices but CUDA's leave it to the CPU."""
+        import faiss  # here, so that evaluators can be listed where faiss is not installed
+
+        if device.type != "cuda":
+            return cls("faiss", torch.device("cpu"))
+        able = hasattr(faiss, "GpuIndexFlat") and faiss.get_num_gpus() and most <= _MOST_OF_FAISS
+        return cls("faiss" if able else "torch", device)
+
+    def __str__(self) -> str:
+        import faiss
+
+        version = {"faiss": faiss.__version__, "torch": torch.__version__}[self.engine]
+        return f"exact, {self.engine} {version} on {self.device}"
+
+    def __call__(self, z: Tensor, q: Tensor, k: int, distance: Distance) -> Found:
+        """The k nearest of z (n, D) to each of q (m, D), float32 on the CPU, nearest first.
+
+        Returns:
+            values: squared Euclidean distances or cosine similarities (m, k), float32 on `device`.
+            positions: which of z they are (m, k), int64 on `device`.
+        """
+        if distance == "cosine":
+            z, q = F.normalize(z), F.normalize(q)
+        else:
+            # Distances stay the same, but many are computed as |q|² + |z|² - 2qz, and a large offset cancels in it:
+            # with features around 1000 ± 1 this finds 2 % of the true neighbours, centred all of them.
+            mean = z.mean(dim=0)
+            z, q = z - mean, q - mean
+        if self.engine == "faiss":
+            find, most = self._faiss(z, distance), _CHUNK
+        else:
+            find, most = self._torch(z, distance), max(1, min(_CHUNK, _TILE // len(z)))
+        # Parts of equal size: FAISS takes twice as long for each query where there are fewer than 2000.
+        parts = q.tensor_split(max(1, math.ceil(len(q) / most)))
+        values, positions = zip(*(find(part, k) for part in parts), strict=True)
+        return torch.cat(values), torch.cat(positions)
+
+    def _faiss(self, z: Tensor, distance: Distance) -> Callable[[Tensor, int], Found]:
+        import faiss
+
+        metric = faiss.METRIC_L2 if distance == "euclidean" else faiss.METRIC_INNER_PRODUCT
+        index: Any
+        if self.device.type == "cpu":
+            index = faiss.IndexFlat(z.shape[1], metric)
+        else:
+            torch.cuda.empty_cache()  # memory that torch keeps without using it
+            config = faiss.GpuIndexFlatConfig()
+            config.device = torch.cuda.current_device() if self.device.index is None else self.device.index
+            index = faiss.GpuIndexFlat(faiss.StandardGpuResources(), z.shape[1], metric, config)
+        index.add(z.numpy())
+
+        def find(q: Tensor, k: int) -> Found:
+            values, positions = (torch.from_numpy(found) for found in index.search(q.numpy(), k))
+            return values.to(self.device), positions.to(self.device)
+
+        return find
+
+    def _torch(self, z: Tensor, distance: Distance) -> Callable[[Tensor, int], Found]:
+        z = z.to(self.device)
+        norms = z.square().sum(dim=1) if distance == "euclidean" else z.new_zeros(1)
+        matmul = torch.backends.cuda.matmul
+
+        def find(q: Tensor, k: int) -> Found:
+            q = q.to(self.device)
+            precision, matmul.fp32_precision = matmul.fp32_precision, "ieee"  # TF32 would find other neighbours
+            values, positions = torch.addmm(norms, q, z.T, beta=-0.5).topk(k)
+            matmul.fp32_precision = precision
+            if distance == "euclidean":
+                values = q.square().sum(dim=1, keepdim=True) - 2 * values
+            return values, positions
+
+        return find
