@@ -63,16 +63,17 @@ def cell(runs: list[dict[str, dict[str, float]]], which: tuple[str, str] | None)
     if which is None:
         return ""
     values = [100 * run[which[0]][which[1]] for run in runs]
-    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    return f"{statistics.fmean(values):.1f} ± {error:.1f}"
+    error = f" ± {statistics.stdev(values) / len(values) ** 0.5:.1f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.1f}{error}"
 
 
 def page(runs: list[dict[str, dict[str, float]]]) -> str:
     """The table."""
+    seeds = "one seed" if len(runs) == 1 else f"{len(runs)} seeds, mean and standard error"
     lines = [
         "# The protocol and the score",
         "",
-        f"`python benchmarks/protocols.py`: {len(runs)} seeds, mean and standard error, accuracies in percent "
+        f"`python benchmarks/protocols.py`: {seeds}, accuracies in percent "
         f"(torch {torch.__version__}, {platform.machine()}). Fashion-MNIST, an untrained MLP encoder with a latent of "
         "10 dimensions; the features are the same in all rows but the printed one.",
         "",

@@ -30,7 +30,7 @@ from sslx.runs import session
 class Images(Dataset):
     """Images that are already in memory. All are used for training; there is no test set."""
 
-    defaults = {"views": {"crop": (0.4, 1.0), "hflip": 0.5}}  # as of a folder
+    defaults = {"views": {"crop": (0.4, 1.0), "hflip": 0.5}}
 
     @classmethod
     def of(cls, images: Tensor) -> Images:

@@ -25,12 +25,9 @@ from sslx.core.views import Views
 
 __all__ = [
     "Constraint", "Context", "Dataset", "Decoder", "Encoder", "Energy", "Evaluation", "Evaluator", "Features",
-    "Likelihood", "Loader", "Method", "Module", "Objective", "Optimizer", "Posterior", "Prior", "Representation",
-    "Result", "Tracker", "ViewPolicy",
+    "Likelihood", "Loader", "Method", "Module", "Objective", "Optimizer", "Posterior", "Prior", "Result", "Tracker",
+    "ViewPolicy",
 ]  # fmt: skip
-
-#: What of an image can be evaluated: the pooled features of the network, the encoder's latent, the projector's output.
-Representation = Literal["features", "latent", "embedding"]
 
 
 @attrs.frozen
@@ -303,7 +300,7 @@ class Method(Module, kind="method", must_define=("forward", "represent")):
         """(B, C, H, W) -> (B, D), the representations to evaluate. Called in evaluation mode, without gradient."""
         raise NotImplementedError
 
-    def representations(self) -> Mapping[Representation, Callable[[Tensor], Tensor]]:
+    def representations(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
         """All representations that can be evaluated, (B, C, H, W) -> (B, D), by name; one of them is `represent`."""
         return {"latent": self.represent}
 
@@ -444,7 +441,7 @@ class Evaluation:
     device: torch.device
     seed: int
     load: Callable[[Dataset], tuple[Split, Split]]
-    representation: Representation = "latent"
+    representation: str = "latent"
     offline: bool = False
 
 
@@ -470,7 +467,7 @@ class Evaluator(Component, kind="evaluator", must_define=("evaluate",)):
     #: Whether tables compare its scores with those of the pixels and of their principal components.
     floors: ClassVar[bool] = False
 
-    of: tuple[Representation, ...] = option(
+    of: tuple[Literal["features", "latent", "embedding"], ...] = option(
         default=(), help="Representations that are scored, of features, latent and embedding; [] is that of the method."
     )
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sslx.api import DataError, Evaluation, Representation, Result, Use, option, permutation
+from sslx.api import DataError, Evaluation, Result, Use, option, permutation
 from sslx.evaluators.common import draw, labels
 from sslx.evaluators.probe import Trained
 
@@ -39,7 +39,7 @@ class Finetune(Trained, epochs=20):
 
         method = copy.deepcopy(evaluation.method).requires_grad_()
         known = method.representations()
-        below: Representation = "features" if "features" in known else "latent"
+        below = "features" if "features" in known else "latent"
         network = known[below]
         weights = list(method.parameters())
         with torch.no_grad():

@@ -46,7 +46,7 @@ class Linear(Evaluator):
     held_out: float = option(default=0.2, gt=0, lt=1, help="Part of the training set that chooses C.")
     standardize: bool = option(default=True, help="Whether each dimension is scaled to variance 1 in training.")
     tolerance: float = option(
-        default=1e-7, gt=0, help="Estimated distance of the objective from its minimum, as a part of it, at the end."
+        default=1e-8, gt=0, help="Estimated distance of the objective from its minimum, as a part of it, at the end."
     )
     search: float = option(
         default=3e-4, gt=0, help="The same while C is chosen, where it moves accuracies by less than their own noise."

@@ -84,7 +84,7 @@ def fit(
     *,
     start: Tensor | None = None,
     curvature: Curvature | None = None,
-    tolerance: float = 1e-7,
+    tolerance: float = 1e-8,
     max_iter: int = 1000,
 ) -> Fit:
     """Minimize C Σ loss + ½‖W‖² over weights and an intercept without penalty, as scikit-learn does.

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -12,7 +12,6 @@ from sslx.core.public import (
     Encoder,
     Energy,
     HasDensity,
-    Representation,
     Samples,
     Terms,
     Views,
@@ -72,8 +71,8 @@ class Projected(Encoded):
         """The loss of the method, without the energy."""
         raise NotImplementedError
 
-    def representations(self) -> Mapping[Representation, Callable[[Tensor], Tensor]]:
-        return {**super().representations(), "embedding": self.embed}
+    def outputs(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        return {**super().outputs(), "embedding": self.embed}
 
     def sample(self, n: int) -> Tensor:
         """n images drawn from p(x), (n, C, H, W). Only if there is an energy."""

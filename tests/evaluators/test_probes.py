@@ -495,5 +495,5 @@ def test_eval_all_runs_every_installed_evaluator(command: Command, tiny_run: Any
 
     report = run.results["trained"]
     assert set(report) == set(registry().providers("evaluator"))
-    assert {name for name, result in report.items() if "scores" not in result} == {"cluster", "ood", "style"}
+    assert {name for name, result in report.items() if "scores" not in result} == {"cluster", "fid", "ood", "style"}
     assert report["mlp"]["options"]["steps"] == 100

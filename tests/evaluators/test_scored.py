@@ -290,9 +290,14 @@ def test_the_untrained_method_is_that_of_the_run_on_other_data_too(simclr: Any) 
     assert torch.equal(method.eval().represent(x), again.eval().represent(x))
 
 
-def test_weights_of_timm_are_never_downloaded_offline(sslx_command: Callable[..., Any]) -> None:
-    done = sslx_command("eval", "--model", "timm:resnet18", "-e", "knn", "--offline", HF_HOME="nowhere")
-    assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1] == (
+def test_weights_of_timm_are_never_downloaded_offline(
+    command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    code, _, errors = command("eval", "--model", "timm:resnet18", "-e", "knn", "--offline")
+    assert code == 2
+    assert errors.strip().splitlines()[-1] == (
         "sslx: weights: timm:resnet18 cannot be had: it is not in the cache, and --offline downloads nothing"
     )

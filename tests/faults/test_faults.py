@@ -34,11 +34,11 @@ def broken(cases: Iterable[Case], number: int) -> list[str]:
 
 
 def test_a_flipped_bit_in_any_file_is_named_or_changes_nothing(place: Place) -> None:
-    assert not broken(flips.cases(place, random.Random(0), quick=True), 204)
+    assert not broken(flips.cases(place, random.Random(0), quick=True), 120)
 
 
 def test_a_process_that_ends_before_any_file_operation_loses_nothing(place: Place) -> None:
-    assert not broken(crashes.cases(place, random.Random(0), quick=True), 32)
+    assert not broken(crashes.cases(place, random.Random(0), quick=True), 20)
 
 
 def test_a_run_that_is_killed_at_any_time_ends_as_one_that_was_not(place: Place) -> None:

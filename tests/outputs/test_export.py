@@ -70,7 +70,8 @@ def test_onnx_and_torch_programs_equal_the_method_for_any_number_of_images(
     folder.mkdir()
     for i in range(40):
         Image.fromarray(np.random.default_rng(i).integers(0, 255, (8, 8, 3), np.uint8)).save(folder / f"{i}.png")
-    run = tiny_run(method, "run", dataset=f"folder:{folder}", subset=None, evaluators=[])
+    encoder = {"use": "mlp", "hidden": [16]}
+    run = tiny_run(method, "run", dataset=f"folder:{folder}", subset=None, evaluators=[], encoder=encoder)
     code, output, errors = command("export", "run", "--to", "out", "--format", "onnx,torch")
     assert code == 0 and output.count("largest difference") == 2, errors
     session = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx"))

@@ -318,7 +318,7 @@ def test_a_failing_evaluator_does_not_lose_the_scores_of_the_others(command: Any
         "from sslx.api import Evaluator\nclass Boom(Evaluator):\n    def evaluate(self, evaluation): raise ValueError('boom')"
     )
     code, output, errors = command("run", "-p", "random", "--subset", "64", "-e", "./bad.py:Boom,linear", "-o", "run")
-    assert code == 1 and "linear: logistic regression" in output and "failed, ValueError: boom" in output
+    assert code == 1 and "logistic regression on 64 training images" in output and "failed, ValueError: boom" in output
     assert "tries again" in errors and "Traceback" not in errors
 
 

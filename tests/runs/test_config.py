@@ -157,7 +157,7 @@ def test_views_that_are_all_equal_are_told_of(tiny_run: Any, capsys: pytest.Capt
 
 def test_all_mistakes_are_reported_together(command: Command) -> None:
     code, _, errors = command(
-        "run", "-p", "simvae", "--epochs", "x", "--set", "prior.varience=1", "--set", "encoder.dim=0", "-d", "digit"
+        "run", "-p", "simvae", "--epochs", "x", "--set", "prior.varience=1", "--set", "encoder.dim=-1", "-d", "digit"
     )
     assert code == 2 and len(errors.splitlines()) == 4
     for name in ("train.epochs", "method.prior.varience", "method.encoder.dim", "dataset"):

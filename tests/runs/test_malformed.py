@@ -89,7 +89,7 @@ method = []|method: expected the name of a method
 method = "adam"|there is no method 'adam'
 method.use = true|method: expected the name of a method, got True
 method.encoder = 5|method.encoder: expected the name of an encoder or a table of options, got 5
-method.encoder.dim = "a"|method.encoder.dim: expected an integer > 0, got 'a'
+method.encoder.dim = "a"|method.encoder.dim: expected an integer >= 0, got 'a'
 method.encoder.posterior.projection = 1|method.encoder.posterior.projection: expected a list
 grid = {a = [1]}|grid: RunConfig has no option 'grid'
 "" = 1|RunConfig has no option ''

@@ -52,9 +52,9 @@ def test_evaluators_are_those_that_are_named_last(
 
 def test_mistakes_of_all_runs_come_together() -> None:
     with pytest.raises(ConfigError) as error:
-        plan({"train.epochs": -1}, methods=["vae", "simvae", "vea"], choices=[{"encoder.dim": 0}, {"encoder.dim": 2}])
+        plan({"train.epochs": -1}, methods=["vae", "simvae", "vea"], choices=[{"encoder.dim": -1}, {"encoder.dim": 2}])
     assert error.value.problems == [
-        "method.encoder.dim: expected an integer > 0, got 0",
+        "method.encoder.dim: expected an integer >= 0, got -1",
         "train.epochs: expected an integer >= 0, got -1",
         "method: there is no method 'vea' (did you mean 'vae'?)",
     ]

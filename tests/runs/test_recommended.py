@@ -67,6 +67,7 @@ def test_links_that_form_a_loop_and_runs_are_not_counted(tmp_path: Path) -> None
         ("simclr", "CNNEncoder", 0),
         ("swav", "CNNEncoder", 0),
         ("rotation", "CNNEncoder", 0),
+        ("vae", "MLPEncoder", 10),  # needs a latent, and the decoder is its mirror image
         ("gedi", "MLPEncoder", 10),  # asks for a slope, which a cnn has not
         ("nesy", "CNNEncoder", 64),  # asks for its own
         ({"use": "simclr", "encoder": "cnn"}, "CNNEncoder", 10),  # the options of another choice are its own

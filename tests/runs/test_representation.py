@@ -16,8 +16,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import sslx
 from sslx import Representation
-from sslx.core.options import to_dict
-from sslx.core.training.config import configure
 
 NARROW: dict[str, Any] = {"train__batch_size": 16, "encoder__hidden": (16,), "decoder__hidden": (16,)}
 SMALL: dict[str, Any] = {"train__epochs": 1, "train__batch_size": 4, "encoder__hidden": (4,), "encoder__dim": 2}
@@ -64,9 +62,8 @@ def test_images_of_all_documented_kinds_have_one_representation(images: Any) -> 
         assert np.array_equal(again.transform(other), z) and again.inverse_transform(z).shape == (64, 1, 8, 8)
 
 
-def test_views_of_an_array_are_those_of_a_folder_and_of_points_have_noise(images: Any) -> None:
+def test_views_of_an_array_are_crops_mirrored_half_the_time_and_of_points_have_noise(images: Any) -> None:
     fitted = Representation("random").fit(images).config_["views"]
-    assert fitted == to_dict(configure({"method": "random", "dataset": "folder:PATH"}))["views"]
     assert fitted["crop"] == [0.4, 1.0] and fitted["hflip"] == 0.5
     assert Representation("random", views__hflip=0.0).fit(images).config_["views"] == {**fitted, "hflip": 0.0}
     assert Representation("random").fit(images.reshape(64, -1)).config_["views"]["use"] == "noise"

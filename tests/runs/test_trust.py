@@ -271,7 +271,10 @@ def test_another_number_of_images_ends_a_training(
     monkeypatch.setattr(Engine, "record", _stop_at(2, Engine.record, monkeypatch))
     dataset = {"use": "folder", "path": sslx_images}
     with pytest.raises(Interrupted):
-        tiny_run("instance-discrimination", "run", dataset=dataset, subset="none", train={"batch_size": 8})
+        tiny_run(
+            "instance-discrimination", "run", dataset=dataset, subset="none", train={"batch_size": 8},
+            encoder={"use": "mlp"},
+        )  # fmt: skip
     monkeypatch.undo()
     for i in range(12):
         shutil.copy(sslx_images / "blue" / "1.png", sslx_images / "red" / f"more{i}.png")

@@ -170,7 +170,9 @@ def test_a_method_overfits_one_batch(method: str) -> None:
 def test_the_representation_is_a_vector_for_each_image(method: str) -> None:
     model = build(method).eval()
     z = model.represent(batch().flat)
-    assert z.shape == (12, 10) and torch.equal(z, model.represent(batch().flat))
+    assert z.shape == (12, model.encoder.layers[0].out_features if model.representation == "features" else 10)
+    assert torch.equal(z, model.represent(batch().flat))
+    assert model.representations()["latent"](batch().flat).shape == (12, 10)
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------
@@ -202,4 +204,4 @@ def test_any_timm_model_can_be_the_encoder(name: str) -> None:
     model = build("simclr", (3, 32, 32), encoder={"use": f"timm:{name}", "dim": 5})
     assert model.encoder.model == name
     assert model(batch((3, 32, 32), 3)).total.isfinite()
-    assert model.eval().represent(torch.rand(2, 3, 32, 32)).shape == (2, 5)
+    assert model.eval().representations()["latent"](torch.rand(2, 3, 32, 32)).shape == (2, 5)

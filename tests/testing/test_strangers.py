@@ -144,6 +144,7 @@ def test_every_evaluator_works_on_a_strangers_method_and_data(
     skipped = {name: found["skipped"] for name, found in results.items() if "scores" not in found}
     assert skipped == {
         "cluster": "the method has no clusters of its own",
+        "posterior": "the encoder gives no normal distribution",
         "ood": "the method has neither a density nor clusters",
         "samples": "the method draws no images",
         "fid": "the method draws no images",

@@ -168,7 +168,9 @@ def evaluator_table(names: Iterable[Any]) -> dict[str, Any]:
     return table
 
 
-def configure(*layers: Mapping[str, Any], evaluators: Mapping[str, Any] | Iterable[Any] | None = None) -> RunConfig:
+def configure(
+    *layers: Mapping[str, Any], evaluators: Mapping[str, Any] | Iterable[Any] | None = None, recommend: bool = True
+) -> RunConfig:
     """The config from the user's layers, later ones winning, over what dataset and method recommend.
 
     Raises ConfigError with one line for each mistake in all of it.
@@ -176,9 +178,10 @@ def configure(*layers: Mapping[str, Any], evaluators: Mapping[str, Any] | Iterab
     Args:
         evaluators: those to use, names or a table, with the options that the layers give them; by default all that the
             layers name, or the recommended ones if they name none.
+        recommend: whether dataset and method recommend settings; False for the complete config of a run.
     """
     user = merge(*map(current, layers))
-    recommended, suitable = _recommended(user)
+    recommended, suitable = _recommended(user) if recommend else ({}, dict.fromkeys(EVALUATORS, {}))
     if evaluators is None and "evaluators" not in user:
         evaluators = suitable
     if evaluators is not None:
@@ -309,6 +312,7 @@ def _suited(defaults: Mapping[str, Any], use: Any, method: type[Component], user
     """
     slots = options_of(method) if use is not None and method is not Component else {}
     named = {name for name, part in user.items() if not isinstance(part, Mapping) or "use" in part}
+    of_features = "representation" in slots and slots["representation"].default == "features"
 
     def suits(name: str, part: Any) -> bool:
         own = slots.get(name)
@@ -319,11 +323,10 @@ def _suited(defaults: Mapping[str, Any], use: Any, method: type[Component], user
         is_general = bool(own.default == options_of(declared)[name].default)
         if own.slot is None or not (interface := interface_of(own.type)):
             return is_general
+        if part.get("dim") == 0 and (not of_features or "dim" in own.slot):
+            return False
         asks = name in named or own.slot.keys() - options_of(interface)  # such as the slope of an mlp
         return bool(own.default == part["use"] or (own.default is not None and is_general and not asks))
 
     kept = {name: part for name, part in defaults.get("method", {}).items() if suits(name, part)}
-    of_features = "representation" in slots and slots["representation"].default == "features"
-    if kept.get("encoder", {}).get("dim") == 0 and (not of_features or "dim" in (slots["encoder"].slot or {})):
-        kept["encoder"] = {name: value for name, value in kept["encoder"].items() if name != "dim"}
     return {**defaults, "method": {"use": use, **kept} if kept else {}}

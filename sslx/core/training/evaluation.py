@@ -18,7 +18,6 @@ from sslx.core.interfaces import (
     Evaluator,
     Features,
     Method,
-    Representation,
     Result,
     ViewPolicy,
 )
@@ -29,9 +28,9 @@ from sslx.core.training.progress import Meter
 Halves = tuple[Features, Features]  # of the training and the test images
 
 
-def chosen(method: Method, wanted: Representation | None = None) -> Representation:
+def chosen(method: Method, wanted: str | None = None) -> str:
     """The representation of a method to evaluate: the wanted one or its own; its latent if it has no features."""
-    own: Representation = getattr(method, "representation", "latent")
+    own: str = getattr(method, "representation", "latent")
     name = own if wanted is None else wanted
     return "latent" if name == "features" and name not in method.representations() else name
 
@@ -42,7 +41,7 @@ def features(
     split: Split,
     device: torch.device,
     what: str = "features",
-    of: Representation | None = None,
+    of: str | None = None,
     precision: str = "fp32",
 ) -> Features:
     """A representation of every image of a split, unaugmented and float32.
@@ -96,14 +95,14 @@ def evaluate(
     report: dict[str, Any] = {}
 
     @cache
-    def halves(of: Representation) -> Halves:
+    def halves(of: str) -> Halves:
         train, test = (
             features(method, split, device, f"{of} of {who} {half} images".replace("  ", " "), of, precision)
             for split, half in zip(data, ("training", "test"), strict=True)
         )
         return train, test
 
-    def one(evaluator: Evaluator, wanted: Representation | None) -> tuple[Result, str, int] | str:
+    def one(evaluator: Evaluator, wanted: str | None) -> tuple[Result, str, int] | str:
         """The result, which representation it is of, and how wide that is; or why there is none."""
         of = chosen(method, wanted)
         if of not in method.representations():

@@ -216,7 +216,7 @@ def recorded(
     Unless the user trusts these files, they name no code to execute and no folder to write to.
     """
     with catalogue().on_record(trust_code):
-        config = configure(as_before(base), *layers, evaluators=evaluators)
+        config = configure(as_before(base), *layers, evaluators=evaluators, recommend=False)
     places = {name for name, option in options_of(type(config.loader)).items() if option.type in (Path, Path | None)}
     for name in places:
         folder = getattr(config.loader, name)

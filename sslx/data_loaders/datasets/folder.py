@@ -173,14 +173,17 @@ def _walk(folder: Path, above: Iterable[Path]) -> Iterator[Path | None]:
         folders, files = _content(here)
         yield from files
         for path in folders:
-            if path.is_symlink():
+            if os.path.islink(path):  # False also for a path that is too long
                 pending.append(path)  # after the folder itself, if both are there
             else:
                 pending.appendleft(path)
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    facts = folder.stat()
+    try:
+        facts = folder.stat()
+    except OSError as error:
+        raise DataError(f"{_name(folder)} cannot be read: {error.strerror}") from error
     return facts.st_dev, facts.st_ino
 
 

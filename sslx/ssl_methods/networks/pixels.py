@@ -63,5 +63,6 @@ class PCAEncoder(PixelsEncoder):
         return resized(pixels(images), self.size).flatten(1).numpy()
 
     def forward(self, x: Tensor) -> Distribution:
-        centred = resized(x, self.size).flatten(1) - self.mean
-        return Delta(centred @ self.axes[: int(self.rank)].T)
+        with torch.autocast(x.device.type, enabled=False):
+            centred = resized(x.float(), self.size).flatten(1) - self.mean
+            return Delta(centred @ self.axes[: int(self.rank)].T)
