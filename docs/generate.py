@@ -38,7 +38,8 @@ def pages() -> dict[str, str]:
     """The text of each page by the name of its file."""
     found = registry()
     ours = {n: p[0].record for n, p in found.providers("method").items() if p[0].plugin.distribution == "sslx"}
-    measured = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
+    known = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
+    measured = {name: row for name, row in known.items() if "of" in row}  # an older file says nothing of the floors
     pages = {f"{name}.md": "\n".join(page(record, measured.get(name))) for name, record in ours.items()}
     return {"index.md": "\n".join(index(ours, measured)), **pages}
 
