@@ -214,7 +214,7 @@ def test_a_converted_file_serves_a_run(command: Callable[..., Any], tmp_path: Pa
         "ffcv": ["-d", "beton:digits.beton", "--loader", "ffcv"],
         "mapped": ["-d", "beton:digits.beton"],
     }.items():
-        views = ["-s", f"views.crop={low},{high}", "-s", "views.hflip=0"]
+        views = ["-s", "views=standard", "-s", f"views.crop={low},{high}"]
         settings = ["-s", "encoder=mlp", "-s", "encoder.hidden=8", *views, "--subset", "200", "-o", name]
         code, _, errors = command(
             "run", "-p", "simclr", "--epochs", "1", *words, *settings, "-e", "knn", "--device", "cpu"
