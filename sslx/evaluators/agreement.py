@@ -8,7 +8,9 @@ from torch import Tensor
 from sslx.api import Use, permutation
 
 _BATCH = 64  # of SimVAE's and GEDI's tables
-SUMMARY = "scores are over all {n} test images; per-64 scores are means over batches, as in papers, next to chance"
+SUMMARY = (
+    "scores are over all {n} test images; per-64 scores are means over random batches, as in papers, beside chance"
+)
 
 
 def matched(classes: Any, clusters: Any) -> float:
@@ -31,10 +33,11 @@ def agreement(clusters: Tensor, classes: Tensor, seed: int) -> dict[str, float]:
     measures = {"matched": matched, "nmi": normalized_mutual_info_score, "ari": adjusted_rand_score}
     y, k = classes.numpy(), clusters.numpy()
     dealt = k[permutation(len(k), Use.EVALUATION, seed).numpy()]
+    mixed = permutation(len(k), Use.EVALUATION, seed, 1).numpy()  # folders are sorted, so neighbours have one class
     found = {name: float(measure(y, k)) for name, measure in measures.items()}
     for name, measure in measures.items():
-        found[f"{name}-per-64"] = _per_batch(measure, y, k)
-        found[f"{name}-per-64-chance"] = _per_batch(measure, y, dealt)
+        found[f"{name}-per-64"] = _per_batch(measure, y[mixed], k[mixed])
+        found[f"{name}-per-64-chance"] = _per_batch(measure, y[mixed], dealt[mixed])
     return found
 
 
