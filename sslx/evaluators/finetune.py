@@ -39,7 +39,7 @@ class Finetune(Trained, epochs=20):
 
         method = copy.deepcopy(evaluation.method).requires_grad_()
         known = method.representations()
-        below = "features" if "features" in known else "latent"
+        below = "features" if "features" in known else next(iter(known))
         network = known[below]
         weights = list(method.parameters())
         with torch.no_grad():

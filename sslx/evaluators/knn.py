@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sslx.api import ConfigError, Evaluation, Evaluator, Result, Use, option, permutation
-from sslx.evaluators.common import finite, labels, without_classes
+from sslx.evaluators.common import draw, finite, labels, without_classes
 from sslx.evaluators.search import Distance, Search
 
 _CHUNK = 4096  # queries at a time at most, so that votes take (4096, classes) and not (queries, classes)
@@ -150,9 +150,8 @@ class KNN(Evaluator):
         (z, known), ks = bank, _listed(self.cosine_neighbours)
         drawn = dict[str, list[float]]()
         for repeat in range(self.repeats):
-            order = permutation(len(z), Use.EVALUATION, seed, repeat)
             for n in shots:
-                few = _first_of_each(known, order, n)
+                few = draw(known, n, seed, repeat)
                 ranks = _ranks(search, "cosine", (z[few], known[few]), queries, ks, self.temperature)
                 for name, score in self._cosine_scores(ranks, queries[1], f"-{n}-shot").items():
                     drawn.setdefault(name, []).append(score)
@@ -212,11 +211,3 @@ def _balanced(rank: Tensor, truths: Tensor) -> float:
     _, codes = truths.unique(return_inverse=True)
     right = torch.bincount(codes, (rank == 0).double())
     return float((right / torch.bincount(codes)).mean())
-
-
-def _first_of_each(labels: Tensor, order: Tensor, n: int) -> Tensor:
-    """Positions of the first n images of each class in an order, or of all where there are fewer."""
-    _, codes = labels[order].unique(return_inverse=True)
-    counts = codes.bincount()
-    place = torch.arange(len(order)) - (counts.cumsum(0) - counts).repeat_interleave(counts)  # within its class
-    return order[codes.argsort(stable=True)][place < n]

@@ -80,7 +80,7 @@ def pictures(
 
 
 def _by_class(test: Split, order: Tensor) -> Tensor:
-    """Positions of some test images of each of the first classes, or of as many of any kind if there are no labels."""
+    """Positions of eight test images of each of the first ten classes, or of eighty images if there are no labels."""
     if test.labels is None:
         return order[: _CLASSES * _EACH]
     labels = test.labels[order]

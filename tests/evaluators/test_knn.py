@@ -17,7 +17,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sslx.api import ConfigError, DataError, Evaluation, Evaluator, Features
 from sslx.core.options import make, to_dict
 from sslx.core.values import Text
-from sslx.evaluators.knn import KNN, _first_of_each
+from sslx.evaluators.common import draw
+from sslx.evaluators.knn import KNN
 from sslx.evaluators.search import Distance, Search
 
 CPU = torch.device("cpu")
@@ -298,8 +299,7 @@ def test_few_shots_are_the_mean_of_balanced_draws() -> None:
 
 def test_a_draw_has_the_same_number_of_each_class_and_a_larger_one_includes_it() -> None:
     labels = torch.tensor([7] * 50 + [-3] * 30 + [2] * 4)
-    order = torch.randperm(84, generator=torch.Generator().manual_seed(0))
-    one, six = (_first_of_each(labels, order, n).tolist() for n in (1, 6))
+    one, six = (draw(labels, n, seed=0, repeat=0).tolist() for n in (1, 6))
     assert Counter(labels[one].tolist()) == {7: 1, -3: 1, 2: 1}
     assert Counter(labels[six].tolist()) == {7: 6, -3: 6, 2: 4}
     assert len(set(six)) == 16 and set(one) < set(six)
