@@ -16,6 +16,7 @@ import pytest
 pytest_plugins = ["sslx.testing.fixtures"]
 os.environ["OMP_NUM_THREADS"] = "1"  # small tensors: threads would only wait for each other
 os.environ["COLUMNS"] = "120"  # of tables, whatever the terminal
+os.environ["SSLX_REPORT"] = "no"  # a report takes longer than a small run; tests of reports ask for them
 
 #: A run of two epochs of six steps that takes about a second.
 TINY: dict[str, Any] = {

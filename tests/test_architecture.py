@@ -43,6 +43,7 @@ ALLOWED = {
     "optimizers": ("sslx.api", "sslx.optimizers"),
     "evaluators": ("sslx.api", "sslx.evaluators"),
     "trackers": ("sslx.api", "sslx.trackers"),
+    "studies": ("sslx.api", "sslx.studies"),
     "outputs": ("sslx.core", "sslx.outputs"),
     "runs": ("sslx.core", "sslx.plugins", "sslx.outputs", "sslx.runs"),
     "representation.py": ("sslx.core", "sslx.plugins", "sslx.runs"),
@@ -154,5 +155,5 @@ def test_help_and_lists_do_not_import_torch(arguments: list[str], in_python: Cal
 
 
 def test_record_modules_of_plugins_do_not_import_torch(in_python: Callable[[str], str]) -> None:
-    modules = "sslx, sslx.ssl_methods, sslx.data_loaders, sslx.optimizers, sslx.evaluators, sslx.trackers"
+    modules = "sslx, sslx.ssl_methods, sslx.data_loaders, sslx.optimizers, sslx.evaluators, sslx.trackers, sslx.studies"
     assert in_python(f"import sys, {modules}; print('torch' in sys.modules)") == "False"

@@ -29,6 +29,7 @@ from sslx.runs import provenance, session
 from sslx.runs.grid import Grid, is_grid, opened
 from sslx.runs.plan import plan, read_sweep
 from sslx.runs.protocols import protocols, with_protocol
+from sslx.runs.studies import recipe as recipe_config
 from sslx.runs.verify import verify
 
 _SECTIONS = ", ".join(f"{name}.KEY" for name, each in options_of(RunConfig).items() if each.slot is not None)
@@ -81,6 +82,7 @@ _protocol_option = click.option(
 @_protocol_option
 @click.option("--config", type=PATH, help="A config.toml with settings, or the folder of a run to repeat.")
 @click.option("--sweep", type=PATH, help="Many runs: a config with lists of values in [grid], or tables in [[runs]].")
+@click.option("--recipe", metavar="STUDY", help="Run the one row of a study, with the settings of its paper.")
 @click.option("--from", "source", help="Start with the weights of a run, of a .safetensors file or of timm:NAME.")
 @click.option("--out", "-o", type=PATH, help="Folder of the run.  [runs/DATASET-METHOD-N]")
 @trust_option
@@ -93,6 +95,7 @@ def run_command(
     protocol: str | None,
     config: Path | None,
     sweep: Path | None,
+    recipe: str | None,
     source: str | None,
     out: Path | None,
     restarts: int | None,
@@ -108,9 +111,11 @@ def run_command(
     launch = launched(flags)
     if config is not None and config.is_dir():
         config = config / "config.toml"
-    if sweep is not None and config is not None:
-        raise ConfigError("--sweep: the sweep contains its config, expected no --config as well")
+    if sum(each is not None for each in (sweep, config, recipe)) > 1:
+        raise ConfigError("expected one of --config, --sweep and --recipe, as each of them is a whole config")
     base, choices = read_sweep(sweep) if sweep else (read(config) if config else {}, [{}])
+    if recipe is not None:
+        base = recipe_config(recipe)
     here = {_FLAGS[flag]: Text(value) for flag, value in flags.items() if value is not None} | dict(
         map(parse, settings)
     )

@@ -20,12 +20,14 @@ from sslx.core.data import Split
 from sslx.core.distributions import Delta
 from sslx.core.errors import ConfigError, DataError, PluginError
 from sslx.core.options import Component, label, option, options_of, slot, used_names
+from sslx.core.study import Study
 from sslx.core.terms import Terms
 from sslx.core.views import Views
 
 __all__ = [
     "Constraint", "Context", "Dataset", "Decoder", "Encoder", "Energy", "Evaluation", "Evaluator", "Features",
-    "Likelihood", "Loader", "Method", "Module", "Objective", "Optimizer", "Posterior", "Prior", "Result", "Tracker",
+    "Likelihood", "Loader", "Method", "Module", "Objective", "Optimizer", "Posterior", "Prior", "Result", "Study",
+    "Tracker",
     "ViewPolicy",
 ]  # fmt: skip
 

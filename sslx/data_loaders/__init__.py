@@ -19,6 +19,7 @@ _DATASETS = (
     ("moons", "points:Moons", "points of two half moons in the plane, generated"),
     ("circles", "points:Circles", "points of two circles in the plane, generated"),
     ("mnist-addition", "addition:Addition", "triples of digits, the third of which is the sum of the others"),
+    ("stand-in", "stand_in:StandIn", "random patterns in the shape of another dataset, to try commands"),
     ("styled-fashion", "styled:Styled", "Fashion-MNIST, rotated, shifted and darkened by known amounts"),
 )
 _POLICIES = (

@@ -8,10 +8,18 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from sslx.core.public import ConfigError, Context, HasDensity, Objective, Terms, Views, can, gather, option, slot
 from sslx.families.heads import head
 from sslx.families.projected import Projected
+
+
+class UnitLength(nn.Module):
+    """Embeddings (B, D) scaled to length 1."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return normalize(z.float(), dim=1)
 
 
 class JointEmbedding(Projected):
@@ -24,6 +32,10 @@ class JointEmbedding(Projected):
     of all steps (BYOL, 3.3). Only the online branch sees local crops.
     """
 
+    normalize: bool = option(
+        default=False,
+        help="Whether embeddings (z) are scaled to length 1, if the objective does not do it itself.",
+    )
     predictor: tuple[int, ...] = option(default=(), gt=0, help="Widths of the predictor's layers (h); [] is none.")
     target: Literal["online", "stopped", "teacher"] = option(
         default="online", help="What embeddings are compared with: each other, without gradient, or the teacher's."
@@ -32,6 +44,12 @@ class JointEmbedding(Projected):
         default=(0.99, 1.0), ge=0, le=1, help="Momentum of the teacher at the start and the end of training (m₀, m₁)."
     )
     objective: Objective = slot(default="info-nce", help="Loss that compares the embeddings of the views.")
+
+    def build_head(self, ctx: Context) -> Context:
+        ctx = super().build_head(ctx)
+        if self.normalize:
+            self.head.append(UnitLength())
+        return ctx
 
     def build(self, ctx: Context) -> Context:
         if ctx.views < 2:

@@ -17,7 +17,7 @@ def text(tables: Sequence[Table], width: float = math.inf) -> str:
     """Columns side by side as far as they fit. A table that is too wide is turned, and broken into parts if needed."""
     blocks = []
     for table in tables:
-        grid = _grid(table)
+        grid = cells(table)
         if _width(grid) > width:
             grid = _turned(grid)
         parts = [_written(part, "simple") for part in _broken(grid, width)]
@@ -31,7 +31,7 @@ def markdown(tables: Sequence[Table]) -> str:
 
     blocks = []
     for table in tables:
-        grid = [[escaped(cell) for cell in row] for row in _grid(table)]
+        grid = [[escaped(cell) for cell in row] for row in cells(table)]
         notes = [f"- {escaped(note)}" for note in table.notes]
         blocks.append("\n".join([f"**{escaped(_title(table))}**\n", _written(grid, "pipe"), "", *notes]))
     return "\n\n".join(blocks) + "\n"
@@ -42,7 +42,7 @@ def latex(tables: Sequence[Table]) -> str:
     blocks = []
     for table in tables:
         notes = [f"% {note}" for note in table.notes]
-        blocks.append("\n".join([f"% {_title(table)}", _written(_grid(table), "latex"), *notes]))
+        blocks.append("\n".join([f"% {_title(table)}", _written(cells(table), "latex"), *notes]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -78,7 +78,7 @@ def _title(table: Table) -> str:
     return f"Representations of {table.dataset}"
 
 
-def _grid(table: Table) -> Grid:
+def cells(table: Table) -> Grid:
     """The table as text. The number of seeds is shown if a row has several."""
     seeds = any(row.n > 1 for row in table.rows)
     head = ["method", *(["n"] if seeds else []), *table.columns]

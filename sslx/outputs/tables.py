@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -118,7 +118,7 @@ def _titles(scored: Sequence[_Scored]) -> list[str]:
 
     Results whose images are not known, as of version 0.1, are in the first table of their dataset.
     """
-    names = _named([{"dataset": each.dataset} for each in scored], "dataset")
+    names = named([{"dataset": each.dataset} for each in scored], "dataset")
     images: dict[str, list[str]] = {}
     for name, each in zip(names, scored, strict=True):
         if each.images and each.images not in images.setdefault(name, []):
@@ -148,6 +148,33 @@ def _matching(pattern: str, known: Mapping[str, str], where: str = "scores") -> 
     raise ConfigError(f"{where} {pattern}: no run has such a score{nearest(pattern, known)}")
 
 
+def alike(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
+    """Runs that differ in nothing but the seed, together and under the name of their row."""
+    groups = _groups([_Scored(run, {}, {}, "") for run in runs])
+    return [(group.name, [each.run for each in group.members]) for group in groups]
+
+
+class Reached(NamedTuple):
+    """Scores of runs that differ in nothing but the seed, on one dataset."""
+
+    dataset: str  # the title of its table
+    runs: Sequence[Run]
+    cells: Mapping[str, Cell]
+
+
+def reached(runs: Sequence[Run], wanted: Sequence[str]) -> tuple[list[str], list[Reached]]:
+    """The columns that match, as `tables` chooses them, and the scores of trained runs. Raises ConfigError."""
+    scored = [each for run in runs for each in _scored(run)]
+    known = _columns(scored)
+    chosen = dict.fromkeys(column for pattern in wanted for column in _matching(pattern, known))
+    titles = _titles(scored)
+    found = []
+    for dataset in dict.fromkeys(titles):
+        for _, members in _groups([each for each, name in zip(scored, titles, strict=True) if name == dataset]):
+            found.append(Reached(dataset, [each.run for each in members], _row("", members, "trained").cells))
+    return list(chosen), found
+
+
 def failures(runs: Sequence[Run]) -> list[str]:
     """A line for each evaluator that failed."""
     return [
@@ -172,20 +199,24 @@ def _groups(scored: Sequence[_Scored]) -> list[_Group]:
         while any(seed == other.run.settings["seed"] for other in groups.get((config, repeat), [])):
             repeat += 1
         groups.setdefault((config, repeat), []).append(each)
-    names = _named([json.loads(config) for config, _ in groups], "method")
+    names = named([json.loads(config) for config, _ in groups], "method")
     return [
         _Group(name if names.count(name) == 1 else f"{name} ({members[0].run.path.name})", members)
         for name, members in zip(names, groups.values(), strict=True)
     ]
 
 
-def _named(configs: Sequence[Mapping[str, Any]], part: str) -> list[str]:
+def named(
+    configs: Sequence[Mapping[str, Any]], part: str, ignored: Callable[[str], bool] = lambda key: False
+) -> list[str]:
     """The short name of a part for each config, and in brackets the options in which namesakes differ.
 
-    For a method these are all options of the config; a dataset's are its own, as they make other data of it.
+    For a method these are all options of the config; a dataset's are its own, as they make other data of it. Options
+    whose dotted keys are ignored are left out.
     """
     names = [short(config[part]["use"]) for config in configs]
-    options = [_words(config if part == "method" else config[part]) for config in configs]
+    words = [_words(config if part == "method" else config[part]) for config in configs]
+    options = [{key: value for key, value in mine.items() if not ignored(key)} for mine in words]
     found = []
     for name, mine in zip(names, options, strict=True):
         alike = [other for other_name, other in zip(names, options, strict=True) if other_name == name]
@@ -233,10 +264,11 @@ def _row(name: str, members: Sequence[_Scored], which: str) -> Row:
             values.setdefault(TIME, []).append(time["cpu_seconds"])
             if "images" in time:  # older runs do not say
                 values.setdefault(SEEN, []).append(time["images"])
-    return Row(name, len(members), {column: _cell(found) for column, found in values.items()})
+    return Row(name, len(members), {column: mean_and_error(found) for column, found in values.items()})
 
 
-def _cell(values: Sequence[float]) -> Cell:
+def mean_and_error(values: Sequence[float]) -> Cell:
+    """The mean of values with its standard error, which is not a number for one value or if a value is not finite."""
     n = len(values)
     error = statistics.stdev(values) / math.sqrt(n) if n > 1 and all(map(math.isfinite, values)) else math.nan
     return Cell(statistics.fmean(values), error, n)

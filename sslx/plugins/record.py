@@ -10,7 +10,7 @@ import attrs
 
 __all__ = [
     "Record", "command", "constraint", "dataset", "decoder", "encoder", "energy", "evaluator", "likelihood", "loader",
-    "method", "objective", "optimizer", "posterior", "prior", "tracker", "views",
+    "method", "objective", "optimizer", "posterior", "prior", "study", "tracker", "views",
 ]  # fmt: skip
 KINDS: list[str] = []  # in the order of lists
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -66,4 +66,5 @@ views = _kind("views")
 optimizer = _kind("optimizer")
 evaluator = _kind("evaluator")
 tracker = _kind("tracker")
+study = _kind("study")
 command = _kind("command")

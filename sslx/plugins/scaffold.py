@@ -11,20 +11,23 @@ from string import Template
 from sslx.core.errors import ConfigError, nearest
 from sslx.plugins.hookspecs import GROUP
 
-#: The kinds with a template, and the options of a short run that uses a component called $name.
+#: The kinds with a template, and a short command that uses a component called $name.
 RUNS = {
-    "method": "--plugin $name",
-    "prior": "--plugin simvae --set prior=$name",
-    "encoder": "--plugin simclr --set encoder=$name",
-    "decoder": "--plugin vae --set decoder=$name",
-    "objective": "--plugin simclr --set objective=$name",
-    "constraint": "--plugin nesy --set constraint=$name",
-    "dataset": "--plugin simvae --dataset $name",
-    "views": "--plugin simclr --set views=$name",
-    "optimizer": "--plugin vae --set train.optimizer=$name",
-    "evaluator": "--plugin random --evaluators $name",
-    "tracker": "--plugin vae --track $name",
+    "method": "run --plugin $name --epochs 1",
+    "prior": "run --plugin simvae --set prior=$name --epochs 1",
+    "encoder": "run --plugin simclr --set encoder=$name --epochs 1",
+    "decoder": "run --plugin vae --set decoder=$name --epochs 1",
+    "objective": "run --plugin simclr --set objective=$name --epochs 1",
+    "constraint": "run --plugin nesy --set constraint=$name --epochs 1",
+    "dataset": "run --plugin simvae --dataset $name --epochs 1",
+    "views": "run --plugin simclr --set views=$name --epochs 1",
+    "optimizer": "run --plugin vae --set train.optimizer=$name --epochs 1",
+    "evaluator": "run --plugin random --evaluators $name --epochs 1",
+    "tracker": "run --plugin vae --track $name --epochs 1",
+    "study": "reproduce $name --budget smoke",
 }
+#: What makes the command shorter in tests, for kinds that `--subset 64` does not suit.
+_SHORT: dict[str, tuple[str, ...]] = {"study": ()}
 #: Where each file of the package goes.
 _FILES = {
     "pyproject.toml": "pyproject.toml",
@@ -47,7 +50,7 @@ def create(distribution: str, kind: str, parent: Path) -> Path:
     if keyword.iskeyword(module) or importlib.util.find_spec(module) is not None:
         raise ConfigError(f"NAME: a package {distribution!r} would hide the existing module {module!r}")
     target = parent / distribution
-    command = f"sslx run {Template(RUNS[kind]).substitute(name=name)} --epochs 1"
+    command = f"sslx {Template(RUNS[kind]).substitute(name=name)}"
     words = {
         "distribution": distribution,
         "name": name,
@@ -59,13 +62,15 @@ def create(distribution: str, kind: str, parent: Path) -> Path:
         "group": GROUP,
         "bounds": _bounds(version("sslx")),
         "command": command,
-        "arguments": ", ".join(f'"{word}"' for word in command.split()[1:]),
+        "arguments": ", ".join(f'"{word}"' for word in (*command.split()[1:], *_SHORT.get(kind, ("--subset", "64")))),
         "article": "an" if kind[0] in "aeiou" else "a",
         "Article": "An" if kind[0] in "aeiou" else "A",
     }
     templates = files("sslx.plugins") / "templates"
     texts = {to: templates / "package" / f"{source}.txt" for source, to in _FILES.items()}
     texts["src/$module/components.py"] = templates / "kinds" / f"{kind}.txt"
+    if kind == "study":
+        texts["src/$module/$name.toml"] = templates / "kinds" / "study.toml.txt"
     try:
         target.mkdir(parents=True)
         for to, source in texts.items():

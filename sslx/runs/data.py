@@ -48,17 +48,39 @@ def alike(split: Split, shape: Sequence[int]) -> Split:
 
 
 def chosen(config: RunConfig, halves: Halves) -> Halves:
-    """The halves with the subset of the training images that the config asks for."""
+    """The halves with the training images that the config asks for: a subset, and none of those for validation."""
     train, test = halves
-    if config.subset is not None:
-        if config.subset > len(train):
-            raise ConfigError(f"subset: expected at most {len(train)}, the number of images, got {config.subset}")
-        if config.subset % train.arity:
-            expected = f"a multiple of {train.arity}, as so many images belong together"
-            raise ConfigError(f"subset: expected {expected}, got {config.subset}")
-        order = train.shuffled(Use.SUBSET, config.seed)
-        train = train.take(order[: config.subset].sort().values)
-    return train, test
+    n, apart = config.subset, config.validation or 0
+    if n is None and not apart:
+        return halves
+    _check("validation", apart, len(train) - train.arity, train.arity, ", so that images are left for training")
+    most = len(train) - apart
+    _check(
+        "subset",
+        most if n is None else n,
+        most,
+        train.arity,
+        ", the number of images" + " without those for validation" * bool(apart),
+    )
+    order = train.shuffled(Use.SUBSET, config.seed)[:most]
+    return train.take(order[:n].sort().values), test
+
+
+def _check(name: str, n: int, most: int, arity: int, why: str) -> None:
+    if n > most:
+        raise ConfigError(f"{name}: expected at most {most}{why}, got {n}")
+    if n % arity:
+        raise ConfigError(f"{name}: expected a multiple of {arity}, as so many images belong together, got {n}")
+
+
+def watched(config: RunConfig, halves: Halves, scored: Halves) -> Halves:
+    """The bank and the queries during training: training and validation images, or else the `scored` ones."""
+    if config.train.evaluate.on != "validation":
+        return scored
+    assert config.validation is not None, "a config without them is refused"
+    train, _ = halves
+    apart = train.shuffled(Use.SUBSET, config.seed)[-config.validation :]
+    return chosen(config, halves)[0], train.take(apart.sort().values)
 
 
 def facts(train: Split) -> dict[str, Any]:

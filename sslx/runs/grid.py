@@ -27,6 +27,7 @@ from sslx.core.options import to_dict
 from sslx.core.training.config import RunConfig
 from sslx.core.training.run import Launch, Run, recorded
 from sslx.core.training.run_folder import RunFolder
+from sslx.outputs import report
 from sslx.runs import session
 
 _NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*")  # of a run's folder
@@ -137,6 +138,8 @@ class Grid:
                     say(f"{each} failed: {error}")
                 if main and (failed or (self.path / "failed.json").exists()):
                     replace(self.path / "failed.json", json.dumps(failed, indent=1) + "\n")
+            if main:
+                report.written_grid(self.path, list(self.configs))
         finally:
             if main:
                 folder.unlock()

@@ -25,13 +25,19 @@ def with_protocol(name: str, evaluators: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         name: the name of a protocol, or a TOML file with a `source` and tables such as `[evaluators.knn]`.
     """
+    source, own = protocol_table(name)
+    say(f"protocol {name}: {source}")
+    return merge(own, evaluators)
+
+
+def protocol_table(name: str) -> tuple[str, dict[str, Any]]:
+    """The source of a protocol and its table of evaluators. Raises ConfigError as `with_protocol` does."""
     known = protocols()
     path = Path(name) if name.endswith(".toml") else known.get(name)
     if path is None:
         raise ConfigError(f"--protocol: there is no protocol {name!r}{nearest(name, known)}")
     table = read(path)
     source, own = table.pop("source", None), table.pop("evaluators", None)
-    if not isinstance(source, str) or not own or not isinstance(own, Mapping) or table:
+    if not isinstance(source, str) or not own or not isinstance(own, dict) or table:
         raise ConfigError(f"{path}: expected `source`, a text, and tables such as [evaluators.knn], and nothing else")
-    say(f"protocol {name}: {source}")
-    return merge(own, evaluators)
+    return source, own

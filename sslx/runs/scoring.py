@@ -48,7 +48,7 @@ def other_dataset(run: Run, dataset: Any) -> dict[str, Any]:
     likeness = {"grey": C == 1, **({"size": H} if H == W else {})}
     with catalogue().on_record(run.trust_code):
         made = make(Dataset, dataset, "dataset", preferred=likeness)
-    return {} if plain(to_dict(made)) == plain(own) else {"eval_dataset": made}
+    return {} if plain(to_dict(made)) == _filled(plain(own), made) else {"eval_dataset": made}
 
 
 def score_run(
@@ -85,12 +85,15 @@ def score_run(
         return made.to(runtime.device)
 
     config, step = run.config, checkpoint.manifest(run.trained())["step"]
-    facts_of_data = identity(config.eval_dataset or config.dataset, data)
-    own = previous.get("data", {"dataset": _own_dataset(run)})["dataset"] == facts_of_data["dataset"]
+    scored = config.eval_dataset or config.dataset
+    facts_of_data = identity(scored, data)
+    recorded = previous.get("data", {"dataset": _own_dataset(run)})["dataset"]
+    own = _filled(recorded, scored) == facts_of_data["dataset"]
     others = list(previous.get("others", []))
     before: Mapping[str, Any] = previous
     if previous and not own:
-        before = next((each for each in others if each["data"]["dataset"] == facts_of_data["dataset"]), {})
+        same = (each for each in others if _filled(each["data"]["dataset"], scored) == facts_of_data["dataset"])
+        before = next(same, {})
     begun = run.folder.read("evaluation.json") or {}
     state = {"step": step, "other_data": changed, "dataset": facts_of_data["dataset"]}
     if any(begun.get(key) != value for key, value in state.items()):
@@ -129,6 +132,15 @@ def score_run(
     run.folder.write("results.json", whole)
     (run.path / "evaluation.json").unlink(missing_ok=True)
     return report
+
+
+def _filled(recorded: Mapping[str, Any], dataset: Dataset) -> Mapping[str, Any]:
+    """A recorded dataset with the defaults of the options that were added since, if it is of the same kind."""
+    now = plain(to_dict(dataset))
+    if recorded.get("use") != now["use"] or now.keys() <= recorded.keys():
+        return recorded
+    made = make(Dataset, {**recorded, "use": type(dataset)}, "dataset")
+    return {**plain(to_dict(made)), "use": now["use"]}
 
 
 def _own_dataset(run: Run) -> Any:

@@ -38,13 +38,14 @@ from sslx.core.training.run import Launch, Run, build, default_data_dir
 from sslx.core.training.run_folder import RunFolder, edits, environment, some
 from sslx.core.training.runtime import Runtime, lost
 from sslx.core.training.shapes import rehearse
+from sslx.outputs import report
 from sslx.outputs.export import write_weights
 from sslx.outputs.pictures import pictures
 from sslx.outputs.tables import failures
 from sslx.plugins.registry import registry
 from sslx.runs import provenance
 from sslx.runs.changes import amend
-from sslx.runs.data import Halves, changes as changes_of_data, chosen, facts, fingerprint, load_data
+from sslx.runs.data import Halves, changes as changes_of_data, chosen, facts, fingerprint, load_data, watched
 from sslx.runs.protocols import with_protocol
 from sslx.runs.scoring import halves_to_score, other_dataset, other_halves, score_run
 from sslx.runs.weights import begin_with, encoder_of
@@ -148,7 +149,7 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
         if begun is not None:
             runtime.lead(lambda: _same_data(run, halves))
         try:
-            return _execute(run, data, scored, runtime, launch)
+            return _execute(run, data, scored, watched(config, halves, scored), runtime, launch)
         except (ConfigError, PluginError):  # found when the method was built or met its first batch
             if runtime.main and not run.folder.checkpoints.exists() and not run.folder.metrics():
                 shutil.rmtree(folder)
@@ -194,7 +195,8 @@ def resume(
             if run.folder.finished:
                 return run
         data = chosen(run.config, halves)
-        return _execute(run, data, halves_to_score(run.config, data, launch, runtime), runtime, launch)
+        scored = halves_to_score(run.config, data, launch, runtime)
+        return _execute(run, data, scored, watched(run.config, halves, scored), runtime, launch)
 
 
 def open_run(path: Path | str, *, checkpoint: int | None = None, objects: Any = (), trust_code: bool = False) -> Run:
@@ -262,8 +264,9 @@ def evaluate(
                 data, changed = chosen(config, halves), _others(run, halves)
             else:
                 data = other_halves(config.eval_dataset, run.image_shape, launch, runtime)
-            report = score_run(evaluated, method, data, runtime, launch, previous, changed)
-            registry().call("sslx_evaluated", run=run, report=report)
+            scores = score_run(evaluated, method, data, runtime, launch, previous, changed)
+            registry().call("sslx_evaluated", run=run, report=scores)
+            report.written(run)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; the same command goes on") from stop
     finally:
@@ -393,20 +396,23 @@ def _followed(launch: Launch, run: Run | None = None) -> AbstractContextManager[
     return registry().following(trackers)
 
 
-def _execute(run: Run, data: Halves, scored: Halves, runtime: Runtime, launch: Launch) -> Run:
+def _execute(run: Run, data: Halves, scored: Halves, during: Halves, runtime: Runtime, launch: Launch) -> Run:
     """Train from wherever the run stands, evaluate, export. Only what fails in training ends it with an error."""
     error: BaseException | None = None
 
     def notify(hook: str, **arguments: Any) -> None:
         if runtime.main:
             registry().call(hook, run=run, **arguments)
+            if hook == "sslx_metrics":
+                live.refresh()
 
+    live = report.Live(run)
     announce(run.path)
     heed_launcher()
     runtime.lead(run.folder.lock)
     notify("sslx_run_start")
     try:
-        _train(run, data[0], scored, runtime, notify, launch)
+        _train(run, data[0], during, runtime, notify, launch)
         if runtime.main:
             method = run.method().to(runtime.device)
             if isinstance(encoder := getattr(method, "encoder", None), Encoder):
@@ -414,7 +420,10 @@ def _execute(run: Run, data: Halves, scored: Halves, runtime: Runtime, launch: L
                     write_weights(encoder, run.image_shape, run.folder.export)
             with tolerant(f"{run.path}: no pictures"):
                 pictures(method, data[1], runtime.device, run.config.seed, run.path, views=run.config.views)
+            if report.wanted(run):
+                report.gather(method, data[1], runtime.device, run.config.seed, run.path, run.config.views)
             notify("sslx_evaluated", report=score_run(run, method, scored, runtime, launch))
+            report.written(run)
     except Interrupted as stop:
         error = Interrupted(f"{stop}; `sslx resume {run.path}` continues it")
         raise error from stop
@@ -435,14 +444,14 @@ def _execute(run: Run, data: Halves, scored: Halves, runtime: Runtime, launch: L
 
 
 def _train(
-    run: Run, train: Split, scored: Halves, runtime: Runtime, notify: Callable[..., None], launch: Launch
+    run: Run, train: Split, during: Halves, runtime: Runtime, notify: Callable[..., None], launch: Launch
 ) -> None:
     def load(dataset: Dataset) -> Halves:
         return dataset.halves(launch.data_dir, launch.offline)
 
     make_method = partial(build, run.config, **facts(train))
     method = make_method().to(runtime.device)
-    score = scorer(run.config, make_method, scored, runtime.device, load)
+    score = scorer(run.config, make_method, during, runtime.device, load)
     recorded = run.folder.facts()
     written = recorded.get("config", to_dict(run.config))  # perhaps by an older version, with fewer options
     rests_on = {"config": digest(written), "data": digest(recorded.get("fingerprint", {}))}

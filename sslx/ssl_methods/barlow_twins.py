@@ -36,4 +36,8 @@ def _standardized(x: Tensor) -> Tensor:
 
 
 class BarlowTwins(JointEmbedding, objective="barlow-twins"):
-    """Makes the correlation matrix of the embeddings of two views the identity (Zbontar et al. 2021)."""
+    """Makes the correlation matrix of the embeddings of two views the identity (Zbontar et al. 2021).
+
+    GEDI compares with it with batch normalization in all layers, `encoder.norm=batch`, and on images with embeddings of
+    length 1, `normalize=true`.
+    """

@@ -26,14 +26,19 @@ class GEDI(Projected, encoder={"use": "mlp", "slope": 0.2}, projector=(64,), nor
         L_NESY = -log p(rule | x₁…xₙ) >= 0           as Eq. 9 is implemented: one of c classes for each image
         L_PRIOR = 1 - H(E p(y|x)) / ln c >= 0
 
+    L_INV is then only recorded, as `invariance`, if there are several views; Figure 11 draws it beside L_NESY.
+
     The weights are the paper's CIFAR-10 values; datasets of 2-D points recommend its 10 for the prior. The paper states
-    neither the number of clusters nor a temperature: here t(x) is a layer on the projection head without one. We use
-    leaky ReLUs, because all units of a small ReLU head can die.
+    neither the number of clusters nor the temperature τ of Eq. 6: here t(x) = Uᵀg(x)/τ is a layer on the projection
+    head, and τ = 1. We use leaky ReLUs, because all units of a small ReLU head can die. The paper's networks are
+    `encoder=resnet8` with `projector=256,128` and `encoder.dim=0` for images, also for sums of digits, and for points
+    `encoder.hidden=100,100` with `encoder.dim=2`, `projector=4`, `slope=0` and `encoder.slope=0`.
     """
 
     defaults = {"evaluators": ["cluster"]}
 
     clusters: int = option(default=10, gt=1, help="Number of clusters (c).")
+    temperature: float = option(default=1.0, gt=0, help="Temperature of the logits t(x) (τ).")
     invariance_weight: float = option(default=50.0, ge=0, help="Weight of the invariance loss L_INV.")
     prior_weight: float = option(default=25.0, ge=0, help="Weight of the cluster prior L_PRIOR.")
     constraint: Constraint | None = slot(default=None, help="Rule for images that belong together, instead of L_INV.")
@@ -54,6 +59,10 @@ class GEDI(Projected, encoder={"use": "mlp", "slope": 0.2}, projector=(64,), nor
         self.head = head((*self.projector, self.clusters), ctx.latent, self.norm, self.slope)
         return ctx.but(latent=self.clusters)
 
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the logits t(x), (B, c)."""
+        return super().embed(x) / self.temperature
+
     def relate(self, views: Views) -> Terms:
         log_p = gather(self.embeddings(views)).log_softmax(dim=2)  # (N, V, c)
         log_mean = log_p.flatten(0, 1).logsumexp(dim=0) - math.log(log_p[..., 0].numel())  # log E p(y|x), (c,)
@@ -61,13 +70,15 @@ class GEDI(Projected, encoder={"use": "mlp", "slope": 0.2}, projector=(64,), nor
             # Each view of n images is a set of its own: n times (N/n·V, c).
             sets = log_p.unflatten(0, (-1, len(self.constraint.domains))).transpose(1, 2).flatten(0, 1).unbind(dim=1)
             balance = 1 + (log_mean.exp() * log_mean).sum() / math.log(self.clusters)
-            return Terms(
+            terms = Terms(
                 constraint=Term(-self.constraint(sets).mean(), self.constraint_weight, minimum=0.0),
                 balance=Term(balance, self.balance_weight, minimum=0.0),
             )
-        cross = (log_p[:, None, : views.count].exp() * log_p[:, :, None]).sum(dim=3)  # (N, V, J)
+            if log_p.shape[1] > 1:
+                terms["invariance"] = Term(_invariance(log_p.detach(), views.count), 0.0, minimum=0.0)
+            return terms
         return Terms(
-            invariance=Term(-over_pairs(cross), self.invariance_weight, minimum=0.0),
+            invariance=Term(_invariance(log_p, views.count), self.invariance_weight, minimum=0.0),
             prior=Term(-log_mean.mean(), self.prior_weight, minimum=math.log(self.clusters)),
         )
 
@@ -91,3 +102,9 @@ class GEDI(Projected, encoder={"use": "mlp", "slope": 0.2}, projector=(64,), nor
         if excess["invariance"] >= _INVARIANCE:
             return "label inconsistency: views of an image are in different clusters"
         return "none of the three failure modes"
+
+
+def _invariance(log_p: Tensor, count: int) -> Tensor:
+    """L_INV of log p(y|x), (N, V, c), the first `count` of which are of whole views."""
+    cross = (log_p[:, None, :count].exp() * log_p[:, :, None]).sum(dim=3)  # (N, V, J)
+    return -over_pairs(cross)

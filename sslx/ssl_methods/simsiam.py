@@ -12,6 +12,7 @@ class SimSiam(JointEmbedding, predictor=(128, 128), target="stopped", objective=
     """
 
     defaults = {"train": {"lr": 3e-4}}
+    ignored = frozenset({"normalize"})  # its objective compares directions
 
     def build_head(self, ctx: Context) -> Context:
         ctx = super().build_head(ctx)

@@ -41,5 +41,7 @@ class SwAVLoss(Assignment):
 class SwAV(Prototypical, objective="swav"):
     """Predicts the cluster of another view; clusters are balanced over the batch (Caron et al. 2020).
 
-    `--set views.local.use=standard` adds local crops. The authors keep prototypes fixed in the first epoch.
+    `--set views.local.use=standard` adds local crops. The authors keep prototypes fixed in the first epoch. GEDI
+    compares with it with batch normalization in all layers, `encoder.norm=batch`, and embeddings of length 1, which
+    they always have here.
     """

@@ -96,7 +96,7 @@ def options_go_through_toml(subject: Subject) -> None:
 
 CHECKS = (is_what_its_record_says, is_documented, options_go_through_toml)
 
-_MODULES = ("data", "energies", "losses", "methods", "networks", "optimizers", "scores", "trackers")
+_MODULES = ("data", "energies", "losses", "methods", "networks", "optimizers", "scores", "studies", "trackers")
 _OF_KIND: dict[str, list[Callable[[Subject], None]]] = {}
 
 

@@ -40,7 +40,7 @@ from sslx.core.training.config import Evaluating, configure
 from sslx.core.training.run_folder import RunFolder
 from sslx.data_loaders.datasets.digits import Digits
 from sslx.outputs.tables import tables
-from sslx.runs.data import chosen
+from sslx.runs.data import chosen, watched
 from sslx.runs.session import open_run
 
 TinyRun = Callable[..., Any]
@@ -245,6 +245,84 @@ def test_nothing_is_in_the_bank_and_among_the_queries() -> None:
         assert images == [i + k for i in images[::3] for k in range(3)] and not any(i % 3 for i in images[::3])
     n, arity = 2, 1
     assert [len(images) for images in drawn()] == [1, 1]
+
+
+def numbered(images: Split) -> set[bytes]:
+    return {image.numpy().tobytes() for image in images.images[:]}
+
+
+def test_validation_images_are_neither_trained_on_nor_in_a_bank(tiny_run: TinyRun, tmp_path: Path) -> None:
+    halves = Digits().halves(Path(), True)
+
+    def parts(**options: Any) -> tuple[Split, Split]:
+        config = configure({"method": "vae", "validation": 300, "train": {"evaluate": {"on": "validation"}}}, options)
+        assert watched(config, halves, halves)[0].images.shape == chosen(config, halves)[0].images.shape
+        return chosen(config, halves)[0], watched(config, halves, halves)[1]
+
+    train, apart = parts()
+    assert (len(train), len(apart)) == (1137, 300) and not numbered(train) & numbered(apart)
+    assert numbered(train) | numbered(apart) == numbered(halves[0])
+    few, same_apart = parts(subset=64)  # beside the same ones, and as if there were no validation images
+    alone, _ = chosen(configure({"method": "vae", "subset": 64}), halves)
+    assert torch.equal(same_apart.images[:], apart.images[:]) and torch.equal(few.images[:], alone.images[:])
+    assert not torch.equal(parts(seed=1)[1].images[:], apart.images[:])
+
+    class Sees(Evaluator):
+        def evaluate(self, evaluation: Evaluation) -> Result:
+            seen.append(evaluation)
+            return Result({"sees": float(len(evaluation.data[0]))}, {}, "")
+
+    seen: list[Evaluation] = []
+    train_options = {"evaluate": {"every": 1, "on": "validation", "evaluators": ["knn", "Sees"], "queries": None}}
+    evaluators = {"knn": {"neighbours": 1, "cosine_neighbours": []}, "Sees": Sees}
+    run = tiny_run("ae", "run", subset=None, validation=1300, train=train_options, evaluators=evaluators)
+    config = run.config
+    kept, validated = chosen(config, halves)[0], watched(config, halves, halves)[1]
+    assert run.data["samples"] == len(kept) == 137 and len(seen) == 2 + 2  # two epochs; trained and untrained
+    for evaluation in seen[:2]:
+        assert torch.equal(evaluation.data[1].images[:], validated.images[:])
+        assert torch.equal(evaluation.data[0].images[:], kept.images[:])
+    for evaluation in seen[2:]:
+        assert torch.equal(evaluation.data[0].images[:], kept.images[:]) and len(evaluation.data[1]) == 360
+    method = run.method()
+    z, q = (method.represent(pixels(half.images[:])).detach().numpy() for half in (kept, validated))
+    expected = KNeighborsClassifier(1).fit(z, kept.labels).score(q, validated.labels)
+    assert run.folder.scores()[-1][1]["validation/knn"] == pytest.approx(expected)
+
+
+def test_a_run_with_validation_resumes_byte_for_byte_and_keeps_its_images(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"validation": 50, "train": {"evaluate": {"every": 1, "on": "validation"}}}
+    whole = tiny_run("vae", "whole", **options)
+    stop_at(monkeypatch, 8)
+    with pytest.raises(Interrupted):
+        tiny_run("vae", "stopped", **options)
+    go_on(monkeypatch)
+    with pytest.raises(ConfigError, match="^validation: cannot change within a run"):
+        sslx.resume(tmp_path / "stopped", changes={"validation": 40})
+    with pytest.raises(ConfigError, match="out: .* holds another run: validation"):
+        tiny_run("vae", "stopped", **options | {"validation": 40})
+    sslx.resume(tmp_path / "stopped")
+    assert same(whole.path, tmp_path / "stopped")
+    assert "validation/knn" in whole.folder.scores()[0][1]
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"train.evaluate.on": "validation"}, "train.evaluate.on: there are no validation images; set validation, "),
+        ({"validation": 0}, "validation: expected an integer > 0"),
+        ({"validation": 1437}, "validation: expected at most 1436, so that images are left for training, got 1437"),
+        (
+            {"validation": 1400, "subset": 38},
+            "subset: expected at most 37, the number of images without those for vali",
+        ),
+    ],
+)
+def test_too_many_validation_images_are_one_line(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        chosen(configure({"method": "vae"}, nest(options)), Digits().halves(Path(), True))
 
 
 class Unlabelled(Digits):

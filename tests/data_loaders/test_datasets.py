@@ -10,7 +10,9 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from PIL import Image
 from torchvision import datasets
+from torchvision.transforms.functional import to_tensor
 
 from sslx.api import ConfigError, DataError, Split
 from sslx.data_loaders.datasets.digits import Digits
@@ -68,6 +70,22 @@ def test_the_real_files_have_70_000_images_in_ten_classes(dataset: MNIST) -> Non
 def test_idx_files_are_read_as_torchvision_lays_them_out(tiny: Path) -> None:
     train, test = MNIST().load(tiny, offline=True)
     assert train.images.shape == (5, 1, 28, 28) and test.images.shape == (2, 1, 28, 28)
+
+
+@pytest.mark.parametrize("dataset", [MNIST, FashionMNIST])
+def test_binarized_pixels_are_those_of_a_threshold_of_a_half(dataset: type[MNIST], tiny: Path) -> None:
+    """As by torchvision's ToTensor and the threshold of SimVAE's code, which is 0.5."""
+    (tiny / "MNIST").rename(tiny / "renamed")
+    (tiny / "renamed").rename(tiny / dataset.source)
+    values = torch.arange(5 * 784).mul(37).remainder(256).byte().reshape(5, 1, 28, 28)
+    path = tiny / dataset.source / "raw" / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:16] + bytes(values.flatten().tolist()))
+    grey, _ = dataset().load(tiny, offline=True)
+    assert torch.equal(torch.as_tensor(grey.images[:]), values)
+    train, test = dataset(binarize=True).load(tiny, offline=True)
+    expected = torch.stack([to_tensor(Image.fromarray(image[0].numpy())) for image in values]) > 0.5
+    assert torch.equal(train.images[:] == 255, expected) and set(train.images[:].unique().tolist()) == {0, 255}
+    assert train.images.dtype == torch.uint8 and test.images[:].max() == 0
 
 
 def test_offline_a_missing_set_says_where_it_was_sought_and_what_to_do(tmp_path: Path) -> None:

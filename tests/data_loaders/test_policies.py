@@ -13,6 +13,7 @@ from sslx.core.options import make, options_of, to_dict
 from sslx.data_loaders.views.papers import DINO
 from sslx.data_loaders.views.standard import Standard
 from sslx.plugins.registry import registry
+from sslx.ssl_methods.parts.sgld import SGLD
 
 NAMES = ("simvae-grey", "simvae-colour", "gedi", "gedi-digits", "aasae", "simclr", "simclr-cifar", "byol", "dino")
 
@@ -42,6 +43,16 @@ def test_a_policy_differs_from_the_standard_in_its_defaults_alone() -> None:
     assert built("byol").blur == (1.0, 0.1) and built("byol").solarise == (0.0, 0.2) and Standard().blur == 0
     assert built("byol", hflip=0.0).hflip == 0
     assert built("dino").solarise == (0.0, 0.2) and built("dino").crop == (0.4, 1.0)
+
+
+def test_the_noise_of_gedi_is_that_of_jem_on_its_scale_of_pixels() -> None:
+    """0.03 is added to 2x - 1, so that the view on this scale has that noise (GEDI, Table 9)."""
+    grey = torch.full((100, 3, 32, 32), 128).byte()
+    for name in ("gedi", "gedi-digits"):
+        views = built(name, jitter=0.0, grey=0.0)(grey, torch.arange(100), seed=0, epoch=0)
+        z = (2 * views.x - 1) - (2 * views.original[:, None] - 1)
+        assert float(z.std()) == pytest.approx(0.03, rel=0.01)
+    assert SGLD().noise * 2 == pytest.approx(0.01) and SGLD().step_size * 4 == pytest.approx(1)  # as the sampler's
 
 
 def test_local_views_are_further_smaller_views() -> None:

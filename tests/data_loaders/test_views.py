@@ -18,7 +18,8 @@ from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
-from sslx.api import ConfigError, Views
+from sslx.api import ConfigError, ViewPolicy, Views
+from sslx.core.options import make
 from sslx.data_loaders.views.filters import quantiles
 from sslx.data_loaders.views.resample import resample, weights
 from sslx.data_loaders.views.standard import Standard
@@ -208,6 +209,20 @@ def test_noise_is_normal_and_independent() -> None:
     assert z.flatten(2).flatten(0, 1).corrcoef().fill_diagonal_(0).abs().max() < 5 / 3072**0.5
     assert z.flatten(2).flatten(0, 1).T[:200].corrcoef().fill_diagonal_(0).abs().max() < 5 / 400**0.5
     assert len(quantiles().unique()) == 1 << 16
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_binarized_views_are_the_views_above_a_half(backend: str) -> None:
+    local = {"use": "standard", "count": 1, "size": 9, "backend": backend}
+    options: dict[str, Any] = {"crop": (0.4, 1.0), "vflip": 0.5, "noise": 0.1, "backend": backend}
+    grey = make(ViewPolicy, {"use": "standard", **options, "local": local}, "views")
+    binary = make(
+        ViewPolicy, {"use": "standard", **options, "binarize": True, "local": local | {"binarize": True}}, "views"
+    )
+    one, other = (policy(images(channels=1), torch.arange(6), seed=1, epoch=2) for policy in (grey, binary))
+    assert torch.equal(other.x, (one.x > 0.5).float()) and 0.2 < other.x.mean() < 0.8
+    assert one.local is not None and other.local is not None and torch.equal(other.local, (one.local > 0.5).float())
+    assert torch.equal(other.original, one.original)  # the stored image stays as it is
 
 
 def test_a_blur_can_have_a_probability_for_each_view() -> None:

@@ -101,7 +101,7 @@ def test_among_twenty_plugins_the_bad_ones_are_listed_with_their_reasons_and_bre
     listed = sslx_command("plugins", "list", path=site)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert listed.returncode == 0 and "Traceback" not in listed.stderr
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3  # 0.2 s of it without a plugin
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5  # 0.3 s of it without a plugin
     lines = {line.split()[1]: line for line in listed.stdout.splitlines() if line.count("  ")}
     for name, (_, reason) in BROKEN.items():
         assert "broken" in lines[name] and reason in lines[name]

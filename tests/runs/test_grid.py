@@ -155,7 +155,7 @@ def test_a_folder_with_something_else_is_refused(command: Command, tmp_path: Pat
     code, _, errors = command("run", "-p", "random", "--seed", "0,1", *TINY, "--out", "g")
     assert code == 2 and "g exists and is not empty" in errors
     code, _, errors = command("run", "-p", "random", "--sweep", "a.toml", "--config", "b.toml")
-    assert code == 2 and "expected no --config" in errors
+    assert code == 2 and "expected one of --config, --sweep and --recipe" in errors
 
 
 # --- stopped and resumed ----------------------------------------------------------------------------------------------

@@ -204,7 +204,7 @@ def test_a_constructor_names_all_its_mistakes_and_shows_its_options() -> None:
         Mixture(components=0, varianse=1.0)  # type: ignore[call-arg]
     assert [line.split(":")[0] for line in error.value.problems] == ["Mixture.varianse", "Mixture.components"]
     assert "components" in str(__import__("inspect").signature(Mixture))
-    assert repr(Mixture(components=3)) == "Mixture(components=3, variance=0.15, weights='learned')"
+    assert repr(Mixture(components=3)) == "Mixture(components=3, variance=0.15, weights='learned', assignment='soft')"
     assert "beta=1.0" in repr(SimVAE()) and "(prior): SharedMean(variance=0.15)" in repr(SimVAE())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import reseal
 from PIL import Image
 
 _HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Bald")
@@ -88,6 +90,32 @@ def test_other_labels_and_other_images_have_tables_of_their_own(command: Callabl
     assert code == 0 and "Representations of folder" in output, (output, errors)
     code, _, errors = command("eval", "faces", "-e", "knn", "--set", "dataset.lable=hair", *here)
     assert code == 2 and "did you mean 'label'?" in errors
+
+
+def test_results_of_a_version_without_an_option_of_the_dataset_stay_those_of_the_run(
+    command: Callable[..., Any], data: Path
+) -> None:
+    small = (
+        "--set",
+        "encoder.hidden=8",
+        "--set",
+        "decoder.hidden=8",
+        "--subset",
+        "60",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "30",
+    )
+    code, _, errors = command("run", "-p", "vae", "-d", "moons", "-e", "knn", *small, "--out", "old")
+    assert code == 0, errors
+    reseal(data / "old" / "results.json", lambda values: values["data"]["dataset"].pop("noise"))
+    code, output, errors = command("eval", "old", "-e", "gmm")
+    assert code == 0 and output.count("Representations of") == 1, (output, errors)
+    results = json.loads((data / "old" / "results.json").read_text())
+    assert "others" not in results and {"knn", "gmm"} == results["trained"].keys()
+    code, output, errors = command("eval", "old", "-e", "gmm", "--set", "dataset.noise=0.1")
+    assert code == 0 and output.count("Representations of moons (noise=") == 2, (output, errors)
 
 
 def test_weights_without_a_run_are_one_command(command: Callable[..., Any], data: Path) -> None:

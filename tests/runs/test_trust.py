@@ -53,7 +53,7 @@ def stopped(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def _stop_at(step: int, record: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     def stopping(self: Engine, *arguments: Any) -> Any:
-        if self.step == step - 1:
+        if self.step == step:
             monkeypatch.setattr(signals, "_received", signal.SIGTERM)
         return record(self, *arguments)
 

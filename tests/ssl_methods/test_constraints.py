@@ -12,10 +12,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import pytest
 import torch
+from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 
 import sslx
-from sslx.api import ConfigError, Constraint, Context, Dataset, Predicate, Split, Use, Views, logsumexp, option
+from sslx.api import ConfigError, Constraint, Context, Dataset, Predicate, Split, Terms, Use, Views, logsumexp, option
 from sslx.core.options import make
 from sslx.core.training.config import configure
 from sslx.core.training.engine import Engine
@@ -24,6 +25,7 @@ from sslx.core.training.runtime import Runtime
 from sslx.data_loaders.datasets.addition import sums
 from sslx.data_loaders.datasets.digits import Digits
 from sslx.runs import session
+from sslx.ssl_methods import gedi
 
 try:
     import problog
@@ -543,6 +545,65 @@ def test_the_loss_of_nesy_is_that_of_a_loop() -> None:
     assert terms["balance"].value.item() == pytest.approx(balance, abs=1e-6)
 
 
+def test_the_invariance_is_recorded_beside_a_rule_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GEDI, Figure 11: the value is that without a rule; loss, gradients and random numbers are those without it."""
+    energy = {"use": "sgld", "steps": 2, "chains": 20, "magnitude": 0.1}
+    options = {"encoder": {"use": "mlp", "hidden": [8]}, "energy": energy}
+    x = torch.rand(6, 2, 1, 5, 5, generator=torch.Generator().manual_seed(3))
+
+    def step(views: int, **given: Any) -> tuple[Any, Terms, list[Tensor | None], Tensor]:
+        method: Any = configure({"method": {"use": "gedi", **options, **given}}).method
+        torch.manual_seed(0)
+        method.build(Context((1, 5, 5), samples=6, views=views, arity=3 if "constraint" in given else 1))
+        terms = method(Views(x[:, :views], x[:, 0], torch.arange(6)))
+        terms.total.backward()
+        return method, terms, [weight.grad for weight in method.parameters()], torch.rand(3)
+
+    _, terms, gradients, after = step(2, constraint="addition")
+    _, without_rule, *_ = step(2)
+    recorded = terms["invariance"]
+    assert recorded.weight == 0 and recorded.minimum == 0 and not recorded.value.requires_grad
+    assert torch.equal(recorded.value, without_rule["invariance"].value)
+    assert "invariance" not in step(1, constraint="addition")[1]
+    monkeypatch.setattr(gedi, "_invariance", lambda log_p, count: torch.zeros(()))  # as if it were not computed
+    _, plain, expected, then = step(2, constraint="addition")
+    del plain["invariance"]
+    assert torch.equal(terms.total, plain.total) and torch.equal(after, then)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, expected, strict=True) if a is not None and b is not None)
+
+
+@pytest.mark.parametrize("size", [28, 32])
+def test_sums_of_digits_are_learned_by_the_papers_network_and_scored_on_the_test_set_of_mnist(
+    size: int, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The command of docs/constraints.md with few digits: its scores are scikit-learn's, of all test images of MNIST."""
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for half, n in (("train", 300), ("t10k", 90)):
+        labels = torch.arange(n).remainder(10).byte()
+        images = torch.rand(n, 28, 28, generator=torch.Generator().manual_seed(n)) * 25 * labels[:, None, None]
+        sizes = [b"".join(each.to_bytes(4, "big") for each in shape) for shape in ((n, 28, 28), (n,))]
+        data = bytes(images.byte().flatten().tolist())
+        (raw / f"{half}-images-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3]) + sizes[0] + data)
+        (raw / f"{half}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1]) + sizes[1] + bytes(labels.tolist()))
+    text = (Path(__file__).parents[2] / "docs" / "constraints.md").read_text()
+    (words,) = re.findall(r"^```text\nsslx (.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    small = "encoder.width=8 projector=8,8 dataset.triples=40 dataset.test_triples=10 energy.draw_steps=1"
+    settings = [word for each in (*small.split(), f"views.size={size}") for word in ("--set", each)]
+    common = ["--data-dir", "data", "--device", "cpu", "--epochs", "1", "--out", "run"]
+    code, _, errors = command(*words.replace("\\", "").split(), *settings, *common)
+    assert code == 0, errors
+    run = sslx.open_run("run")
+    result = run.results["trained"]["cluster"]
+    assert result["protocol"]["tested_on"] == 90 and run.results["data"]["dataset"]["use"] == "mnist"
+    assert run.config.method.energy.steps == 20 and {"constraint", "invariance"} < run.folder.metrics()[-1].keys()
+    test = run.config.eval_dataset.load(tmp_path / "data", True)[1]
+    clusters = run.method().cluster(test.images.float() / 255).argmax(dim=1)
+    assert result["scores"]["cluster-unmatched"] == pytest.approx(float((clusters == test.labels).float().mean()))
+    nmi = normalized_mutual_info_score(test.labels, clusters)
+    assert result["scores"]["cluster-nmi"] == pytest.approx(nmi, abs=1e-9)
+
+
 def test_a_rule_alone_collapses_and_with_a_balance_of_classes_it_names_the_digits(tmp_path: Path) -> None:
     small = {"encoder": {"use": "mlp", "hidden": [128, 128]}}
     found = {}
@@ -580,7 +641,7 @@ def test_examples_of_the_docs_work(command: Callable[..., Any], tmp_path: Path) 
     text = (Path(__file__).parents[2] / "docs" / "constraints.md").read_text()
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     for kind, block in blocks:
-        if kind:
+        if kind in ("prolog", "python"):
             with open(tmp_path / block.split()[1], "a") as file:
                 file.write(block)
     values = drawn((10,) * 3, 2)

@@ -84,6 +84,24 @@ def test_weights_and_terms_are_options() -> None:
     }
 
 
+@pytest.mark.parametrize("tau", [0.1, 1.0, 3.0])
+def test_a_temperature_divides_the_logits_of_all_terms(tau: float) -> None:
+    """GEDI, Eq. 6: the same as a last layer whose weights are divided by it; a temperature of 1 leaves all bits."""
+    found = []
+    for temperature in (tau, 1.0):
+        model = build("gedi", **({"temperature": temperature} if temperature != 1 or tau == 1 else {}))
+        if temperature == 1:
+            with torch.no_grad():
+                for weight in model.head[-1].parameters():
+                    weight /= tau
+        torch.manual_seed(5)
+        terms = model(batch())
+        found.append({name: term.value for name, term in terms.items()} | {"log p": model.cluster(batch().flat)})
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=1e-4, atol=1e-5)
+        assert tau != 1 or torch.equal(value, found[1][name])
+
+
 def test_two_stages_learn_one_after_the_other() -> None:
     model = build("gedi-two-stage")
     for step in range(6):

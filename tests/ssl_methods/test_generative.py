@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import GENERATIVE
+from conftest import GENERATIVE, digest
 from PIL import Image
 from scipy.stats import multivariate_normal, norm
 from test_methods import batch, build
 from torch import Tensor
+from torchvision.transforms import Normalize
 
-from sslx.api import Clusters, Context, Delta, Encoder, Views, can, pixels
+import sslx
+from sslx.api import Clusters, ConfigError, Context, Delta, Encoder, Split, Views, can, pixels
 from sslx.core.options import options_of
 from sslx.core.training.config import configure
 from sslx.families.aggregate import Aggregate
@@ -158,6 +160,74 @@ def test_a_learned_variance_moves_to_the_mean_squared_error() -> None:
     fixed = build("ae", decoder={"hidden": [16], "likelihood": {"variance": 0.3}})
     assert not [name for name, _ in fixed.named_parameters() if "likelihood" in name]
     assert fixed(views).total.item() == pytest.approx(loss.item())
+
+
+def test_standardized_pixels_have_the_loss_of_aasae_on_standardized_images() -> None:
+    """0.5 ‖t - h‖² of torchvision's Normalize and of h, the decoder's output, with its gradient (vae.py of AASAE)."""
+    images = torch.randint(0, 200, (50, 3, 8, 8), generator=torch.Generator().manual_seed(4)).byte()
+    images[:, 1] //= 4
+    likelihood = {"mean": "standardized", "variance": 1.0}
+    model = build("aasae", (3, 8, 8), decoder={"hidden": [16], "likelihood": likelihood})
+    model.begin(Split(images))
+    mean, deviation = (
+        images.double().div(255).mean(dim=(0, 2, 3)),
+        images.double().div(255).std((0, 2, 3), correction=0),
+    )
+    t = Normalize(mean.tolist(), deviation.tolist())(pixels(images))
+    z = torch.randn(50, D, generator=torch.Generator().manual_seed(5))
+
+    def output() -> Tensor:
+        return model.decoder.pixels(model.decoder.layers(z)).unflatten(1, (3, 8, 8))
+
+    losses = [-model.decoder(z).log_prob(pixels(images)).mean(), 0.5 * (t - output()).square().flatten(1).sum(1).mean()]
+    constant = 64 * sum(math.log(math.sqrt(2 * math.pi) * s) for s in deviation.tolist())
+    assert losses[0].item() == pytest.approx(losses[1].item() + constant, rel=1e-5)
+    weights = list(model.decoder.parameters())
+    for got, expected in zip(*(torch.autograd.grad(loss, weights) for loss in losses), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+    in_pixels = mean.float()[:, None, None] + deviation.float()[:, None, None] * output()
+    torch.testing.assert_close(model.decode(z), in_pixels)
+    again = build("aasae", (3, 8, 8), decoder={"hidden": [16], "likelihood": likelihood})
+    again.load_state_dict(model.state_dict())  # a checkpoint has the mean and the deviation
+    assert torch.equal(again.decode(z), model.decode(z))
+    assert "decoder.likelihood.unit" not in build("aasae").state_dict()
+    blank = build("ae", decoder={"hidden": [16], "likelihood": likelihood})
+    blank.begin(Split(torch.zeros(4, 1, 8, 8).byte()))
+    assert blank(batch()).total.isfinite()
+
+
+def test_a_run_learns_standardized_pixels_and_goes_on_from_a_checkpoint(tiny_run: Callable[..., Any]) -> None:
+    options = {"method": {"decoder": {"hidden": [16], "likelihood": {"mean": "standardized", "variance": 1.0}}}}
+    whole = tiny_run("aasae", "whole", evaluators={"reconstruction": {}}, **options)
+    scores = {
+        name: whole.results[name]["reconstruction"]["scores"]["reconstruction"] for name in ("trained", "untrained")
+    }
+    assert scores["trained"] < scores["untrained"] < 0.2  # in units of pixels, as the untrained one also knows the mean
+    part = tiny_run("aasae", "part", evaluators={"reconstruction": {}}, train={"epochs": 1}, **options)
+    assert digest(sslx.resume(part.path, changes={"train.epochs": 2}).path) == digest(whole.path)
+
+
+def test_pixels_of_other_channels_than_the_images_cannot_be_standardized() -> None:
+    model = build("colorization", (3, 8, 8), decoder={"hidden": [16], "likelihood": {"mean": "standardized"}})
+    with pytest.raises(ConfigError, match=r"^likelihood.mean: 2 channels are decoded and images have 3, expected "):
+        model.begin(Split(torch.zeros(4, 3, 8, 8).byte()))
+
+
+@pytest.mark.parametrize("use", ["gaussian", "tamed-gaussian", "delta"])
+def test_the_last_layer_can_be_without_a_bias(use: str) -> None:
+    first, second = (
+        build("ae", encoder={"hidden": [16], "posterior": {"use": use, "bias": bias}}) for bias in (True, False)
+    )
+    names = set(first.state_dict()) - set(second.state_dict())
+    assert len(names) == 1 and all(name.startswith("encoder.posterior.") and name.endswith(".bias") for name in names)
+    (name,) = names
+    first.state_dict()[name].zero_()
+    x = batch().flat
+    torch.testing.assert_close(first.encoder(x).mean, second.encoder(x).mean)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.encoder.posterior.linear(), second.encoder.posterior.linear(), strict=True)
+    )
 
 
 def test_the_representation_can_be_the_features_below_the_posterior() -> None:

@@ -259,6 +259,24 @@ def test_a_teacher_is_the_moving_average_of_the_network(name: str) -> None:
     assert not any(torch.equal(a, b) for a, b in zip(model.teacher.parameters(), online, strict=True))
 
 
+@pytest.mark.parametrize("name", ["barlow-twins", "vicreg", "byol", "swav"])
+def test_embeddings_can_be_scaled_to_length_1(name: str) -> None:
+    """In both branches: the loss is then the same for a head whose output is scaled by any numbers."""
+    model, plain = method(name, normalize=True).eval(), method(name).eval()
+    z = model.embed(batch().flat)
+    if name == "swav":  # whose prototypes scale embeddings anyway
+        torch.testing.assert_close(z, plain.embed(batch().flat))
+    else:
+        torch.testing.assert_close(z, torch.nn.functional.normalize(plain.embed(batch().flat), dim=1))
+    before = model(batch()).total
+    linear = [model.head, *(model.teacher[1:] if name == "byol" else [])]
+    with torch.no_grad():
+        for layers in linear:
+            for weight in [layer for layer in layers if isinstance(layer, torch.nn.Linear)][-1].parameters():
+                weight *= 7
+    torch.testing.assert_close(model(batch()).total, before, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["byol", "simsiam", "moco-v2", "dino", "proto-cpc"])
 def test_no_gradient_flows_through_the_target(name: str) -> None:
     """The gradient is that of a loss whose target is a constant."""

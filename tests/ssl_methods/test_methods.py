@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 from conftest import GENERATIVE, SMALL
-from torch import Tensor
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from sslx.api import Context, Views, diagonal_normal
@@ -70,6 +71,41 @@ def test_mixture_is_the_sum_over_its_clusters() -> None:
         cluster = MultivariateNormal(prior.means[y], 0.4 * torch.eye(D, dtype=torch.float64))
         total += weights[y] * cluster.log_prob(latents()).sum(dim=1).exp()
     torch.testing.assert_close(prior.log_prob(latents()), total.log(), atol=1e-9, rtol=1e-9)
+
+
+def test_hard_assignment_is_k_means() -> None:
+    """Of single views and equal weights: its value is the inertia, and the centres of scikit-learn are its optimum."""
+    z = torch.randn(60, 1, D, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    found = KMeans(3, n_init=5, random_state=0, tol=0).fit(z[:, 0])
+    prior = Mixture(components=3, variance=0.4, weights="uniform", assignment="hard")
+    prior.build(Context((1, 8, 8), 10, latent=D))
+    prior.double().means.data = torch.from_numpy(found.cluster_centers_)
+    loss = -prior.log_prob(z).sum()
+    constant = 60 * (math.log(3) + D / 2 * math.log(2 * math.pi * 0.4))
+    assert loss.item() == pytest.approx(found.inertia_ / (2 * 0.4) + constant, rel=1e-9)
+    loss.backward()
+    assert prior.means.grad is not None and prior.means.grad.abs().max() < 1e-9
+    assert prior.cluster(z).argmax(dim=1).tolist() == found.labels_.tolist()
+
+
+def test_hard_assignment_is_the_likeliest_cluster_of_a_whole_set() -> None:
+    soft, hard = (Mixture(components=3, variance=9.0, assignment=name) for name in ("soft", "hard"))
+    for prior in (soft, hard):
+        torch.manual_seed(0)
+        prior.build(Context((1, 8, 8), 10, latent=D))
+        prior.double().logits.data = torch.tensor([0.2, -1.0, 0.7], dtype=torch.float64)
+    each = (
+        torch.stack(
+            [
+                MultivariateNormal(mean, 9 * torch.eye(D, dtype=torch.float64)).log_prob(latents()).sum(1)
+                for mean in hard.means
+            ]
+        )
+        + hard.logits.log_softmax(dim=0)[:, None]
+    )
+    torch.testing.assert_close(hard.log_prob(latents()), each.max(dim=0).values)
+    assert (hard.log_prob(latents()) < soft.log_prob(latents())).all()
+    torch.testing.assert_close(hard.cluster(latents()), soft.cluster(latents()))
 
 
 # --- losses -----------------------------------------------------------------------------------------------------------
@@ -183,6 +219,33 @@ def test_the_mlp_is_that_of_table_3() -> None:
     shapes = [tuple(w.shape) for w in model.parameters() if w.ndim == 2]
     encoder = [(500, 784), (500, 500), (2000, 500), (20, 2000)]  # the last: mean and log-variance of 10 dimensions
     assert sorted(shapes) == sorted([*encoder, (2000, 10), (500, 2000), (500, 500), (784, 500)])
+
+
+@pytest.mark.parametrize("network", ["mlp", "resnet8"])
+def test_layers_of_the_networks_of_gedi_can_be_normalized(network: str) -> None:
+    """With batch statistics, every activation but the first of an image has mean 0 and variance 1 in each channel."""
+    options = {"use": network, **({"hidden": (9, 7)} if network == "mlp" else {"width": 6, "dim": 0})}
+    plain, normalized = (
+        build("barlow-twins", (3, 8, 8), encoder={**options, "norm": norm}).encoder for norm in ("none", "batch")
+    )
+    assert not [m for m in plain.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    assert not [name for name in plain.state_dict() if "running" in name]
+    layers = [m for m in normalized.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    assert len(layers) == (2 if network == "mlp" else 8)  # Table 8 has eight convolutions of 3x3
+    seen: list[Tensor] = []
+    for layer in layers:
+        layer.register_forward_hook(
+            lambda module, inputs, output: seen.append(output.transpose(0, 1).flatten(1).clone())
+        )
+    normalized.train()
+    normalized(batch((3, 8, 8), 50).flat * 30)
+    assert len(seen) == len(layers)
+    for output in seen:
+        torch.testing.assert_close(output.mean(dim=1), torch.zeros(len(output)), atol=1e-4, rtol=0)
+        torch.testing.assert_close(output.var(dim=1, correction=0), torch.ones(len(output)), atol=1e-2, rtol=0)
+    normalized.eval()
+    x = batch((3, 8, 8)).flat
+    torch.testing.assert_close(normalized(x).mean[:1], normalized(x[:1]).mean)  # an image alone
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 40, 24)])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from conftest import ENCODER, SMALL
 
+import sslx
 from sslx.plugins.registry import registry
 from sslx.testing import Check, parametrize_with_checks
 
@@ -29,6 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "dataset:folder": {"path": "images"},
     "dataset:beton": {"path": "images.beton"},
     "tracker:trackio": {"project": "digits"},
+    "study:file": {"file": str(Path(sslx.__file__).parent / "studies" / "gedi-table-2.toml")},
     "evaluator:mlp": {"steps": 250, "tuned": [0.1]},
     "evaluator:style": {"steps": 250},
     "evaluator:reconstruction": {"decoder": {"hidden": [64]}, "steps": 400, "lr": 3e-3},

@@ -16,15 +16,17 @@ class Evaluating(Component):
     """How the representation is scored while the method is trained.
 
     The bank consists of training images. The queries are held out from the bank, so that no test label is used, or they
-    are test images. Training itself always uses all training images, and not their labels.
+    are the images of `validation`, which are not trained on either, or test images. Training uses no labels.
     """
 
     every: int | None = option(
         default=None, gt=0, help="Number of epochs between evaluations during training; none: no such evaluations."
     )
     evaluators: tuple[str, ...] = option(default=("knn",), help="Names of the run's evaluators that are used for it.")
-    on: Literal["held-out", "test"] = option(
-        default="held-out", help="Images that are the queries: held-out training images or test images."
+    on: Literal["held-out", "validation", "test"] = option(
+        default="held-out",
+        help="Images that are the queries: training images that are held out from the bank, validation images, which "
+        "are not trained on either, or test images.",
     )
     bank: int | None = option(
         default=10_000, gt=0, help="Largest number of training images in the bank, a random sample; none: all."
@@ -32,8 +34,8 @@ class Evaluating(Component):
     queries: int | None = option(
         default=2_000,
         gt=0,
-        help="Largest number of queries, a random sample; none: all test images, or a fifth of the training images, "
-        "which is the most that is held out.",
+        help="Largest number of queries, a random sample; none: all validation or test images, or a fifth of the "
+        "training images, which is the most that is held out.",
     )
 
     def evaluator_of(self, score: str) -> str | None:
@@ -120,12 +122,20 @@ class RunConfig(Component):
     subset: int | None = option(
         default=None, gt=0, help="Number of training images, a random sample that depends on the seed; none: all."
     )
+    validation: int | None = option(
+        default=None,
+        gt=0,
+        help="Number of random training images, which depend on the seed, that are neither trained on nor in the bank "
+        "of an evaluator; train.evaluate.on=validation scores them during training; none: no such images.",
+    )
     weights: str | None = option(
         default=None,
         help="Weights with which the training begins: a run, a safetensors file or timm:NAME; none: random ones.",
     )
 
     def __attrs_post_init__(self) -> None:
+        if self.train.evaluate.on == "validation" and self.validation is None:
+            raise ConfigError("train.evaluate.on: there are no validation images; set validation, a number of images")
         if self.weights is not None and not self.weights.startswith("timm:"):  # the same from any folder
             self.weights = str(Path(self.weights).expanduser().absolute())
 

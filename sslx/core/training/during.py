@@ -42,7 +42,7 @@ def sample(data: Halves, options: Evaluating, seed: int) -> Halves:
     """The images of the bank and the queries, which are the same throughout a run. No image is in both."""
     train, test = data
     order = train.shuffled(Use.EVALUATION, seed, _SAMPLE)
-    if options.on == "test":
+    if options.on != "held-out":
         queries = _first(test, test.shuffled(Use.EVALUATION, seed, _SAMPLE), options.queries)
     else:
         fifth = max(len(train) // 5, train.arity)
@@ -71,6 +71,7 @@ def scorer(
 
     Args:
         build: makes the other method.
+        data: training images, and those for validation if they are the queries, otherwise test images.
     """
     options = config.train.evaluate
 

@@ -125,15 +125,15 @@ class Engine:
                     self.step += 1
                     self.seconds = time.monotonic() - clock
                     self.cpu_seconds = self.runtime.total(time.process_time() - cpu)
-                    paused = time.monotonic(), time.process_time()
+                    paused = time.monotonic(), time.process_time()  # scores, records and reports are not training
                     scores = self.evaluate(progress)
+                    self.complete = self.is_complete()
+                    self.record(terms, norm, epoch, views, progress, scores)
                     clock, cpu = clock + time.monotonic() - paused[0], cpu + time.process_time() - paused[1]
                     minutes = (time.monotonic() - saved) / 60
                     stop, due = self.runtime.agree(
                         bool(signals.received()), minutes >= self.training.checkpoint_minutes
                     )
-                    self.complete = self.is_complete()
-                    self.record(terms, norm, epoch, views, progress, scores)
                     every = self.training.checkpoint_steps
                     improved = self.best is not None and self.best.step == self.step
                     if self.complete or stop or due or improved or (every and self.step % every == 0):

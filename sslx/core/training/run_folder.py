@@ -6,7 +6,9 @@ metrics.jsonl   a record each `log_every` steps, and with the scores of each eva
 checkpoints/    step-N/
 evaluation.json scores so far, while the run is evaluated
 results.json    scores of the evaluators, with their protocols; its presence means that the run is finished
-*.png           pictures: reconstructions, samples, and for points the plane
+*.png           pictures: reconstructions, samples, views, and for points the plane
+report.html     a page that shows the run, while it trains as well
+report/         what the page shows of the trained method: a map of test images, and thumbnails
 training.json   times, and the label-free diagnosis of the training
 export/         weights of the encoder as safetensors, with a config
 results-N.json  earlier results

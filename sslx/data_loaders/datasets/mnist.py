@@ -1,15 +1,25 @@
 from pathlib import Path
 from typing import ClassVar
 
-from sslx.api import Dataset, Split
+import torch
+
+from sslx.api import Dataset, Split, option
 from sslx.data_loaders.datasets.downloads import agreeing, obtain, reading
 from sslx.data_loaders.datasets.suited import suited
 
 
 class MNIST(Dataset):
-    """70 000 handwritten digits of 28x28 pixels (LeCun, Cortes & Burges), in torchvision's layout on disk."""
+    """70 000 handwritten digits of 28x28 pixels (LeCun, Cortes & Burges), in torchvision's layout on disk.
+
+    SimVAE binarizes them (TMLR, A.7.2), in its code by a threshold of 0.5 on the images that are evaluated and on the
+    views, after the crop: `binarize=true` and `views.binarize=true`.
+    """
 
     defaults = suited(28, channels=1, images=60_000, mirror=False)
+
+    binarize: bool = option(
+        default=False, help="Whether pixels of at least half the brightness become white, and all others black."
+    )
 
     source: ClassVar[str] = "MNIST"  # torchvision's name of the dataset and its folder
 
@@ -29,6 +39,8 @@ class MNIST(Dataset):
                 if images.shape[1:] != (28, 28):
                     raise ValueError(f"expected images of 28x28 pixels, got {'x'.join(map(str, images.shape[1:]))}")
             agreeing(raw / f"{prefix}-*", len(images), labels, classes=10)
+            if self.binarize:
+                images = (images >= 128).to(torch.uint8) * 255
             return Split(images[:, None], labels)
 
         return half("train"), half("t10k")

@@ -23,7 +23,7 @@ class Standard(ViewPolicy):
 
     Every view has its own parameters. All operations are off by default. Crop, flips and rotation are one resampling by
     antialiased bilinear interpolation. Images of one channel have neither saturation nor hue and are already grey.
-    Views stay within [0, 1] unless there is noise, which is not clipped.
+    Views stay within [0, 1] unless there is noise, which is not clipped, and are binarized last.
     """
 
     size: int = option(default=0, ge=0, help="Side of a view in pixels; 0 keeps the size of the image.")
@@ -55,6 +55,9 @@ class Standard(ViewPolicy):
         default=0.0, ge=0, le=1, help="Probability of inverting pixels brighter than half. A list is as for blur."
     )
     noise: float = option(default=0.0, ge=0, help="Standard deviation of the Gaussian noise in every view.")
+    binarize: bool = option(
+        default=False, help="Whether pixels above 0.5 become 1, and all others 0, after all other operations."
+    )
     local: Standard | None = slot(default=None, help="Policy of further, usually smaller views (multi-crop).")
     backend: Literal["auto", "torch", "compiled", "numba"] = option(
         default="auto",
@@ -136,10 +139,12 @@ class Standard(ViewPolicy):
         if on_cpu and self.backend in ("auto", "numba"):
             from sslx.data_loaders.views import numba_backend
 
-            return numba_backend.make(*arguments)
-        from sslx.data_loaders.views import torch_backend
+            original, x = numba_backend.make(*arguments)
+        else:
+            from sslx.data_loaders.views import torch_backend
 
-        return torch_backend.make(*arguments, compiled=self.backend == "compiled")
+            original, x = torch_backend.make(*arguments, compiled=self.backend == "compiled")
+        return original, (x > 0.5).to(x.dtype) if self.binarize else x
 
 
 @functools.lru_cache(maxsize=16)  # every batch asks for it

@@ -10,17 +10,22 @@ class ProjectedPosterior(Posterior):
     """A posterior with optional layers before its last one, each with batch normalization and ReLU."""
 
     projection: tuple[int, ...] = option(default=(), gt=0, help="Widths of layers before the last; AASAE has 2048.")
+    bias: bool = option(default=True, help="Whether the last layer has a bias; that of AASAE has none.")
 
     def project(self, features: int, outputs: int) -> nn.Linear:
         """Make the layers on so many features. Returns the last layer, which has so many outputs."""
         *layers, last = head((*self.projection, outputs), features, norm="batch")
         self.layers = nn.Sequential(*layers)
         assert isinstance(last, nn.Linear)
+        if not self.bias:
+            last.register_parameter("bias", None)
         return last
 
     def rows(self, layer: nn.Linear, n: int) -> tuple[Tensor, Tensor]:
         """The first n rows of the last layer, if it is the only one, as `linear` returns them."""
-        return super().linear() if self.projection else (layer.weight[:n], layer.bias[:n])
+        if self.projection:
+            return super().linear()
+        return layer.weight[:n], layer.bias[:n] if self.bias else layer.weight.new_zeros(n)
 
 
 class GaussianPosterior(ProjectedPosterior):

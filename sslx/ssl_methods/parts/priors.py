@@ -63,11 +63,18 @@ class GaussianMean(StandardNormal):
 
 
 class Mixture(Prior):
-    """Views in one of K clusters: p(z) = Σ_y π_y Πⱼ N(zʲ; μ_y, σ²I) (SimVAE, discrete y)."""
+    """Views in one of K clusters: p(z) = Σ_y π_y Πⱼ N(zʲ; μ_y, σ²I) (SimVAE, discrete y).
+
+    With `assignment=hard` a set is in its likeliest cluster alone, q(y|z) = δ, as in K-means. Then log p(z) is replaced
+    by its lower bound max_y log π_y Πⱼ N(zʲ; μ_y, σ²I) (SimVAE-ICLR, Eq. 7 and the text below it).
+    """
 
     components: int = option(default=10, gt=0, help="Number of clusters (K).")
     variance: float = option(default=0.15, gt=0, help="Variance of each cluster (σ²).")
     weights: Literal["learned", "uniform"] = option(default="learned", help="Weights of the clusters (π).")
+    assignment: Literal["soft", "hard"] = option(
+        default="soft", help="Whether all clusters count, or only the likeliest one of each set of views (q(y|z))."
+    )
 
     def build(self, ctx: Context) -> Context:
         self.means = nn.Parameter(torch.randn(self.components, ctx.latent))
@@ -81,7 +88,8 @@ class Mixture(Prior):
         return self.logits.log_softmax(dim=0) - 0.5 * (distance / self.variance + volume)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        return self.joint(z).logsumexp(dim=1)
+        joint = self.joint(z)
+        return joint.logsumexp(dim=1) if self.assignment == "soft" else joint.amax(dim=1)
 
     def cluster(self, z: Tensor) -> Tensor:
         """Latents (N, J, D) -> log p(y|z¹…zᴶ) of each set, (N, K)."""
