@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from sslx.api import (
     ConfigError,
@@ -27,7 +28,8 @@ from sslx.evaluators.samples import Draws
 _BATCH = 64  # images that a network takes at a time
 _SUBSET = 1000  # images in each of the subsets of KID, as torch-fidelity has them
 _WHOLE = 10_000  # images up to which all distances of precision and recall are kept in memory
-_KNOWN = "inception, timm:NAME or the folder of a run"
+_KNOWN = "inception, timm:NAME, pixels or the folder of a run"
+_GRID = 8  # pixels of height and width to which images are averaged for the features `pixels`
 
 Extract = Callable[[Tensor], Tensor]  # (B, C, H, W) uint8 on the CPU -> features (B, D) on any device
 
@@ -39,6 +41,7 @@ class FID(Draws, images=10_000):
 
         inception: the 2048 pooled ones of torch-fidelity's Inception v3, as in published values of FID.
         timm:NAME: the pooled ones of a timm model with its own preprocessing.
+        pixels: the means of the pixels in a grid of 8 x 8, without a network, to try commands.
         PATH: those of the trained encoder in the folder of a run; nothing of that folder is executed.
 
     Drawn images are rounded to 256 levels.
@@ -52,14 +55,16 @@ class FID(Draws, images=10_000):
         fid-of-training: the FID of as many training images, which is that of perfect samples.
     """
 
-    features: str | None = option(default=None, help="Features that are compared: inception, timm:NAME or a run.")
+    features: str | None = option(
+        default=None, help="Features that are compared: inception, timm:NAME, pixels or a run."
+    )
     weights: Path | None = option(
         default=None, help="File with the weights of Inception or of the timm model; none: they are downloaded."
     )
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        if self.features not in (None, "inception") and not self.features.startswith("timm:"):
+        if self.features not in (None, "inception", "pixels") and not self.features.startswith("timm:"):
             self.features = str(Path(self.features).expanduser().absolute())  # the same from any folder
             if self.weights is not None:
                 raise ConfigError(f"weights: those of features={self.features} are in its folder, expected none")
@@ -118,6 +123,8 @@ class FID(Draws, images=10_000):
             raise DataError(f"{self.weights}: there is no such file of weights")
         if self.features == "inception":
             return _inception(self.weights, evaluation)
+        if self.features == "pixels":
+            return nn.Identity(), lambda x: adaptive_avg_pool2d(pixels(x), _GRID).flatten(1)
         if self.features.startswith("timm:"):
             return _timm(self.features.removeprefix("timm:"), self.weights, evaluation)
         return _run(Path(self.features), evaluation)

@@ -126,8 +126,8 @@ def _found(study: Reproduction, cells: Sequence[Cell]) -> Iterator[str | Notes]:
     for better, worse in study.design.better:
         words, lines, agree, both = list[str](), list[str](), 0, 0
         for (block, column, row), mine in found.items():
-            other = found[block, column, worse]
-            if row != better or not (mine.values and other.values):
+            other = found.get((block, column, worse))  # none with --only
+            if row != better or other is None or not (mine.values and other.values):
                 continue
             gain, error = mine.centre - other.centre, math.hypot(_error(mine), _error(other))
             unclear = gain == 0 if math.isnan(error) else abs(gain) <= _SURE * error

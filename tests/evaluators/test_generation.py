@@ -261,7 +261,9 @@ def test_nothing_is_downloaded_offline_and_no_code_of_a_file_is_executed(
         FID(features="timm:test_vit").evaluate(it)
     with pytest.raises(DataError, match="no such file"):
         FID(features="timm:test_vit", weights=tmp_path / "none").evaluate(it)
-    with pytest.raises(ConfigError, match="expected inception, timm:NAME or the folder of a run; .*no run here"):
+    with pytest.raises(
+        ConfigError, match="expected inception, timm:NAME, pixels or the folder of a run; .*no run here"
+    ):
         FID(features="inceptoin").evaluate(it)
 
     class Trap:

@@ -24,6 +24,7 @@ from sslx.core.options import make
 from sslx.core.study import Study
 from sslx.core.training.run import Launch
 from sslx.runs.studies import Reproduction, recipe, summary
+from sslx.runs.study_page import write_page
 
 Command = Callable[..., tuple[int, str, str]]
 TABLE = """
@@ -162,6 +163,8 @@ def test_studies_share_runs_and_add_what_they_score(tmp_path: Path) -> None:
     }
     assert len(cells["rank"].values) == 3 and {cell.row.name for cell in second.cells()} == {"Second"}
     assert all(len(cell.values) == 3 for cell in first.cells() if cell.block.name == "digits")  # nothing was lost
+    page = write_page(first, tmp_path / "page")[1].read_text()
+    assert "| Second |" in page and "| First |" not in page
 
 
 def test_a_killed_study_goes_on_and_ends_like_any_other(tmp_path: Path) -> None:
@@ -263,7 +266,7 @@ def test_every_built_in_study_is_listed_with_its_state(command: Command) -> None
     code, out, errors = command("reproduce", "list")
     assert code == 0, errors
     names = [line.split()[0] for line in out.splitlines()]
-    assert "gedi-table-2" in names and all(" cells " in line for line in out.splitlines())
+    assert "gedi-table-2" in names and all(" cell" in line for line in out.splitlines())
     for name in names:
         design = make(Study, name, "study").design()
         assert {"smoke", "cpu", "paper"} <= design.budgets.keys() and design.paper
