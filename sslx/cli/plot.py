@@ -87,7 +87,7 @@ def plot_command(kind: str, paths: Sequence[Path], to: Sequence[Path], trust_cod
 
 
 def _check(kind: str, given: set[str]) -> None:
-    """Raise ConfigError if there is no such kind of plots, or if it does not have these options or lacks one."""
+    """Raise ConfigError if the kind of plot is unknown, does not take an option, or lacks one that it needs."""
     if kind not in _KINDS:
         raise ConfigError(f"{kind}: is not a kind of plots{nearest(kind, _KINDS)}")
     if others := sorted(given - _KINDS[kind].keys()):

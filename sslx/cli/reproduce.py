@@ -15,7 +15,7 @@ from sslx.core.study import Study
 from sslx.core.training.launch import relaunch
 from sslx.plugins.registry import registry
 from sslx.runs.studies import Reproduction
-from sslx.runs.study_page import write_page
+from sslx.runs.study_page import check_figures, write_page
 
 
 @click.command("reproduce")
@@ -50,11 +50,12 @@ def reproduce_command(
         return
     if study is not None:
         raise ConfigError(f"expected one study, got {name} and {study}")
-    if launch.devices > 1 and not is_launched():
-        sys.exit(relaunch(launch.devices))
-    failed: Sequence[str] = ()
-    if is_main():
+    check_figures(found)
+    if not is_launched():  # one process alone cannot try a step, in which all of them gather
         _costs(found)
+        if launch.devices > 1:
+            sys.exit(relaunch(launch.devices))
+    failed: Sequence[str] = ()
     try:
         failed = found.carry_out()
     finally:

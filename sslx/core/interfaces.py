@@ -27,8 +27,7 @@ from sslx.core.views import Views
 __all__ = [
     "Constraint", "Context", "Dataset", "Decoder", "Encoder", "Energy", "Evaluation", "Evaluator", "Features",
     "Likelihood", "Loader", "Method", "Module", "Objective", "Optimizer", "Posterior", "Prior", "Result", "Study",
-    "Tracker",
-    "ViewPolicy",
+    "Tracker", "ViewPolicy",
 ]  # fmt: skip
 
 

@@ -21,9 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from sslx.core import signals
-from sslx.core.console import is_main, say
+from sslx.core.console import is_launched, is_main, say
 from sslx.core.dotted import merge
-from sslx.core.errors import ConfigError, Interrupted, LostError, Problems, nearest
+from sslx.core.errors import ConfigError, Interrupted, LockedError, LostError, Problems, nearest
 from sslx.core.files import digest, plain
 from sslx.core.options import label, make, to_dict
 from sslx.core.randomness import borrowed
@@ -59,7 +59,7 @@ class Cell:
     centre: float  # nan without values
     spread: float  # nan for fewer than two
     printed: Value | None
-    reason: str = ""  # why there are no values
+    reason: str = ""  # why there are no values; of a derived row, the rows that it compares
 
 
 @attrs.frozen
@@ -90,6 +90,7 @@ class Reproduction:
         return cls(name, design, budget, folder, launch or Launch(), only)
 
     def places(self) -> list[tuple[Block, Line]]:
+        """The pairs of a block and a row that are filled."""
         return [
             (block, row) for block, row in self.design.places(self.budget) if not self.only or row.name in self.only
         ]
@@ -158,8 +159,10 @@ class Reproduction:
                             say(f"{self.name}: {task.row.name} of {task.block.name}, seed {task.config.seed}")
                             self._one(task)
                 except Timeout:
+                    if is_launched():  # the processes of one launch cannot wait for another one
+                        raise LockedError(f"{self.folder / name}: another process carries it out") from None
                     continue
-                except LostError:
+                except (LostError, LockedError):
                     raise
                 except Interrupted as stop:
                     raise Interrupted(f"{str(stop).partition(';')[0]}; the same command goes on") from stop
@@ -173,7 +176,7 @@ class Reproduction:
     def _one(self, task: Task) -> None:
         path, config = self.folder / task.name, task.config
         if not (path / "config.toml").exists():
-            session.start(config, self.launch, path)
+            session.start(_own(config), self.launch, path)
         elif not (path / "results.json").exists():
             session.resume(path, self.launch)
         if is_main() and (missing := _missing(path, config)):
@@ -321,6 +324,19 @@ def _results(path: Path, config: RunConfig, which: str = "trained") -> Mapping[s
         if each.get("data", {}).get("dataset") == dataset:
             return each.get(which, {})
     return {}
+
+
+def _own(config: RunConfig) -> RunConfig:
+    """The config with which a run begins. It scores its own images first; others are a later evaluation of it.
+
+    So the run is the same whichever study begins it.
+    """
+    if config.eval_dataset is None:
+        return config
+    during = config.train.evaluate
+    needed = during.evaluators if during.every is not None else ()
+    table = {name: to_dict(part) for name, part in config.evaluators.items() if name in needed}
+    return configure({**to_dict(config), "eval_dataset": None}, evaluators=table, recommend=False)
 
 
 def _missing(path: Path, config: RunConfig) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from sslx.core.errors import ConfigError, nearest
+from sslx.core.errors import ConfigError, SslxError, nearest
 from sslx.core.files import replace
 from sslx.core.study import Block, Figure as Wanted, Line, Value
 from sslx.core.training.run import Run
@@ -22,6 +22,13 @@ from sslx.runs.studies import Cell, Reproduction
 
 _SURE = 2.0  # standard errors of a difference beyond which it is called clear
 _FLOORS = ("pixels", "pca")
+
+
+def check_figures(study: Reproduction) -> None:
+    """Raise ConfigError if there is no such kind of figure, before anything is trained for it."""
+    for wanted in study.design.figures:
+        if wanted.kind not in _KINDS:
+            raise ConfigError(f"{study.name}: figures: there is no kind {wanted.kind!r}{nearest(wanted.kind, _KINDS)}")
 
 
 def write_page(study: Reproduction, folder: Path) -> list[Path]:
@@ -146,7 +153,7 @@ def _found(study: Reproduction, cells: Sequence[Cell]) -> Iterator[str | Notes]:
             if equal:
                 said += f" In {equal} the difference is smaller than that." if seeds > 1 else f" {equal} are equal."
             if both:
-                said += f" Of the {both} differences that the paper prints as well, {agree} have the same sign there."
+                said += f" The paper's difference has the same sign in {agree} of {both}."
             yield said
             yield Notes(f"{better} minus {worse}", lines)
 
@@ -177,7 +184,8 @@ def _differences(study: Reproduction, cells: Sequence[Cell]) -> Iterator[str | N
     for cell in cells:
         if not cell.values and cell.reason and math.isnan(cell.centre):
             missing.setdefault(cell.reason, []).append(f"{cell.row.name}, {cell.column.name} of {cell.block.name}")
-    left_out = [block.name for block in study.design.blocks if block not in {block: 0 for block, _ in study.places()}]
+    here = {block.name for block, _ in study.places()}
+    left_out = [block.name for block in study.design.blocks if block.name not in here]
     if left_out:
         yield f"This budget leaves out {', '.join(left_out)}."
     if missing:
@@ -203,9 +211,7 @@ def _runs(study: Reproduction) -> Iterator[Rows]:
 
 
 def _drawn(study: Reproduction, wanted: Wanted, number: int, cells: Sequence[Cell], folder: Path) -> str | Figure:
-    """A figure, saved below the folder as PNG, SVG and PDF with its numbers; a sentence if it cannot be drawn yet."""
-    if wanted.kind not in _KINDS:
-        raise ConfigError(f"{study.name}: figures: there is no kind {wanted.kind!r}{nearest(wanted.kind, _KINDS)}")
+    """A figure, saved below the folder as PNG, SVG and PDF with its numbers; a sentence if it cannot be drawn."""
     options = dict(wanted.options)
     rows, blocks = options.pop("rows", ()), options.pop("blocks", ())
     mine = [
@@ -216,7 +222,10 @@ def _drawn(study: Reproduction, wanted: Wanted, number: int, cells: Sequence[Cel
     places = {(cell.block.name, cell.row.name): (cell.block, cell.row) for cell in mine}
     if not places:
         return f"{wanted.title or wanted.kind}: none of its runs is finished."
-    plot = _KINDS[wanted.kind](study, mine, list(places.values()), options)
+    try:
+        plot = _KINDS[wanted.kind](study, mine, list(places.values()), options)
+    except SslxError as error:
+        return f"{wanted.title or wanted.kind}: cannot be drawn: {error}"
     name = f"figure-{number}" if len(study.design.figures) > 1 else "figure"
     plot.save(*(folder / f"{name}{ending}" for ending in (".png", ".svg", ".pdf")))
     return Figure(plot.svg(), plot.alt, wanted.title, f"{name}.csv")

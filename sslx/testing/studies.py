@@ -4,14 +4,16 @@ from pathlib import Path
 
 from sslx.core.study import Design
 from sslx.runs.studies import Reproduction
+from sslx.runs.study_page import check_figures
 from sslx.testing.components import Subject, check
 
 
 @check("study")
 def every_run_has_a_config(subject: Subject) -> None:
-    """At every budget, the options of each row in each block make a complete config."""
+    """At every budget, the options of each row in each block make a complete config, and all figures are known."""
     for budget in _design(subject).budgets:
         study = Reproduction.of(subject.make(), budget, Path("runs"))
+        check_figures(study)
         for block, row in study.places():
             if not row.gain and not study.design.missing(block, row):
                 study.config(block, row)

@@ -167,6 +167,52 @@ def test_studies_share_runs_and_add_what_they_score(tmp_path: Path) -> None:
     assert "| Second |" in page and "| First |" not in page
 
 
+def test_blocks_with_one_training_may_score_other_images(tmp_path: Path) -> None:
+    """Whichever is first, each has its own scores, and the training set of the own ones is the subset."""
+    other = 'name = "other"\n[blocks.options]\neval_dataset = { use = "stand-in", size = 8, grey = true }\n[[blocks]]\n'
+    file = write(
+        tmp_path / "mine.toml", **{'name = "digits"\n[blocks.printed]': f'{other}name = "digits"\n[blocks.printed]'}
+    )
+    study = of(file, "smoke", tmp_path / "runs", only=["Second"])
+    assert study.carry_out() == [] and len({task.name for task in study.tasks}) == 3 and len(study.tasks) == 6
+    before = contents(tmp_path / "runs")
+    assert study.carry_out() == [] and contents(tmp_path / "runs") == before
+    alone = of(write(tmp_path / "alone.toml"), "smoke", tmp_path / "alone", only=["Second"])
+    assert alone.carry_out() == []
+    values = {cell.block.name: cell.values for cell in study.cells() if cell.column.name == "kNN %"}
+    expected = {cell.block.name: cell.values for cell in alone.cells() if cell.column.name == "kNN %"}
+    assert values["digits"] == expected["digits"] and len(values["other"]) == 3 and values["other"] != values["digits"]
+
+
+def test_a_figure_that_cannot_be_drawn_is_said_before_and_after_the_runs(command: Command, tmp_path: Path) -> None:
+    figure = '\n[[figures]]\nkind = "KIND"\ntitle = "Points"\n'
+    write(tmp_path / "typo.toml", TABLE + figure.replace("KIND", "plane"))
+    code, _, errors = command("reproduce", "./typo.toml", "--budget", "smoke")
+    assert code == 2 and "figures: there is no kind 'plane' (did you mean 'planes'?)" in errors
+    assert not (tmp_path / "runs").exists()
+    study = of(
+        write(tmp_path / "mine.toml", TABLE + figure.replace("KIND", "planes")),
+        "smoke",
+        tmp_path / "runs",
+        only=["Second"],
+    )
+    assert study.carry_out() == []
+    page = write_page(study, tmp_path / "page")[1].read_text()
+    assert "Points: cannot be drawn: " in page and "| Second |" in page
+
+
+def test_two_processes_fill_the_same_table(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.toml", **{"seeds = 3": "seeds = 1"})
+    arguments = ["reproduce", str(file), "--budget", "smoke", "--device", "cpu", "--devices", "2", "--only", "Second"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sslx", *arguments, "--runs", str(tmp_path / "runs")],
+        env={**os.environ, "SSLX_DATA": str(tmp_path)}, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0 and "1 of 1 runs to train" in done.stdout, done.stderr
+    cells = of(file, "smoke", tmp_path / "runs", only=["Second"]).cells()
+    assert [len(cell.values) for cell in cells if cell.block.name == "digits"] == [1, 1]
+
+
 def test_a_killed_study_goes_on_and_ends_like_any_other(tmp_path: Path) -> None:
     file = write(tmp_path / "mine.toml")
     arguments = ["reproduce", str(file), "--budget", "smoke", "--device", "cpu", "--only", "Second", "--runs"]

@@ -18,7 +18,7 @@ _COLLAPSED = 0.01  # nats, and part of the images that may have more
 
 
 def by_class(test: Split, order: Tensor) -> Tensor:
-    """Positions of eight test images of each of the first ten classes, or of eighty images if there are no labels."""
+    """Positions of test images: eight of each of the first ten classes, or eighty of all if there are no labels."""
     if test.labels is None:
         return order[: CLASSES * EACH]
     labels = test.labels[order]
