@@ -167,29 +167,56 @@ def _differences(study: Reproduction, cells: Sequence[Cell]) -> Iterator[str | N
     yield from study.design.deviations
     notes = {f"{each.name}: {each.note}": None for pair in study.places() for each in pair if each.note}
     yield from notes
-    places: dict[tuple[str, Any, Any], list[str]] = {}
+    changed: dict[tuple[str, Any, Any], list[tuple[str, str]]] = {}
+    trained = [(block.name, row.name) for block, row in study.places() if not row.gain]
     for block, row in study.places():
         if not row.gain:
             for key, (ours, paper) in study.changes(block, row).items():
-                places.setdefault((key, repr(ours), repr(paper)), []).append(f"{row.name} of {block.name}")
-    total = sum(not row.gain for _, row in study.places())
+                changed.setdefault((key, repr(ours), repr(paper)), []).append((block.name, row.name))
     lines = []
-    for (key, ours, paper), users in places.items():
-        where = "" if len(users) == total else f" ({'; '.join(users)})"
+    for (key, ours, paper), users in changed.items():
+        where = "" if len(users) == len(trained) else f" ({_where(users, trained)})"
         mine = "as sslx recommends" if ours == "None" else ours
         lines.append(f"{key}: {mine}, paper {'not set' if paper == 'None' else paper}{where}")
     if lines:
         yield Notes(f"Options of the budget {study.budget} that differ from the paper's", lines)
-    missing: dict[str, list[str]] = {}
-    for cell in cells:
-        if not cell.values and cell.reason and math.isnan(cell.centre):
-            missing.setdefault(cell.reason, []).append(f"{cell.row.name}, {cell.column.name} of {cell.block.name}")
     here = {block.name for block, _ in study.places()}
     left_out = [block.name for block in study.design.blocks if block.name not in here]
     if left_out:
         yield f"This budget leaves out {', '.join(left_out)}."
-    if missing:
-        yield Notes("Cells without a score", [f"{reason}: {'; '.join(users)}" for reason, users in missing.items()])
+    yield from _without_score(study, cells)
+
+
+def _without_score(study: Reproduction, cells: Sequence[Cell]) -> Iterator[Notes]:
+    """The places without a score under each reason; columns are named where others of the place have one."""
+    reasons: dict[str, dict[tuple[str, str], tuple[str, ...]]] = {}
+    for cell in cells:
+        if not cell.values and cell.reason and math.isnan(cell.centre):
+            columns = reasons.setdefault(cell.reason, {})
+            place = cell.block.name, cell.row.name
+            columns[place] = (*columns.get(place, ()), cell.column.name)
+    everywhere, lines = [(block.name, row.name) for block, row in study.places()], list[str]()
+    for reason, columns in reasons.items():
+        parts = []
+        for names in dict.fromkeys(columns.values()):
+            where = _where([place for place, own in columns.items() if own == names], everywhere)
+            parts.append(where if len(names) == len(study.design.columns) else f"{', '.join(names)} of {where}")
+        lines.append(f"{reason}: {'; '.join(parts)}")
+    if lines:
+        yield Notes("Cells without a score", lines)
+
+
+def _where(users: Sequence[tuple[str, str]], places: Sequence[tuple[str, str]]) -> str:
+    """Pairs of block and row in few words: blocks with the same rows together, and no rows where it is all of them."""
+
+    def rows_of(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+        return {block: tuple(row for other, row in pairs if other == block) for block, _ in pairs}
+
+    whole, together = rows_of(places), dict[tuple[str, ...], list[str]]()
+    for block, rows in rows_of(users).items():
+        together.setdefault(() if rows == whole[block] else rows, []).append(block)
+    said = ((", ".join(rows), ", ".join(blocks)) for rows, blocks in together.items())
+    return "; ".join(f"{rows} of {blocks}" if rows else blocks for rows, blocks in said)
 
 
 def _runs(study: Reproduction) -> Iterator[Rows]:

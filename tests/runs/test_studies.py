@@ -136,6 +136,8 @@ def test_a_table_has_the_scores_of_its_runs_and_a_second_time_changes_nothing(co
     page = (folder / "mine-smoke" / "index.md").read_text()
     assert "39.7 ± 2.4" in page and "Median ± standard deviation over 3 seeds." in page
     assert "- train.epochs: 1, paper 3" in page and "The digits are other ones." in page
+    assert "- it is not described: Third of digits, faces\n" in page
+    assert re.search(r"^- needs data: there is no .*: First, Second of faces$", page, re.MULTILINE)
     assert re.search(r"^\| pixels \| \d\d\.\d", page, re.MULTILINE) and re.search(r"^\| pca \|", page, re.MULTILINE)
     assert re.search(r"^Second against First: above in \d of 2 scores and below in \d", page, re.MULTILINE)
     before = contents(folder)
