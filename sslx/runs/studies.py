@@ -1,8 +1,8 @@
 """Studies carried out: the runs of a table of a paper, shared between tables, and the scores that fill its cells.
 
-A folder holds the runs of all studies, each under its method and a hash of its resolved config without evaluators. So
-a table finds the runs of another one, and the same command goes on after whatever ended it. Several processes may carry
-out studies in one folder at once; each run is the work of one of them.
+A folder holds the runs of all studies, each under its method and a hash of its config without evaluators. So a table
+finds the runs of another one, and the same command goes on after whatever ended it. Several processes may carry out
+studies in one folder at once; each run is the work of one of them.
 """
 
 import math
@@ -22,12 +22,13 @@ from torch.utils.flop_counter import flop_registry
 
 from sslx.core import signals
 from sslx.core.console import is_launched, is_main, say
-from sslx.core.dotted import merge
+from sslx.core.dotted import flatten, merge
 from sslx.core.errors import ConfigError, Interrupted, LockedError, LostError, Problems, nearest
 from sslx.core.files import digest, plain
-from sslx.core.options import label, make, to_dict
+from sslx.core.options import Component, label, make, options_of, reference, to_dict
 from sslx.core.randomness import borrowed
 from sslx.core.study import Block, Column, Design, Line, Study, Value
+from sslx.core.toml import read as read_toml
 from sslx.core.training.config import RunConfig, configure, layer
 from sslx.core.training.run import Launch, Run, build
 from sslx.core.training.run_folder import RunFolder
@@ -115,7 +116,7 @@ class Reproduction:
             for seed in range(seeds):
                 with problems.collecting():
                     config = self.config(block, row, seed)
-                    found.append(Task(block, row, config, _name(config)))
+                    found.append(Task(block, row, config, _name(self.folder, config)))
         problems.check()
         return found
 
@@ -301,11 +302,39 @@ def summary(values: Sequence[float], centre: str, spread: str) -> tuple[float, f
     return middle, deviation / math.sqrt(len(values)) if spread == "error" else deviation
 
 
-def _name(config: RunConfig) -> str:
-    """The folder of a run, which is a function of everything that its training depends on."""
-    values = plain(to_dict(config))
-    trained = {key: value for key, value in values.items() if key not in ("evaluators", "eval_dataset")}
-    return f"{label(config.method)}-{digest(trained)[:12]}"
+def _name(folder: Path, config: RunConfig) -> str:
+    """The folder of a run: its method and a hash of the options that differ from what their classes declare.
+
+    So a new option leaves names as they are. A run of this name that was trained with other values, because a default
+    has changed since, is left alone, and the new one has the next name.
+    """
+    wanted = flatten(_trained(plain(to_dict(config))))
+    name, number = f"{label(config.method)}-{digest(_trained(plain(_differences(config))))[:12]}", 1
+    while True:
+        path = folder / (name if number == 1 else f"{name}-{number}")
+        found = flatten(_trained(read_toml(path / "config.toml"))) if (path / "config.toml").exists() else {}
+        if found.items() <= wanted.items():
+            return path.name
+        number += 1
+
+
+def _trained(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config that the training depends on."""
+    return {key: value for key, value in config.items() if key not in ("evaluators", "eval_dataset")}
+
+
+def _differences(component: Component) -> dict[str, Any]:
+    """The options of a component whose values differ from those that its class declares."""
+    found: dict[str, Any] = {"use": reference(component)} if component.kind else {}
+    for name, option in options_of(type(component)).items():
+        value = getattr(component, name)
+        if isinstance(value, Component):
+            part = _differences(value)
+            if part != {"use": option.default}:
+                found[name] = part
+        elif value != option.default:
+            found[name] = to_dict(component)[name]
+    return found
 
 
 def _made(folder: Path) -> Path:

@@ -120,6 +120,10 @@ def _csv(study: Reproduction, cells: Sequence[Cell]) -> str:
         numbers = [cell.centre, cell.spread, len(cell.values), printed.centre, printed.spread]
         shown = ["" if math.isnan(number) else repr(number) for number in numbers]
         writer.writerow([study.budget, cell.block.name, cell.row.name, cell.column.name, *shown, cell.reason])
+    for which in _FLOORS:
+        for (block, column), numbers in study.floors(which).items():
+            shown = ["" if math.isnan(number) else repr(number) for number in numbers]
+            writer.writerow([study.budget, block, which, column, *shown, "", "", "", "needs no training"])
     return file.getvalue()
 
 

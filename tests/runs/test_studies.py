@@ -104,9 +104,9 @@ def contents(path: Path) -> dict[Path, tuple[int, bytes]]:
     return {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
 
 
-def results(folder: Path, study: Reproduction, row: str) -> list[dict[str, Any]]:
+def results(folder: Path, study: Reproduction, row: str, which: str = "trained") -> list[dict[str, Any]]:
     names = [task.name for task in study.tasks if task.row.name == row]
-    return [json.loads((folder / name / "results.json").read_text())["trained"] for name in names]
+    return [json.loads((folder / name / "results.json").read_text())[which] for name in names]
 
 
 def test_a_table_has_the_scores_of_its_runs_and_a_second_time_changes_nothing(command: Command, tmp_path: Path) -> None:
@@ -133,6 +133,8 @@ def test_a_table_has_the_scores_of_its_runs_and_a_second_time_changes_nothing(co
     assert float(rows["digits", "Gain", "kNN %"]["ours"]) == pytest.approx(gain, abs=1e-9)
     assert rows["digits", "Third", "linear"]["reason"] == "it is not described"
     assert rows["faces", "Second", "linear"]["reason"].startswith("needs data: there is no no-such-folder in ")
+    floors = [each["knn"]["scores"]["knn"] for each in results(folder, study, "First", "pixels")]
+    assert float(rows["digits", "pixels", "kNN %"]["ours"]) == pytest.approx(100 * sorted(floors)[1], abs=1e-12)
     page = (folder / "mine-smoke" / "index.md").read_text()
     assert "39.7 ± 2.4" in page and "Median ± standard deviation over 3 seeds." in page
     assert "- train.epochs: 1, paper 3" in page and "The digits are other ones." in page
@@ -167,6 +169,19 @@ def test_studies_share_runs_and_add_what_they_score(tmp_path: Path) -> None:
     assert all(len(cell.values) == 3 for cell in first.cells() if cell.block.name == "digits")  # nothing was lost
     page = write_page(first, tmp_path / "page")[1].read_text()
     assert "| Second |" in page and "| First |" not in page
+
+
+def test_a_run_stays_when_sslx_has_a_new_option_and_not_when_a_default_has_changed(tmp_path: Path) -> None:
+    study = of(write(tmp_path / "mine.toml"), "smoke", tmp_path / "runs", only=["Second"])
+    assert study.carry_out() == []
+    names = [task.name for task in study.tasks]
+    first, second = (tmp_path / "runs" / name / "config.toml" for name in names[:2])
+    option = "decay_vectors = false\n"  # as if sslx had not had this option yet, and another rate in the second run
+    first.write_text(first.read_text().replace(option, ""))
+    assert option not in first.read_text() and option in second.read_text()
+    second.write_text(re.sub(r"(\[train.optimizer\](?:.|\n)*?\nlr = )\S+", r"\g<1>0.125", second.read_text()))
+    again = of(tmp_path / "mine.toml", "smoke", tmp_path / "runs", only=["Second"])
+    assert [task.name for task in again.tasks] == [names[0], f"{names[1]}-2", names[2]]
 
 
 def test_blocks_with_one_training_may_score_other_images(tmp_path: Path) -> None:
