@@ -1,4 +1,4 @@
-"""Many runs, one after another, in one folder that is resumed as a whole.
+"""Many runs in one folder that is resumed as a whole. Several processes may carry them out, each a run at a time.
 
 grid.json     the configs of all runs by the names of their folders, and how they are carried out
 failed.json   errors of the runs that failed, if any did
@@ -12,12 +12,15 @@ import json
 import math
 import os
 import re
+import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import attrs
+from filelock import FileLock
 
 from sslx.core import signals
 from sslx.core.console import is_main, say
@@ -29,7 +32,9 @@ from sslx.core.training.run import Launch, Run, recorded
 from sslx.core.training.run_folder import RunFolder
 from sslx.outputs import report
 from sslx.runs import session
+from sslx.runs.workers import shared
 
+_FAILED = "failed.json"
 _NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*")  # of a run's folder
 
 
@@ -65,19 +70,21 @@ class Grid:
 
     def create(self) -> None:
         """Write grid.json, unless an earlier command did. Raises ConfigError if there is something else."""
-        if is_grid(self.path):
-            if self.configs != _read(self.path)["runs"]:
-                raise ConfigError(f"out: {self.path} holds other runs; `sslx resume {self.path}` continues those")
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        own = {".grid.json.lock", ".grid.json.draft"}  # of another process that runs the same command at this moment
+        there = [self.path] if self.path.is_file() else self.path.iterdir() if self.path.exists() else []
+        if not is_grid(self.path) and any(each.name not in own for each in there):
             raise ConfigError(f"out: {self.path} exists and is not empty")
-        else:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                untangled(self.path)
-                facts = {"runs": self.configs, "launch": self.launch.record(), "restarts": self.restarts}
-                RunFolder(self.path).write("grid.json", facts)
-            except OSError as error:
-                raise ConfigError(f"out: {self.path} cannot be written ({error.strerror})") from error
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            untangled(self.path)
+            with FileLock(self.path / ".grid.json.lock"):
+                if not is_grid(self.path):
+                    facts = {"runs": self.configs, "launch": self.launch.record(), "restarts": self.restarts}
+                    RunFolder(self.path).write("grid.json", facts)
+        except OSError as error:
+            raise ConfigError(f"out: {self.path} cannot be written ({error.strerror})") from error
+        if self.configs != _read(self.path)["runs"]:
+            raise ConfigError(f"out: {self.path} holds other runs; `sslx resume {self.path}` continues those")
 
     @classmethod
     def open(cls, path: Path, trust_code: bool = False) -> Grid:
@@ -108,44 +115,62 @@ class Grid:
                 self._configured(config)
         problems.check()
         main, alone = is_main(), os.environ.get("WORLD_SIZE", "1") == "1"
-        folder = RunFolder(self.path)
-        if main:
-            folder.lock()
-        failed: dict[str, dict[str, str]] = {}
-        try:
-            for number, (each, config) in enumerate(self.configs.items(), 1):
-                path = self.path / each
-                if (path / "results.json").exists():
-                    continue
+        untangled(self.path)
+        before, numbers = self._failures(), {each: number for number, each in enumerate(self.configs, 1)}
+
+        def done(each: str) -> bool:
+            """Whether a run has ended, or has failed in another process since this one began."""
+            return (self.path / each / "results.json").exists() or self._failures().get(each) != before.get(each)
+
+        with closing(shared(self.path, {each: each for each in self.configs}, done)) as mine:
+            for each in mine:
+                path, failure = self.path / each, None
                 try:
                     if signals.received():
                         raise Interrupted(f"stopped by {signals.received()}")
-                    say(f"run {number} of {len(self.configs)}: {each}")
+                    say(f"run {numbers[each]} of {len(self.configs)}: {each}")
                     if (path / "config.toml").exists():
                         session.resume(path, self.launch, trust_code=self.trust_code)
                     else:
-                        session.start(self._configured(config), self.launch, path)
+                        session.start(self._configured(self.configs[each]), self.launch, path)
                 except LostError:
                     raise
                 except Interrupted as stop:
-                    done = f"{len(self.finished())} of {len(self.configs)} runs are finished"
+                    ended = f"{len(self.finished())} of {len(self.configs)} runs are finished"
                     reason = str(stop).partition(";")[0]
-                    raise Interrupted(f"{each}: {reason}; {done}; `sslx resume {self.path}` continues") from stop
+                    raise Interrupted(f"{each}: {reason}; {ended}; `sslx resume {self.path}` continues") from stop
                 except Exception as error:
                     if not alone and not isinstance(error, NonFiniteError):
                         raise  # the other processes have not failed
-                    failed[each] = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+                    failure = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
                     say(f"{each} failed: {error}")
-                if main and (failed or (self.path / "failed.json").exists()):
-                    replace(self.path / "failed.json", json.dumps(failed, indent=1) + "\n")
-            if main:
-                report.written_grid(self.path, list(self.configs))
-        finally:
-            if main:
-                folder.unlock()
+                if main:
+                    self._record(each, failure)
+        if main:
+            report.written_grid(self.path, list(self.configs))
         return [
-            f"{each} failed: {facts['error']}; details in {self.path / 'failed.json'}" for each, facts in failed.items()
+            f"{each} failed: {facts['error']}; details in {self.path / _FAILED}"
+            for each, facts in self._failures().items()
         ]
+
+    def _failures(self) -> dict[str, dict[str, Any]]:
+        """What failed.json says of each run that failed."""
+        try:
+            found: dict[str, dict[str, Any]] = json.loads((self.path / _FAILED).read_text())
+        except (OSError, ValueError):  # there is none, or somebody has edited it
+            return {}
+        return found
+
+    def _record(self, each: str, failure: dict[str, str] | None) -> None:
+        """Write that a run has failed, or that it no longer does."""
+        with FileLock(self.path / f".{_FAILED}.lock"):
+            failures = self._failures()
+            if failure is None and each not in failures:
+                return
+            failures.pop(each, None)
+            if failure is not None:
+                failures[each] = {**failure, "time": time.time()}
+            replace(self.path / _FAILED, json.dumps(failures, indent=1) + "\n")
 
     def _configured(self, config: Mapping[str, Any]) -> RunConfig:
         return recorded(config, trust_code=self.trust_code)

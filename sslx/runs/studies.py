@@ -9,19 +9,18 @@ import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import attrs
 import torch
-from filelock import FileLock, Timeout
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from sslx.core import signals
-from sslx.core.console import is_launched, is_main, say
+from sslx.core.console import is_main, say
 from sslx.core.dotted import flatten, merge
 from sslx.core.errors import ConfigError, Interrupted, LockedError, LostError, Problems, nearest
 from sslx.core.files import digest, plain
@@ -36,8 +35,7 @@ from sslx.core.training.runtime import Runtime
 from sslx.runs import session
 from sslx.runs.data import Halves, chosen, facts, load_data
 from sslx.runs.protocols import protocol_table
-
-_WAIT = 2.0  # seconds between two looks at runs that another process carries out
+from sslx.runs.workers import shared
 
 
 class Task(NamedTuple):
@@ -145,24 +143,20 @@ class Reproduction:
         Raises Interrupted after a stop signal.
         """
         # Places with the same training but other images to score are one run with two tasks.
-        todo = {(task.name, digest(plain(to_dict(task.config)))): task for task in self.tasks}
+        tasks = {(task.name, digest(plain(to_dict(task.config)))): task for task in self.tasks}
         problems = list[str]()
-        while todo:
-            for key, task in list(todo.items()):
-                name = task.name
+
+        def done(key: tuple[str, str]) -> bool:
+            return _is_done(self.folder / key[0], tasks[key].config)
+
+        with closing(shared(self.folder / "locks", {key: key[0] for key in tasks}, done)) as mine:
+            for key in mine:
+                task, name = tasks[key], key[0]
                 if signals.received():
                     raise Interrupted(f"stopped by {signals.received()}; the same command goes on")
-                lock = FileLock(_made(self.folder / "locks") / f"{name}.lock", timeout=0)
+                say(f"{self.name}: {task.row.name} of {task.block.name}, seed {task.config.seed}")
                 try:
-                    with lock if is_main() else nullcontext():
-                        del todo[key]
-                        if not _is_done(self.folder / name, task.config):
-                            say(f"{self.name}: {task.row.name} of {task.block.name}, seed {task.config.seed}")
-                            self._one(task)
-                except Timeout:
-                    if is_launched():  # the processes of one launch cannot wait for another one
-                        raise LockedError(f"{self.folder / name}: another process carries it out") from None
-                    continue
+                    self._one(task)
                 except (LostError, LockedError):
                     raise
                 except Interrupted as stop:
@@ -170,8 +164,6 @@ class Reproduction:
                 except Exception as error:
                     problems.append(f"{name} failed: {type(error).__name__}: {error}")
                     say(problems[-1])
-            if todo:  # another process carries them out
-                time.sleep(_WAIT)
         return problems
 
     def _one(self, task: Task) -> None:
@@ -335,14 +327,6 @@ def _differences(component: Component) -> dict[str, Any]:
         elif value != option.default:
             found[name] = to_dict(component)[name]
     return found
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--runs: {folder} cannot be written ({error.strerror})") from error
-    return folder
 
 
 def _results(path: Path, config: RunConfig, which: str = "trained") -> Mapping[str, Any]:

@@ -121,8 +121,8 @@ def _csv(study: Reproduction, cells: Sequence[Cell]) -> str:
         shown = ["" if math.isnan(number) else repr(number) for number in numbers]
         writer.writerow([study.budget, cell.block.name, cell.row.name, cell.column.name, *shown, cell.reason])
     for which in _FLOORS:
-        for (block, column), numbers in study.floors(which).items():
-            shown = ["" if math.isnan(number) else repr(number) for number in numbers]
+        for (block, column), found in study.floors(which).items():
+            shown = ["" if math.isnan(number) else repr(number) for number in found]
             writer.writerow([study.budget, block, which, column, *shown, "", "", "", "needs no training"])
     return file.getvalue()
 

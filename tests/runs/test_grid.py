@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -289,12 +288,23 @@ def test_a_run_that_is_done_holds_no_images(tmp_path: Path) -> None:
     assert not any(isinstance(value, torch.Tensor) for value in kept)
 
 
-def test_one_process_at_a_time(command: Command, tmp_path: Path) -> None:
-    assert command("run", "-p", "random", "--seed", "0,1", *TINY, "--out", "g")[0] == 0
-    from sslx.core.training.run_folder import RunFolder
-
-    other = RunFolder(tmp_path / "g")
-    other.lock()
-    code, _, errors = command("resume", "g")
-    other.unlock()
-    assert code == 1 and f"g is being written by process {os.getpid()}" in errors
+def test_several_processes_share_a_grid_and_take_over_what_one_leaves(command: Command, tmp_path: Path) -> None:
+    arguments = [
+        "run", "-p", "simvae,vae", "--seed", "0,1", "--subset", "128", "--epochs", "8", "-e", "knn",
+        "--set", "encoder.hidden=64", "--set", "decoder.hidden=64", "--set", "train.log_every=1", "--device", "cpu",
+    ]  # fmt: skip
+    workers = [launch(tmp_path, *arguments, "--out", "shared") for _ in range(2)]
+    wait_for(tmp_path / "shared" / "simvae-seed=1" / "metrics.jsonl", workers[0])  # each has a run now
+    workers[0].kill()
+    said = [worker.communicate(timeout=240)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [-9, 0], said[1]
+    assert command(*arguments, "--out", "alone")[0] == 0
+    names = ("simvae-seed=0", "simvae-seed=1", "vae-seed=0", "vae-seed=1")
+    assert all(same(tmp_path / "shared" / name, tmp_path / "alone" / name) for name in names)
+    begun = [[name for name in names if f": {name}\n" in each] for each in said]
+    assert sorted(begun[0] + begun[1]) == sorted([*names, begun[0][-1]])  # nothing twice but what was left unfinished
+    before = contents(tmp_path / "shared")
+    assert command(*arguments, "--out", "shared")[0] == 0
+    assert {path: text for path, (_, text) in contents(tmp_path / "shared").items()} == {
+        path: text for path, (_, text) in before.items()
+    }

@@ -1,12 +1,12 @@
 """Where a run happens: the device, the precision, and the processes that share the work. Methods know none of this.
 
-Plain `torch.distributed`: `--devices`, `torchrun` or any scheduler that sets its environment variables starts the
-processes.
+Plain `torch.distributed`: `--devices`, `torchrun`, Slurm's `srun` or Open MPI's `mpirun` starts the processes.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from sslx.core.errors import ConfigError, SslxError
+from sslx.core.launchers import join
 from sslx.core.views import Views
 
 LIMIT = timedelta(minutes=30)  # the longest that a process waits for the others
@@ -54,6 +55,7 @@ class Runtime:
     @classmethod
     def start(cls, device: str = "auto", precision: str = "fp32") -> Runtime:
         """Join the process group, if there is one. Raises ConfigError for a device that is not there."""
+        join()
         rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         local = int(os.environ.get("LOCAL_RANK", 0))
         if device == "auto":
@@ -61,10 +63,14 @@ class Runtime:
         try:
             target = torch.device(device)
             if target.type == "cuda" and target.index is None:
-                target = torch.device("cuda", local)
+                target = torch.device(
+                    "cuda", local % max(1, torch.cuda.device_count())
+                )  # Slurm may show each task its own
             torch.empty(1, device=target).item()  # which the device `meta` cannot
         except (RuntimeError, AssertionError) as error:
-            raise ConfigError(f"device: {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+            reason = re.split(r"[.:]( |$)| device type at", str(error), maxsplit=1)[0]  # without torch's addresses
+            advice = "--device cpu uses the processor"
+            raise ConfigError(f"device: {device!r} cannot be used here: {reason}; {advice}") from error
         if target.type == "cuda":
             torch.cuda.set_device(target)
         if "RANK" in os.environ and not dist.is_initialized():
