@@ -10,14 +10,17 @@ if TYPE_CHECKING:
         Run as Run,
         compare as compare,
         evaluate as evaluate,
+        load as load,
         make as make,
         open_run as open_run,
         resume as resume,
         run as run,
+        score as score,
+        views as views,
     )
 
 __version__ = "0.1.0"
-_LAZY = ("Representation", "Run", "compare", "evaluate", "make", "open_run", "resume", "run")
+_LAZY = ("Representation", "Run", "compare", "evaluate", "load", "make", "open_run", "resume", "run", "score", "views")
 __all__ = [*_LAZY, "__version__"]
 
 

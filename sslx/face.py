@@ -11,6 +11,7 @@ from sslx.outputs.formats import Comparison
 from sslx.outputs.tables import tables
 from sslx.representation import Representation as Representation
 from sslx.runs.grid import opened
+from sslx.runs.library import load as load, score as score, views as views
 from sslx.runs.session import evaluate as evaluate, open_run as open_run, resume as resume, run as run
 
 
@@ -48,6 +49,8 @@ def make(kind: Literal["tracker"], component: str | type[_of.Tracker], /, **opti
 def make(kind: str, component: str | type, /, **options: Any) -> Any: ...
 def make(kind: str, component: str | type, /, **options: Any) -> Any:
     """Any component by name: `sslx.make("prior", "mixture", components=20)`.
+
+    An objective is also a loss of two batches of embeddings (N, D): `sslx.make("objective", "info-nce")(z1, z2)`.
 
     Args:
         kind: "method", "encoder", "prior", "dataset" or another kind that `sslx plugins list` shows.

@@ -20,6 +20,7 @@ from sslx.core.data import Split
 from sslx.core.distributions import Delta
 from sslx.core.errors import ConfigError, DataError, PluginError
 from sslx.core.options import Component, label, option, options_of, slot, used_names
+from sslx.core.randomness import borrowed
 from sslx.core.study import Study
 from sslx.core.terms import Terms
 from sslx.core.views import Views
@@ -258,7 +259,34 @@ def _one_each(log_p: Any, n: int, cls: type) -> Tensor:
 
 
 class Objective(Module, kind="objective", must_define=("forward",)):
-    """A loss on the embeddings of related views."""
+    """A loss on the embeddings of related views.
+
+    `loss(z1, z2)` on two batches of embeddings (N, D), where row i of both belongs to image i, is the loss of a method
+    with these two views, as a scalar. Stop a gradient with `detach`. The embeddings are those of one process: `gather`
+    joins them first. An objective with state of its own is built at the first such call, and `after_step` updates it.
+    """
+
+    #: What it needs besides the embeddings of two views, in words; empty if nothing.
+    needs: ClassVar[str] = ""
+
+    def __call__(self, online: Tensor, target: Tensor) -> Any:
+        """Two batches (N, D) -> their loss, a scalar; otherwise `forward`. Raises ConfigError for wrong shapes."""
+        if online.ndim == 3:
+            return super().__call__(online, target)
+        name, shapes = type(self).__name__, [tuple(online.shape), tuple(target.shape)]
+        if self.needs:
+            raise ConfigError(f"{name}: two batches of embeddings are not enough; it needs {self.needs}")
+        if online.ndim != 2 or shapes[0] != shapes[1] or len(online) < self.least_images:
+            expected = f"two batches of embeddings (N, D) with N >= {self.least_images}"
+            raise ConfigError(f"{name}: expected {expected}, or (N, V, D) and (N, J, D); got {shapes[0]}, {shapes[1]}")
+        if type(self).build is not Module.build and not self.state_dict():
+            with borrowed():
+                self.build(Context((1, 1, 1), samples=len(online), latent=online.shape[1]))
+            self.to(online.device)
+        pair = torch.stack([online, target], dim=1)
+        with torch.autocast(pair.device.type, enabled=False):
+            pair = pair if pair.dtype == torch.float64 else pair.float()
+            return super().__call__(pair, pair).total
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
         """Embeddings of the trained branch (N, V, D) and of the target branch (N, J, D) -> terms.
@@ -469,7 +497,7 @@ class Evaluator(Component, kind="evaluator", must_define=("evaluate",)):
     floors: ClassVar[bool] = False
 
     of: tuple[Literal["features", "latent", "embedding"], ...] = option(
-        default=(), help="Representations that are scored, of features, latent and embedding; [] is that of the method."
+        default=(), help="Representations to score, of features, latent and embedding; [] is that of the method."
     )
 
     def skip(self, evaluation: Evaluation) -> str:

@@ -12,9 +12,11 @@ from sslx.families.encoded import Encoded
 class Autoencoder(Encoded, representation="latent"):
     """Encodes an image to a latent and decodes it again, without a prior on the latents.
 
-    It minimizes -log p(x*|z), z ~ q(z|x), over the views x of an image; x* is the view itself or the original image.
-    AASAE compares with it without augmentation, which is `--set views=standard`. New images are decoded from a normal
-    distribution with the mean and covariance of the training latents.
+        minimize -log p(x*|z), z ~ q(z|x), over the views x of an image
+
+    x* is the view itself or the original image. AASAE compares with it without augmentation, which is `--set
+    views=standard`. New images are decoded from a normal distribution with the mean and covariance of the training
+    latents.
     """
 
     defaults = {"views": {"count": 1}}

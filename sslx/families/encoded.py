@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MethodType
 from typing import Literal
 
 from torch import Tensor
@@ -35,7 +36,12 @@ class Encoded(Method):
 
     def outputs(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """The features of the encoder, if it has any, and its latent, as functions of images (B, C, H, W)."""
-        found: dict[str, Callable[[Tensor], Tensor]] = {"latent": lambda x: self.encoder(x).mean}
+        found: dict[str, Callable[[Tensor], Tensor]] = {"latent": MethodType(_latent, self.encoder)}
         if type(self.encoder).features is not Encoder.features:
             found["features"] = self.encoder.features
         return found
+
+
+def _latent(encoder: Encoder, x: Tensor) -> Tensor:
+    z: Tensor = encoder(x).mean
+    return z

@@ -23,6 +23,8 @@ class Prototypes(nn.Module):
 class Assignment(Objective):
     """An objective that compares scores s of K clusters, with probabilities p = softmax(s/τ)."""
 
+    needs = "the scores (N, J, K) of J views for K prototypes, of both branches, and `build`, as in `Prototypical`"
+
     temperature: float = option(default=0.1, gt=0, help="Temperature of the predicted probabilities (τ).")
 
     def log_prob(self, scores: Tensor) -> Tensor:

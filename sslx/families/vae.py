@@ -10,9 +10,10 @@ from sslx.families.autoencoder import Autoencoder
 class VAE(Autoencoder):
     """The variational autoencoder: an autoencoder whose latents follow a prior (Kingma & Welling 2014).
 
-    It maximizes E_q[Σⱼ log p(xʲ|zʲ) + β log p(z¹…zᴶ|y)] + β w Σⱼ H[q(zʲ|xʲ)], per view, with one sample of q. Other
-    priors than N(0, I) make it another method, such as SimVAE. The entropy is maximized: its sign in Algorithm 1 of
-    SimVAE is a misprint. SimVAE's released code has w = 2π.
+        maximize E_q[Σⱼ log p(xʲ|zʲ) + β log p(z¹…zᴶ|y)] + β w Σⱼ H[q(zʲ|xʲ)]
+
+    This is per view, with one sample of q. Other priors than N(0, I) make it another method, such as SimVAE. The
+    entropy is maximized: its sign in Algorithm 1 of SimVAE is a misprint. SimVAE's released code has w = 2π.
     """
 
     defaults = {}

@@ -2,21 +2,24 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sslx.core.dotted import merge
 from sslx.core.errors import ConfigError
 from sslx.core.files import read
-from sslx.core.interfaces import Method
+from sslx.core.interfaces import Encoder, Method
+from sslx.core.options import make
 from sslx.core.training import checkpoint
 from sslx.core.training.run import Run
 from sslx.core.training.run_folder import RunFolder
 from sslx.outputs.export import EXPORTED
+from sslx.plugins.registry import registry
 
 
 def begin_with(method: Method, source: str, offline: bool = False) -> dict[str, Any]:
@@ -65,14 +68,37 @@ def _fitting(name: str, mine: Tensor, found: dict[str, Tensor]) -> Tensor | None
     return next((found[each] for each in names if each in found and found[each].shape == mine.shape), None)
 
 
-def encoder_of(source: str) -> dict[str, Any]:
-    """What is known of the encoder whose weights a source has, as a table: of timm, or of a file that sslx wrote."""
-    if source.startswith("timm:"):
-        return {"use": source, "preprocess": True}
+def encoder_from(source: str, options: Mapping[str, Any], trust_code: bool, whole: bool = False) -> Encoder:
+    """The encoder whose weights a source has, not built. Raises ConfigError if nothing says what it is.
+
+    Args:
+        source: as in `begin_with`, but no run.
+        options: options of the encoder, with its name under `use` where the file does not come with a config of sslx.
+        trust_code: whether a file of code that this config names is executed.
+        whole: whether the encoder has its last layer, or only makes features.
+    """
+    found = {"use": source, "preprocess": True} if source.startswith("timm:") else exported(source).get("encoder", {})
+    if not (table := merge({"": found}, {"": options})[""]):
+        raise ConfigError(
+            f"{source}: has no config of sslx beside it; --set encoder=NAME says what network it is of, in Python "
+            "encoder=NAME"
+        )
+    preferred = {}
+    if not whole:
+        table = {name: value for name, value in table.items() if name not in ("dim", "posterior")}
+        preferred = {"dim": 0, "posterior": "delta"}
+    with registry().on_record(trust_code) if found and not source.startswith("timm:") else nullcontext():
+        encoder: Encoder = make(Encoder, table, "encoder", preferred=preferred)
+    return encoder
+
+
+def exported(source: str) -> Mapping[str, Any]:
+    """The `config.json` that sslx wrote beside weights; empty if there is none, or if another program wrote it."""
     path = Path(source).expanduser()
-    folder = path if path.is_dir() else path.parent
-    config = read(folder / "config.json", EXPORTED) if (folder / "config.json").is_file() else None
-    return {} if config is None else dict(config.get("encoder", {}))
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    if not file.is_file() or '"sslx"' not in file.read_text(errors="replace"):
+        return {}
+    return read(file, EXPORTED) or {}
 
 
 def _read(source: str, offline: bool) -> tuple[dict[str, Tensor], bool]:

@@ -15,6 +15,7 @@ from conftest import ENCODER, SMALL
 from numpy.typing import NDArray
 from torch import Tensor
 
+import sslx
 from sslx.api import ConfigError, Context, Views
 from sslx.core.training.config import configure
 from sslx.plugins.registry import registry
@@ -220,6 +221,56 @@ def test_any_objective_on_embeddings_works_in_any_wiring(name: str) -> None:
     for owner in ("simclr", "byol"):
         terms = method(owner, objective=name)(batch())
         assert terms.total.isfinite() and (set(terms) == set(objective(name)(embeddings(J), embeddings(J))))
+
+
+PAIRED = [name for name in LOSSES if name not in (*SCORES, "queue-nce")]
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_an_objective_of_two_batches_is_its_loss_in_loops(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "V", J)
+    monkeypatch.setitem(globals(), "PAIRS", [(0, 1), (1, 0)])
+    options = {"temperature": 0.7} if name.endswith("nce") else {}
+    z, loss = embeddings(J).requires_grad_(), sslx.make("objective", name, **options)
+    state = torch.random.get_rng_state()
+    found = loss(z[:, 0], z[:, 1])
+    assert torch.equal(torch.random.get_rng_state(), state)
+    q = z.detach().numpy()
+    assert found.shape == () and found.item() == pytest.approx(LOSSES[name](q, q, loss), rel=1e-9)
+    found.backward()
+    assert z.grad is not None and z.grad.isfinite().all() and z.grad.abs().sum() > 0
+    loss.after_step(0)
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_an_objective_of_two_batches_is_what_a_method_computes(name: str) -> None:
+    model, views = method("simclr", objective=name), batch()
+    z = model.embeddings(views)
+    assert torch.equal(sslx.make("objective", name)(z[:, 0], z[:, 1]), model(views).total)
+    half = sslx.make("objective", name)(z[:, 0].bfloat16(), z[:, 1].bfloat16())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(sslx.make("objective", name)(z[:, 0].bfloat16(), z[:, 1].bfloat16()), half)
+    assert half.dtype == torch.float32
+
+
+def test_a_stopped_gradient_makes_a_target_of_the_other_batch() -> None:
+    p, z, loss = embeddings(J).requires_grad_(), embeddings(J, seed=1), sslx.make("objective", "cosine")
+    both = torch.stack([p[:, 0], p[:, 1]], dim=1)
+    expected = torch.autograd.grad(loss(both, z).total, p)[0]  # SimSiam: predictions of stopped embeddings
+    alone = (loss(p[:, 0], z[:, 1]) + loss(p[:, 1], z[:, 0])) / 2
+    torch.testing.assert_close(torch.autograd.grad(alone, p)[0], expected)
+
+
+def test_an_objective_says_what_it_needs_beside_two_batches() -> None:
+    z = torch.randn(N, D)
+    for name in SCORES:
+        with pytest.raises(ConfigError, match=r"Loss: two batches of embeddings are not enough; .* K prototypes"):
+            sslx.make("objective", name)(z, z)
+    with pytest.raises(ConfigError, match="QueueNCE: two batches of embeddings are not enough; it needs a queue"):
+        sslx.make("objective", "queue-nce")(z, z)
+    for a, b in ((z, z[:3]), (z[:1], z[:1]), (z[0], z[0])):
+        with pytest.raises(ConfigError, match=r"InfoNCE: expected two batches of embeddings \(N, D\) with N >= 2"):
+            sslx.make("objective", "info-nce")(a, b)
 
 
 def test_an_objective_on_embeddings_is_refused_where_scores_are_needed() -> None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import attrs
+from torch import Tensor, nn
 
 from sslx.core.catalogue import catalogue
-from sslx.core.errors import CheckpointError, ConfigError
+from sslx.core.data import pixels
+from sslx.core.errors import CheckpointError, ConfigError, nearest
 from sslx.core.files import misfit
 from sslx.core.interfaces import Context, Method
-from sslx.core.options import Component, listed, options_of, short, to_dict
+from sslx.core.options import Component, label, listed, options_of, short, to_dict
 from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
 from sslx.core.training import checkpoint
 from sslx.core.training.config import RunConfig, as_before, configure, current
+from sslx.core.training.evaluation import chosen
 from sslx.core.training.run_folder import RunFolder
 
 
@@ -176,6 +179,20 @@ class Run:
         checkpoint.fill(method, path)
         return method.eval()
 
+    def encoder(self, of: str | None = None) -> nn.Module:
+        """The trained network as a plain module, on the CPU, in evaluation mode: images (B, C, H, W) -> (B, D).
+
+        Images are floats in [0, 1], or uint8. The module can be trained further, and moved to any device. It has the
+        weights of the encoder alone, unless the representation needs the whole method.
+
+        Args:
+            of: "features", "latent", which is the mean of the posterior, or "embedding"; by default what the run is
+                evaluated by. An encoder without features gives its latent.
+
+        Raises ConfigError for a representation that the method does not have, and what `method` raises.
+        """
+        return network(self.method(), of)
+
     def trained(self) -> Path:
         """The folder of the checkpoint whose weights `method` loads. Raises CheckpointError."""
         if self.checkpoint is not None:
@@ -189,6 +206,29 @@ class Run:
             step = checkpoint.manifest(newest)["step"]
             raise CheckpointError(f"{next(iter(complaints.values()))}; --checkpoint {step} uses the one before it")
         return newest
+
+
+class Network(nn.Module):
+    """A part of a method that represents images, as a module of its own. Its state is that of the part."""
+
+    def __init__(self, part: nn.Module, function: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.part, self.function, self.training = part, function, part.training
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W), floats in [0, 1] or uint8 -> (B, D)."""
+        return self.function(self.part, pixels(images))
+
+
+def network(method: Method, of: str | None = None) -> Network:
+    """The network that computes a representation of a built method, by default its own. Raises ConfigError."""
+    known, name = method.representations(), chosen(method, of)
+    if name not in known:
+        raise ConfigError(f"of: {label(method)} has no {name}{nearest(name, known)}")
+    function = known[name]
+    if isinstance(part := getattr(function, "__self__", None), nn.Module):  # that of the encoder alone, if it is enough
+        return Network(part, function.__func__)  # type: ignore[attr-defined]
+    return Network(method, lambda method, x: method.representations()[name](x))
 
 
 def _given(value: Any, objects: Sequence[Any]) -> Any:
