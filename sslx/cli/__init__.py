@@ -13,6 +13,7 @@ from sslx import __version__
 from sslx.core import signals
 from sslx.core.console import FORSAKEN, explain, is_launched, is_main, printable
 from sslx.core.errors import ConfigError, LostError, SslxError, nearest
+from sslx.core.launchers import join
 from sslx.plugins.registry import registry
 
 _COMMANDS = {
@@ -97,6 +98,7 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with 0 if it is done, 1 if it failed, 2 for wrong input, 75 if a run can be resumed."""
     signals.install()
+    join()
     # Before torch is imported. Its idle threads would spin otherwise, and small steps take ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -137,6 +139,10 @@ def _report(error: BaseException) -> int:
         run = getattr(error, "sslx_run", None)
         advice = f"; `sslx resume {run}` continues" if run is not None else ""
         lines, code = [f"{explain(error)}{advice}; `sslx --traceback ...` shows where it happened"], 1
-    for line in lines if is_main() or "SSLX_RENDEZVOUS" in os.environ else []:
-        print(f"sslx: {printable(line)}", file=sys.stderr)
+    alone = not isinstance(error, SslxError | click.ClickException)  # others of this launch may not have this error
+    lost_main = isinstance(error, LostError) and os.environ.get("RANK") == "1"  # process 0 may be the one that is gone
+    if is_main() or alone or lost_main or "SSLX_RENDEZVOUS" in os.environ:
+        who = "" if is_main() or "SSLX_RENDEZVOUS" in os.environ else f"process {os.environ['RANK']}: "
+        for line in lines:
+            print(f"sslx: {who}{printable(line)}", file=sys.stderr)
     return code

@@ -7,25 +7,12 @@ from typing import Any
 
 import click
 
+from sslx.cli.paths import PATH
 from sslx.core.catalogue import catalogue
 from sslx.core.dotted import merge, nest, parse
 from sslx.core.errors import ConfigError
 from sslx.core.training.run import Launch
-from sslx.core.values import usable
 
-
-class _Path(click.Path):
-    """A path that the file system can hold."""
-
-    def convert(self, value: Any, parameter: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not usable(value):
-            self.fail(f"{str(value)[:200]!r} cannot be the path of a file", parameter, ctx)
-        return super().convert(value, parameter, ctx)
-
-
-PATH = _Path(path_type=Path)
-NEW_FILE = _Path(path_type=Path, dir_okay=False)
-NEW_FOLDER = _Path(path_type=Path, file_okay=False)
 OF_THE_DATASET = "An option of the dataset; dataset.KEY=VALUE means the same. Repeatable."
 
 trust_option = click.option(

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from sslx.cli.arguments import NEW_FILE, OF_THE_DATASET, data_options, options, sections, untaken
+from sslx.cli.arguments import OF_THE_DATASET, data_options, options, sections, untaken
+from sslx.cli.paths import NEW_FILE, out_option
 from sslx.core.dotted import merge
 from sslx.core.errors import ConfigError, Problems
 from sslx.core.interfaces import Dataset, ViewPolicy
@@ -22,9 +23,9 @@ def data_command() -> None:
 
 @data_command.command("convert")
 @click.argument("dataset")
-@click.option("--to", "path", type=NEW_FILE, required=True, callback=untaken, help="The .beton file to write.")
+@out_option("path", type=NEW_FILE, required=True, callback=untaken, help="The .beton file to write.")
 @click.option("--storage", type=click.Choice(["raw", "jpeg"]), default="raw", help="Storage of the pixels.  [raw]")
-@click.option("--quality", type=click.IntRange(1, 100), default=95, help="JPEG quality.  [95]")
+@click.option("--quality", type=click.IntRange(1, 100), default=95, help="Quality of JPEG storage.  [95]")
 @click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help=OF_THE_DATASET)
 @options(data_options)
 def convert_command(

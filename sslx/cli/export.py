@@ -7,10 +7,7 @@ from typing import Any
 import click
 
 from sslx.cli.arguments import (
-    NEW_FILE,
-    NEW_FOLDER,
     OF_THE_DATASET,
-    PATH,
     checkpoint_option,
     launched,
     machine_options,
@@ -20,6 +17,7 @@ from sslx.cli.arguments import (
     untaken,
     words,
 )
+from sslx.cli.paths import NEW_FILE, NEW_FOLDER, PATH, Renamed, out_option
 from sslx.core.catalogue import catalogue
 from sslx.core.console import say
 from sslx.core.errors import ConfigError, nearest
@@ -32,8 +30,13 @@ from sslx.runs.session import open_run
 
 @click.command("export")
 @click.argument("path", metavar="RUN", type=PATH)
-@click.option("--to", "folder", type=NEW_FOLDER, required=True, callback=untaken, help="The folder to write.")
-@click.option("--format", "formats", default="safetensors", help="Formats, separated by commas.  [safetensors]")
+@out_option("folder", type=NEW_FOLDER, required=True, callback=untaken, help="The folder to write.")
+@click.option(
+    "--format",
+    "formats",
+    default="safetensors",
+    help=f"Formats, separated by commas: {', '.join(FORMATS)}.  [safetensors]",
+)
 @checkpoint_option
 @trust_option
 def export_command(path: Path, folder: Path, formats: str, checkpoint: int | None, trust_code: bool) -> None:
@@ -55,17 +58,16 @@ def export_command(path: Path, folder: Path, formats: str, checkpoint: int | Non
 
 @click.command("embed")
 @click.argument("path", metavar="RUN", type=PATH)
-@click.option("--data", help="Dataset, such as folder:PATH.  [the dataset of the run]")
-@click.option(
-    "--to", "file", type=NEW_FILE, required=True, callback=untaken, help="The file to write, .npz or .parquet."
-)
+@click.option("--dataset", "-d", cls=Renamed, older="--data", help="Dataset whose images are represented, such as "
+              "folder:PATH.  [the dataset of the run]")  # fmt: skip
+@out_option("file", type=NEW_FILE, required=True, callback=untaken, help="The file to write, .npz or .parquet.")
 @click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help=OF_THE_DATASET)
 @checkpoint_option
 @trust_option
 @options(machine_options)
 def embed_command(
     path: Path,
-    data: str | None,
+    dataset: str | None,
     file: Path,
     settings: Sequence[str],
     checkpoint: int | None,
@@ -78,9 +80,9 @@ def embed_command(
     """
     run = _opened(path, checkpoint, trust_code)
     launch = launched(flags, run.launch)
-    if data is not None:
-        catalogue().vouch([data])
-    embedded = embed(run, data, sections(settings, "dataset")["dataset"], launch, file)
+    if dataset is not None:
+        catalogue().vouch([dataset])
+    embedded = embed(run, dataset, sections(settings, "dataset")["dataset"], launch, file)
     click.echo(f"{file}: {len(embedded)} images, {embedded.shape[1]} dimensions")
 
 

@@ -6,7 +6,8 @@ from typing import Any, cast, get_args
 
 import click
 
-from sslx.cli.arguments import NEW_FILE, PATH, launched, machine_options, options, trust_option, untaken, words
+from sslx.cli.arguments import launched, machine_options, options, trust_option, untaken, words
+from sslx.cli.paths import NEW_FILE, PATH, out_option
 from sslx.core.errors import ConfigError, nearest
 from sslx.core.training.run import Run
 from sslx.outputs import plots
@@ -32,22 +33,22 @@ _KINDS: dict[str, dict[str, bool]] = {
 @click.command("plot")
 @click.argument("kind", metavar="KIND")
 @click.argument("paths", metavar="RUN...", type=PATH, nargs=-1, required=True)
-@click.option("--record", metavar="NAMES", help="curves: names of records in metrics.jsonl, separated by commas, in "
-              "which * matches any text.  [loss, its terms, and scores during training]")  # fmt: skip
-@click.option("--x", metavar="OPTION", help="axis and heat: an option as in --set, or method or dataset; scatter: a "
-              "score.")  # fmt: skip
-@click.option("--y", metavar="OPTION", help="heat: the same for the other side; scatter: another score.")
-@click.option("--score", metavar="NAMES", help="axis and heat: scores, separated by commas, as in `sslx compare`.")
-@click.option("--logx", is_flag=True, default=None, help="axis: use a logarithmic axis.")
-@click.option("--of", metavar="WHAT", help=f"images: {', '.join(get_args(Of))}.  [reconstructions]")
-@click.option(
-    "--count", type=click.IntRange(1), help="images: number of columns, or of images with views.  [8, or 10 classes]"
-)
-@click.option("--to", type=NEW_FILE, multiple=True, help="File to write, .png, .svg or .pdf. Repeatable. The numbers "
+@click.option("--record", metavar="NAMES", help="For curves: names of records in metrics.jsonl, separated by commas, "
+              "in which * matches any text.  [loss, its terms, and scores during training]")  # fmt: skip
+@click.option("--x", metavar="OPTION", help="For axis and heat: an option as in --set, or method or dataset. For "
+              "scatter: a score.")  # fmt: skip
+@click.option("--y", metavar="OPTION", help="For heat: the option of the other side. For scatter: another score.")
+@click.option("--score", metavar="NAMES", help="For axis and heat: scores, separated by commas, as in `sslx "
+              "compare`.")  # fmt: skip
+@click.option("--logx", is_flag=True, default=None, help="For axis: use a logarithmic axis.")
+@click.option("--of", metavar="WHAT", help=f"For images: {', '.join(get_args(Of))}.  [reconstructions]")
+@click.option("--count", type=click.IntRange(1), help="For images: number of columns, or of images with views.  "
+              "[8, or 10 classes]")  # fmt: skip
+@out_option("out", type=NEW_FILE, multiple=True, help="File to write, .png, .svg or .pdf. Repeatable. The numbers "
               "are written beside the first one as .csv.  [KIND.png]")  # fmt: skip
 @trust_option
 @options(machine_options)
-def plot_command(kind: str, paths: Sequence[Path], to: Sequence[Path], trust_code: bool, **flags: Any) -> None:
+def plot_command(kind: str, paths: Sequence[Path], out: Sequence[Path], trust_code: bool, **flags: Any) -> None:
     """Draw a plot of runs or grids, and write the numbers that it shows.
 
     \b
@@ -65,12 +66,12 @@ def plot_command(kind: str, paths: Sequence[Path], to: Sequence[Path], trust_cod
     what = given["of"] or "reconstructions"
     if what not in get_args(Of):
         raise ConfigError(f"--of {what}: is not a kind of images{nearest(what, get_args(Of))}")
-    files = to or (Path(f"{kind}.png"),)
+    files = out or (Path(f"{kind}.png"),)
     for path in files:
         plots.ending_of(path)
     table = files[0].with_suffix(".csv")
     ctx = click.get_current_context()
-    option = next(each for each in ctx.command.params if each.name == "to")
+    option = next(each for each in ctx.command.params if each.name == "out")
     for path in (*files, table):
         untaken(ctx, option, path)
     runs = opened(paths, trust_code)

@@ -1,20 +1,26 @@
 """`sslx plugins`: lists, explains, writes and checks plugins. Imports torch only to show or check components."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import click
 
+from sslx.cli.layout import columns, filled, prose
+from sslx.cli.paths import NEW_FOLDER, out_option
 from sslx.core import signals
 from sslx.core.catalogue import catalogue
 from sslx.core.errors import ConfigError, SslxError, nearest
 from sslx.plugins import code
-from sslx.plugins.record import KINDS
+from sslx.plugins.record import KINDS, Record
 from sslx.plugins.registry import Provider, registry
 from sslx.plugins.scaffold import RUNS, create
+
+_RIGHTS = """
+A plugin is code that runs with your rights. SSLX_PLUGINS=a,b loads only these and sslx's own, SSLX_DISABLE_PLUGINS=a,b
+loads all but these, and `sslx --no-plugins COMMAND` loads only sslx's own.
+"""
 
 
 @click.group("plugins")
@@ -22,42 +28,58 @@ def plugins_command() -> None:
     """List, explain, write and check plugins and their components."""
 
 
-def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+_kind_option = click.option("--kind", "-k", type=click.Choice(KINDS), metavar="KIND", help=f"Only components of this "
+                            f"kind: {', '.join(KINDS)}.")  # fmt: skip
+
+
+def _echo(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
 
 
 @plugins_command.command("list")
-def list_command() -> None:
+@_kind_option
+def list_command(kind: str | None) -> None:
     """List every plugin with its status, and every component by kind."""
     found = registry()
-    rows = [("PLUGIN", "FROM", "STATUS", "")]
-    for plugin in found.plugins:
-        facts = "; ".join([plugin.reason or f"{len(plugin.records)} components", *found.conflicts(plugin)])
-        rows.append((plugin.name, f"{plugin.distribution} {plugin.version}", plugin.status, facts))
-    for line in _columns(rows):
-        click.echo(line)
-    click.echo("\nA plugin is code that runs with your rights. SSLX_PLUGINS=a,b loads only these and sslx's own,")
-    click.echo("SSLX_DISABLE_PLUGINS=a,b loads all but these, and `sslx --no-plugins COMMAND` loads only sslx's own.")
-    rows = []
-    for kind in KINDS:
-        for name, providers in sorted(found.providers(kind).items()):
-            for provider in providers:
-                label = name if len(providers) == 1 else f"{provider.plugin.distribution}/{name}"
-                rows.append((kind, label, provider.record.summary, provider.record.paper))
-    click.echo()
-    for line in _columns([("KIND", "NAME", "SUMMARY", "PAPER"), *rows]):
-        click.echo(line)
+    if kind is None:
+        rows = [("PLUGIN", "FROM", "STATUS", "")]
+        for plugin in found.plugins:
+            facts = "; ".join([plugin.reason or f"{len(plugin.records)} components", *found.conflicts(plugin)])
+            rows.append((plugin.name, f"{plugin.distribution} {plugin.version}", plugin.status, facts))
+        _echo(columns(rows))
+        click.echo()
+        _echo(prose(_RIGHTS, 0))
+        click.echo()
+    _echo(
+        _by_kind(
+            (name if len(providers) == 1 else f"{provider.plugin.distribution}/{name}", provider.record)
+            for each in ([kind] if kind else KINDS)
+            for name, providers in sorted(found.providers(each).items())
+            for provider in providers
+        )
+    )
+
+
+def _by_kind(records: Iterable[tuple[str, Record]]) -> Iterator[str]:
+    """A block of lines for each kind: the names of its components, their summaries, and their papers in brackets."""
+    blocks: dict[str, list[tuple[str, str]]] = {}
+    for name, record in records:
+        paper = f"[{record.paper}]" if record.paper else ""
+        blocks.setdefault(record.kind, []).append((name, f"{record.summary} {paper}".strip()))
+    for i, (kind, rows) in enumerate(blocks.items()):
+        yield from [""] * (i > 0)
+        yield kind.upper()
+        yield from columns(rows, indent=2)
 
 
 @plugins_command.command("new")
 @click.argument("name")
 @click.option("--kind", "-k", required=True, type=click.Choice(list(RUNS)), help="Kind of the component.")
-@click.option("--to", type=click.Path(path_type=Path), default=Path("."), help="Folder in which to write it.  [.]")
-def new_command(name: str, kind: str, to: Path) -> None:
+@out_option("folder", type=NEW_FOLDER, default=Path("."), help="Folder in which to write it.  [.]")
+def new_command(name: str, kind: str, folder: Path) -> None:
     """Write a package NAME with one working component, tests and CI. Nothing is overwritten."""
-    target = create(name, kind, to)
+    target = create(name, kind, folder)
     click.echo(f"cd {target} && pip install . && pytest    # README.md says how to use it")
 
 
@@ -108,11 +130,12 @@ def _missing(check: Any) -> str:
 
 @plugins_command.command("show")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), help="Kind of the component, if several have this name.")
+@_kind_option
 def show_command(name: str, kind: str | None) -> None:
-    """Show the options of NAME with types, defaults and help: a component, FILE.py:Class or a section such as train.
+    """Show the options of NAME with types, defaults and help.
 
-    For the name of a plugin it lists the plugin's components.
+    NAME is a component, FILE.py:Class, or a part of the options of a run: train, views, loader, dataset and others, or
+    run for all of them. For the name of a plugin, its components are listed.
     """
     found = registry()
     if code.is_reference(name):
@@ -125,15 +148,13 @@ def show_command(name: str, kind: str | None) -> None:
         for plugin in plugins:
             origin = f"{plugin.distribution} {plugin.version}"
             click.echo(f"plugin {plugin.name} of {origin}: {plugin.status} {plugin.reason}")
-            for line in _columns([(f"  {record.kind}", record.name, record.summary) for record in plugin.records]):
-                click.echo(line)
+            _echo(_by_kind((record.name, record) for record in plugin.records))
         return
     if not kinds:
         known = {n for k in KINDS if kind in (None, k) for n in found.providers(k)}
         sections = {} if kind else _sections()
-        for line in _columns(sections.get(name, [])):
-            click.echo(line)
         if name in sections:
+            _echo(_explained(sections[name], 0))
             return
         known |= sections.keys()
         raise ConfigError(f"there is no {kind or 'component'} {name!r}{nearest(short, known)}")
@@ -144,18 +165,21 @@ def show_command(name: str, kind: str | None) -> None:
 
 
 def _sections() -> dict[str, list[tuple[str, ...]]]:
-    """The rows of options of each section of a run, such as `train`, and of each of its own options, such as `seed`."""
+    """The rows of options of each section of a run, such as `train`, of its own options, such as `seed`, and of all."""
     from sslx.core.training.config import RunConfig
 
-    found: dict[str, list[tuple[str, ...]]] = {}
-    for row in option_rows(RunConfig):
+    rows = list(option_rows(RunConfig))
+    found: dict[str, list[tuple[str, ...]]] = {"run": rows}
+    for row in rows:
         found.setdefault(row[0].partition(".")[0], []).append(row)
     return found
 
 
 def _show(provider: Provider) -> None:
+    from sslx.core.training.config import unlayer
+
     record, plugin = provider.record, provider.plugin
-    click.echo(f"{record.kind} {record.name}  {record.summary}".rstrip())
+    _echo(filled(f"{record.kind} {record.name}  {record.summary}".rstrip(), "", 2))
     origin = f"{plugin.distribution} {plugin.version}: " if plugin.distribution else ""
     click.echo(f"  from {origin}{record.target}")
     if record.paper:
@@ -163,14 +187,35 @@ def _show(provider: Provider) -> None:
     cls: Any = registry().resolve(record.kind, provider.reference).cls
     if isinstance(cls, click.Command):
         return
-    for line in (cls.__doc__ or "").strip().splitlines():
-        click.echo(f"  {line.strip()}".rstrip())
+    click.echo()
+    _echo(prose(cls.__doc__ or ""))
     if cls.defaults:
-        click.echo(f"\n  recommends {json.dumps(cls.defaults)}")
+        evaluators = cls.defaults.get("evaluators", {})
+        chosen = {"evaluators": ",".join(evaluators)} if evaluators else {}
+        click.echo("\nRecommended settings of a run:")
+        for key, value in (unlayer(cls.defaults) | chosen).items():
+            _echo(filled(f"{key} = {_text(value)}", "  ", 6))
     if rows := list(option_rows(cls)):
-        click.echo()
-    for line in _columns(rows):
-        click.echo(f"  {line}")
+        click.echo("\nOptions:")
+        _echo(_explained(rows, 2))
+
+
+def _explained(rows: Sequence[tuple[str, ...]], indent: int) -> Iterator[str]:
+    """Options with their defaults and types, each with its help in the lines below."""
+    for name, expected, default, text in rows:
+        value = "" if default == "required" or (expected, default) == ("options", "none") else f" = {default}"
+        required = ", required" if default == "required" else ""
+        yield from filled(f"{name}{value}  ({expected}{required})", " " * indent, indent + 4)
+        yield from filled(text, " " * (indent + 4), indent + 4)
+
+
+def _text(value: Any) -> str:
+    """A value as a config has it, without quotation marks."""
+    if isinstance(value, tuple | list):
+        return str(list(value))
+    if isinstance(value, Mapping):
+        return ", ".join(value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def option_rows(cls: type, prefix: str = "", preferred: Mapping[str, Any] | None = None) -> Iterator[tuple[str, ...]]:
@@ -179,8 +224,12 @@ def option_rows(cls: type, prefix: str = "", preferred: Mapping[str, Any] | None
 
     for name, option in options_of(cls).items():
         default = (preferred or {}).get(name, option.default)
-        text = "required" if default is attrs.NOTHING else str(default).lower() if default is None else str(default)
-        yield f"{prefix}{name}", option.expected, text, option.help
+        yield (
+            f"{prefix}{name}",
+            option.expected,
+            "required" if default is attrs.NOTHING else _text(default),
+            option.help,
+        )
         interface = interface_of(option.type)
         if option.slot is None or interface is None:
             continue

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from sslx.cli.arguments import NEW_FILE, PATH, untaken
+from sslx.cli.arguments import untaken
+from sslx.cli.paths import NEW_FILE, PATH, out_option
 from sslx.core.training.run import Run
 from sslx.outputs.report import MAPS, NAME, write, write_grid
 from sslx.runs.grid import Grid, is_grid
@@ -18,9 +19,7 @@ def _new(ctx: click.Context, option: click.Parameter, file: Path | None) -> Path
 @click.argument("path", metavar="RUN", type=PATH)
 @click.option("--map", "how", type=click.Choice(MAPS), default="pca", help="Map of the test images: principal "
               "components, t-SNE, or UMAP, which needs the extra report.  [pca]")  # fmt: skip
-@click.option(
-    "--to", "file", type=NEW_FILE, callback=_new, help="The page to write.  [report.html in the folder of RUN]"
-)
+@out_option("file", type=NEW_FILE, callback=_new, help="The page to write.  [report.html in the folder of RUN]")
 def report_command(path: Path, how: str, file: Path | None) -> None:
     """Write the page of a run or a grid, which shows its scores, curves and pictures in one file.
 

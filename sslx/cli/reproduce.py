@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from sslx.cli.arguments import PATH, launch_options, launched, options, words
+from sslx.cli.arguments import launch_options, launched, options, words
+from sslx.cli.paths import PATH, out_option
 from sslx.core.console import is_launched, is_main
 from sslx.core.errors import ConfigError, SslxError
 from sslx.core.options import make
@@ -25,15 +26,15 @@ from sslx.runs.study_page import check_figures, write_page
 @click.option("--only", help="Rows to fill, separated by commas.  [all]")
 @click.option("--runs", "folder", type=PATH, default=Path("runs/studies"), help="Folder of the runs, which studies "
               "share.  [runs/studies]")  # fmt: skip
-@click.option("--to", type=PATH, help="Folder of the page.  [the study and the budget, beside the runs]")
+@out_option("out", type=PATH, help="Folder of the page.  [the study and the budget, beside the runs]")
 @options(launch_options)
 def reproduce_command(
-    name: str, study: str | None, budget: str, only: str | None, folder: Path, to: Path | None, **flags: Any
+    name: str, study: str | None, budget: str, only: str | None, folder: Path, out: Path | None, **flags: Any
 ) -> None:
     """Carry out a table or a figure of a paper, and write a page with our numbers beside the paper's.
 
     `list` names all studies with their state, `show STUDY` says what one of them runs and costs. STUDY is a name or a
-    TOML file. The same command again goes on after whatever ended it; runs that exist are not repeated. It may be
+    TOML file. The same command again continues after any interruption; finished runs are not repeated. It may be
     started several times at once: each run is carried out by one of the processes.
     """
     launch = launched(flags)
@@ -60,7 +61,7 @@ def reproduce_command(
         failed = found.carry_out()
     finally:
         if is_main():
-            for path in write_page(found, to or folder / f"{found.name}-{budget}"):
+            for path in write_page(found, out or folder / f"{found.name}-{budget}"):
                 click.echo(path)
     if failed:
         raise SslxError(f"{len(failed)} of the runs failed:\n" + "\n".join(failed))

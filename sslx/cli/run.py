@@ -1,6 +1,6 @@
 """Commands that start, resume, evaluate and compare runs."""
 
-import shutil
+import difflib
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -10,7 +10,9 @@ from typing import Any
 import attrs
 import click
 
-from sslx.cli.arguments import PATH, checkpoint_option, launch_options, launched, options, trust_option, words
+from sslx.cli.arguments import checkpoint_option, launch_options, launched, options, trust_option, words
+from sslx.cli.layout import filled, screen
+from sslx.cli.paths import PATH, out_option
 from sslx.core.catalogue import catalogue
 from sslx.core.console import is_launched, is_main, printable, say
 from sslx.core.dotted import merge, nest, parse
@@ -25,6 +27,8 @@ from sslx.core.training.runtime import Runtime
 from sslx.core.values import Text
 from sslx.outputs import formats
 from sslx.outputs.tables import failures, tables
+from sslx.plugins import code
+from sslx.plugins.registry import registry
 from sslx.runs import provenance, session
 from sslx.runs.grid import Grid, is_grid, opened
 from sslx.runs.plan import plan, read_sweep
@@ -50,6 +54,9 @@ _FLAGS = {
     "compile": "train.compile",
 }
 
+#: The flags of `sslx run` that name components, and the kinds of these.
+_NAMING = {"--plugin": "method", "--dataset": "dataset", "--views": "views", "--evaluators": "evaluator"}
+
 _protocol_option = click.option(
     "--protocol",
     metavar="NAME",
@@ -57,7 +64,7 @@ _protocol_option = click.option(
 )
 
 
-@click.command("run")
+@click.command("run", context_settings={"allow_extra_args": True})
 @click.option("--plugin", "-p", help="Methods, separated by commas: names or ./file.py:Class.")
 @click.option("--dataset", "-d", help="Dataset to train on and to evaluate with.  [digits]")
 @click.option("--eval-dataset", help="Another dataset, whose images and labels are scored.  [that of --dataset]")
@@ -67,15 +74,15 @@ _protocol_option = click.option(
 @click.option("--epochs", help="Number of passes over the training set.")
 @click.option("--batch-size", help="Number of images per step. Each image gives several views.")
 @click.option("--lr", help="Learning rate at the end of warm-up.")
-@click.option("--views", help="Number of views of each image.")
+@click.option("--views", help="Number of views of each image, or the view policy that makes them, such as simclr.")
 @click.option("--subset", help="Train on a random subset of this many images, which the seed chooses.")
 @click.option("--bad-images", help="What to do with files that cannot be read as images: fail or skip.  [fail]")
 @click.option("--seed", help="Seed of everything random, or several seeds separated by commas.  [0]")
 @click.option("--restarts", type=click.IntRange(2), help="Train with this many successive seeds and rank the runs by "
               "their loss.")  # fmt: skip
 @click.option("--cpu-seconds", help="Stop training after this much processor time.")
-@click.option("--evaluate-every", metavar="EPOCHS", help="Score the representation by knn every so many epochs of the "
-              "training, on held-out training images.")  # fmt: skip
+@click.option("--evaluate-every", metavar="EPOCHS", help="Score the representation by knn during training, each "
+              "time after this number of epochs, on held-out training images.")  # fmt: skip
 @click.option("--precision", help="Floating-point precision: fp32 or bf16.  [fp32]")
 @click.option("--compile", flag_value="true", help="Compile the method with torch.compile.")
 @click.option("--evaluators", "-e", help="Evaluators, separated by commas, or all.  [knn,linear]")
@@ -108,6 +115,8 @@ def run_command(
     one folder; the same command again continues the unfinished ones. --restarts N trains with N successive seeds and
     ranks the runs without labels, by the distances of the terms of the loss from their known minima.
     """
+    if others := click.get_current_context().args:
+        raise ConfigError(f"unexpected argument {' '.join(others)}{_meant(others)}")
     launch = launched(flags)
     if config is not None and config.is_dir():
         config = config / "config.toml"
@@ -116,9 +125,10 @@ def run_command(
     base, choices = read_sweep(sweep) if sweep else (read(config) if config else {}, [{}])
     if recipe is not None:
         base = recipe_config(recipe)
-    here = {_FLAGS[flag]: Text(value) for flag, value in flags.items() if value is not None} | dict(
-        map(parse, settings)
-    )
+    here = {_FLAGS[flag]: Text(value) for flag, value in flags.items() if value is not None}
+    if not _is_number(here.get("views.count", "0")):  # it names a policy
+        here["views"] = here.pop("views.count")
+    here |= dict(map(parse, settings))
     if source is not None:
         here["weights"] = Text(source)
     methods, names = words(plugin or ""), None if evaluators is None else words(evaluators)
@@ -151,12 +161,35 @@ def run_command(
         _print([session.start(first, launch, out)])
 
 
+def _meant(arguments: Sequence[str]) -> str:
+    """The flags that were meant by arguments without one, such as `--plugin simvae`, as a question."""
+    flags = {name: flag for flag, kind in reversed(_NAMING.items()) for name in registry().providers(kind)}
+    meant: dict[str, list[str]] = {}
+    for name in words(",".join(arguments)):
+        short = name.partition(":")[0]
+        if code.is_reference(name):
+            meant.setdefault("--plugin", []).append(name)
+        elif close := [short] if short in flags else difflib.get_close_matches(short, flags, n=1, cutoff=0.5):
+            meant.setdefault(flags[close[0]], []).append(close[0] + name.removeprefix(short))
+    if not meant:
+        return "; --plugin METHOD chooses a method, and `sslx plugins list --kind method` shows all methods"
+    return f" (did you mean {' '.join(f'{flag} ' + ','.join(names) for flag, names in meant.items())}?)"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 @click.command("resume")
 @click.argument("path", metavar="RUN", type=PATH)
-@click.option("--epochs", help="Train up to this number of epochs; a finished run may go on as well.")
+@click.option("--epochs", help="Train up to this number of epochs; a finished run is continued.")
 @click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option to change from here "
               "on: of train (but batch_size), loader or evaluators, or a path of the dataset. Repeatable.")  # fmt: skip
-@click.option("--changed-data", is_flag=True, help="Go on although the images have changed since the run began.")
+@click.option("--changed-data", is_flag=True, help="Continue even if the images have changed since the run began.")
 @trust_option
 @options(launch_options)
 def resume_command(
@@ -195,8 +228,8 @@ def resume_command(
 @click.option("--dataset", "-d", help="Another dataset, whose images and labels are scored.  [that of the run]")
 @click.option("--evaluators", "-e", default="", help="Evaluators, separated by commas, or all.")
 @_protocol_option
-@click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="EVALUATOR.KEY, an evaluator's "
-              "option; dataset.KEY, an option of the dataset; with --model also encoder.KEY. Repeatable.")  # fmt: skip
+@click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option: EVALUATOR.KEY of "
+              "an evaluator, dataset.KEY of the dataset, with --model also encoder.KEY. Repeatable.")  # fmt: skip
 @click.option("--out", "-o", type=PATH, help="With --model, the folder of the run.  [runs/DATASET-random-N]")
 @checkpoint_option
 @trust_option
@@ -225,7 +258,8 @@ def eval_command(
     if protocol is not None:
         chosen = with_protocol(protocol, chosen)
     if not chosen:
-        raise ConfigError("--evaluators: expected names of evaluators, or --protocol")
+        known = ", ".join(registry().providers("evaluator"))
+        raise ConfigError(f"--evaluators: expected names of evaluators, or --protocol; choose from {known}, or all")
     here = dict(map(parse, settings))
     given = nest({key.removeprefix("evaluators."): value for key, value in here.items()})
     data = {**({} if dataset is None else {"use": Text(dataset)}), **given.pop("dataset", {})}
@@ -252,10 +286,12 @@ def eval_command(
               "if the evaluator says what is best, otherwise the largest one.")  # fmt: skip
 @click.option("--relative-to", metavar="ROW", default="", help="Print the differences of all scores from those of the "
               "row with this name.")  # fmt: skip
-@click.option("--format", "style", type=click.Choice(list(formats.FORMATS)), default="text", help="Format.  [text]")
-@click.option("--to", type=PATH, help="Write the table to this file.")
+@click.option(
+    "--format", "style", type=click.Choice(list(formats.FORMATS)), default="text", help="Format of the table.  [text]"
+)
+@out_option("out", type=PATH, help="Write the table to this file.")
 def compare_command(
-    paths: Sequence[Path], scores: str | None, sort_by: str, relative_to: str, style: str, to: Path | None
+    paths: Sequence[Path], scores: str | None, sort_by: str, relative_to: str, style: str, out: Path | None
 ) -> None:
     """Print one table of several runs or grids, with mean and standard error over runs that differ only in the seed.
 
@@ -265,14 +301,14 @@ def compare_command(
     if unfinished := [str(run.path) for run in runs if not run.folder.finished]:
         raise ConfigError(f"not finished: {', '.join(unfinished)}; `sslx resume` continues a run")
     found = tables(runs, words(scores or ""), sort_by, relative_to)
-    output = formats.text(found, _screen()) if style == "text" and to is None else formats.FORMATS[style](found)
-    if to is None:
+    output = formats.text(found, screen()) if style == "text" and out is None else formats.FORMATS[style](found)
+    if out is None:
         click.echo(output, nl=False)
     else:
         try:
-            to.write_text(output, encoding="utf-8")
+            out.write_text(output, encoding="utf-8")
         except OSError as error:
-            raise ConfigError(f"--to: {to} cannot be written ({error.strerror})") from error
+            raise ConfigError(f"--out: {out} cannot be written ({error.strerror})") from error
     if style == "csv":  # the file has no place for notes
         for note in (note for table in found for note in table.notes):
             click.echo(note, err=True)
@@ -284,8 +320,22 @@ def compare_command(
 def replay_command(path: Path, trust_code: bool) -> None:
     """Repeat the step at which a run crashed, and show where the first NaN arose."""
     facts = session.replay_run(path, trust_code)
-    for name, value in facts.items():
-        click.echo(f"{name}: {value}")
+    train = session.open_run(path).settings["train"]
+    terms = ", ".join(f"{name} {value:.4g}" for name, value in facts["terms"].items())
+    lines = [
+        f"step {facts['step']} of {path} again, from the weights before it",
+        f"terms of the loss: {terms}",
+        f"norm of the gradient: {facts['gradient_norm']:.4g}",
+        f"terms whose gradients are not finite: {', '.join(facts['gradients']) or 'none'}",
+        f"first module with an output that is not finite: {facts['module'] or 'none'}",
+        f"first function with a gradient that is NaN: {facts['anomaly'] or 'none'}",
+        f"advice: a smaller learning rate, --set train.lr, which is {train['optimizer']['lr']:g}; a limit on the "
+        f"gradient, --set train.clip_norm, which is {train['clip_norm']}; more epochs of warm-up, --set "
+        "train.warmup_epochs" + ("; --precision fp32" if train["precision"] != "fp32" else ""),
+    ]
+    for line in lines:
+        for part in filled(printable(line), "", 2):
+            click.echo(part)
 
 
 @click.command("verify")
@@ -321,7 +371,7 @@ def _carry_out(grid: Grid) -> None:
         ranking = grid.ranking() if grid.restarts else []
         if runs:
             shown = [group[0] for group in ranking] or runs
-            click.echo(formats.text(tables(shown), _screen()), nl=False)
+            click.echo(formats.text(tables(shown), screen()), nl=False)
         click.echo(f"{grid.path}: {len(runs)} of {len(grid.configs)} runs are finished")
         for group in ranking:
             for place, run in enumerate(group, 1):
@@ -337,13 +387,9 @@ def _diagnosis(run: Run) -> str:
     return score + (f": {facts['diagnosis']}" if facts.get("diagnosis") else "")
 
 
-def _screen() -> int:
-    return shutil.get_terminal_size((120, 24)).columns
-
-
 def _print(runs: Sequence[Run]) -> None:
     if is_main():
-        click.echo(formats.text(tables(runs), _screen()), nl=False)
+        click.echo(formats.text(tables(runs), screen()), nl=False)
         for run in runs:
             facts = run.training
             cpu = f"{facts.get('cpu_seconds', 0):.1f} CPU-seconds"

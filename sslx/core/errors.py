@@ -92,9 +92,9 @@ class Interrupted(SslxError):
 
 
 def nearest(name: str, known: Iterable[str], everywhere: Iterable[str] | None = None) -> str:
-    """`" (did you mean 'x'?)"` for the closest name in `everywhere` or `known`; otherwise the list of `known`."""
+    """`" (did you mean 'x'?)"` for the closest name in `everywhere` or `known`; otherwise all of `known`."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known if everywhere is None else sorted(everywhere), n=1, cutoff=0.5)
     if close:
         return f" (did you mean {close[0]!r}?)"
-    return f"; there is {', '.join(known)}" if known else ""
+    return f"; choose from {', '.join(known)}" if known else ""

@@ -25,5 +25,5 @@ def sslx_components() -> Iterator[Record]:
     yield evaluator("geometry", f"{here}.geometry:Geometry", summary="rank, alignment, uniformity, dead dimensions")
     yield evaluator("similarity", f"{here}.similarity:Similarity", summary="cosine similarities of images and classes")
     yield evaluator(
-        "posterior", f"{here}.posterior:PosteriorCollapse", summary="dimensions whose posterior is the same"
+        "posterior", f"{here}.posterior:PosteriorCollapse", summary="latent dimensions that ignore the image"
     )

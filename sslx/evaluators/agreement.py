@@ -9,7 +9,7 @@ from sslx.api import Use, permutation
 
 _BATCH = 64  # of SimVAE's and GEDI's tables
 SUMMARY = (
-    "scores are over all {n} test images; per-64 scores are means over random batches, as in papers, beside chance"
+    "scores are over all {n} test images; per-64 scores are means over random batches, as in papers, next to chance"
 )
 
 

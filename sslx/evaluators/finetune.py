@@ -28,7 +28,7 @@ class Finetune(Trained, epochs=20):
     ignored = frozenset({"of"})
 
     lr: float = option(default=0.2, gt=0, help="Learning rate of the new linear layer.")
-    lr_network: float = option(default=0.01, ge=0, help="Learning rate of the network below it.")
+    lr_network: float = option(default=0.01, ge=0, help="Learning rate of the network below the new layer.")
     fraction: float = option(default=1.0, gt=0, le=1, help="Part of the training images of each class that is used.")
 
     def evaluate(self, evaluation: Evaluation) -> Result:

@@ -39,7 +39,7 @@ class Geometry(Evaluator):
 
     dead: float = option(default=0.01, ge=0, lt=1, help="Part of the largest variance below which a dimension is dead.")
     images: int = option(default=1000, gt=1, help="Maximum number of test images for LiDAR (n).")
-    views: int = option(default=10, gt=1, help="Number of views of each of them (q).")
+    views: int = option(default=10, gt=1, help="Number of views of each image for LiDAR (q).")
     delta: float = option(default=1e-4, gt=0, help="Variance added to that of the views in each direction (δ).")
     eigenvalues: tuple[int, int] = option(
         default=(6, 100),

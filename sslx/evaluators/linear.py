@@ -46,10 +46,10 @@ class Linear(Evaluator):
     held_out: float = option(default=0.2, gt=0, lt=1, help="Part of the training set that chooses C.")
     standardize: bool = option(default=True, help="Whether each dimension is scaled to variance 1 in training.")
     tolerance: float = option(
-        default=1e-8, gt=0, help="Estimated distance of the objective from its minimum, as a part of it, at the end."
+        default=1e-8, gt=0, help="Estimated distance of the objective from its minimum at the end, as a part of it."
     )
     search: float = option(
-        default=3e-4, gt=0, help="The same while C is chosen, where it moves accuracies by less than their own noise."
+        default=3e-4, gt=0, help="The tolerance while C is chosen; accuracies move by less than their own noise."
     )
     max_iter: int = option(default=1000, gt=0, help="Maximum number of iterations of L-BFGS for each C.")
     best_on_test: bool = option(default=False, help="Whether to score the C that is best on the test set as well.")

@@ -37,7 +37,7 @@ class Draws(Evaluator):
     ignored = frozenset({"of"})
 
     images: int = option(default=1000, gt=1, help="Maximum number of images that are drawn.")
-    against: Literal["test", "training"] = option(default="test", help="Real images that these are compared with.")
+    against: Literal["test", "training"] = option(default="test", help="Real images for the comparison.")
     conditional: bool = option(
         default=False,
         help="Whether images are decoded from a Gaussian fitted to the training latents of each class, instead of "

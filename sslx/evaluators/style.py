@@ -38,7 +38,7 @@ class Style(Trains):
 
     hidden: int = option(default=64, gt=0, help="Width of the MLP's hidden layer.")
     largest: float = option(
-        default=1.0, gt=0, le=1, help="Classes are left out if one value has a larger part of the training images."
+        default=1.0, gt=0, le=1, help="Largest part of the training images with one value; other classes are left out."
     )
 
     def skip(self, evaluation: Evaluation) -> str:

@@ -12,7 +12,7 @@ class LARS(Optimizer):
     Vectors (biases, normalization) are not scaled, and by default not decayed, as in SimCLR and BYOL.
     """
 
-    momentum: float = option(default=0.9, ge=0, lt=1, help="Weight of the past in the direction of a step.")
+    momentum: float = option(default=0.9, ge=0, lt=1, help="Weight of earlier gradients in a step.")
     trust: float = option(default=1e-3, gt=0, help="Length of a step relative to that of the weights (η).")
 
     def groups(self, module: nn.Module) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from sslx.api import Optimizer, option
 class SGD(Optimizer):
     """Gradient descent with momentum: v ← m v + gradient, w ← w - lr v. The decay is part of the gradient."""
 
-    momentum: float = option(default=0.9, ge=0, lt=1, help="Weight of the past in the direction of a step (m).")
+    momentum: float = option(default=0.9, ge=0, lt=1, help="Weight of earlier gradients in a step (m).")
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.SGD(groups, momentum=self.momentum)

@@ -32,9 +32,9 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
     An existing file is replaced.
     """
     if file.suffix not in SUFFIXES:
-        raise ConfigError(f"--to: expected a name that ends in {' or '.join(SUFFIXES)}, got {file}")
+        raise ConfigError(f"--out: expected a name that ends in {' or '.join(SUFFIXES)}, got {file}")
     if file.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise ConfigError("--to: .parquet needs pyarrow: pip install 'sslx[export]'")
+        raise ConfigError("--out: .parquet needs pyarrow: pip install 'sslx[export]'")
     C, H, W = run.image_shape
     chosen = run.settings["dataset"] if data is None else {"use": data}
     alike = {"grey": C == 1, **({"size": H} if H == W else {})}

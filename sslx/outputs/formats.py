@@ -4,24 +4,29 @@ import csv
 import io
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 
+import attrs
 from tabulate import tabulate
 
 from sslx.outputs.tables import SEEN, TIME, Cell, Row, Table
 
 Grid = list[list[str]]  # rows of cells; the first row is the head
+_LETTERS = (24, 16)  # of a name in one line, if a table is too wide
 
 
 def text(tables: Sequence[Table], width: float = math.inf) -> str:
-    """Columns side by side as far as they fit. A table that is too wide is turned, and broken into parts if needed."""
+    """Tables that fit into the width, with their notes below.
+
+    If a table is too wide, scores that few of its methods have are in a second one. A table that is still too wide has
+    its names in several lines, is turned if that is not enough, and broken into parts if needed.
+    """
     blocks = []
     for table in tables:
-        grid = cells(table)
-        if _width(grid) > width:
-            grid = _turned(grid)
-        parts = [_written(part, "simple") for part in _broken(grid, width)]
-        blocks.append("\n".join([_title(table), "\n\n".join(parts), *table.notes]))
+        parts = [part for each in _by_frequency(table, width) for part in _fitting(cells(each), width)]
+        written = "\n\n".join(_written(part, "simple") for part in parts)
+        blocks.append("\n".join([_title(table), written, *table.notes]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -108,17 +113,58 @@ def _width(grid: Grid) -> int:
     return max(map(len, _written(grid, "simple").splitlines()))
 
 
+def _by_frequency(table: Table, width: float) -> Iterator[Table]:
+    """The table, or if it is too wide one with the scores that most of its methods have and one with the others."""
+    methods = [row for row in table.rows if TIME in row.cells] or table.rows
+    having = {column: sum(column in row.cells for row in methods) for column in table.columns}
+    rare = [column for column, n in having.items() if 2 * n <= len(methods) and column not in (SEEN, TIME)]
+    common = [column for column in table.columns if column not in rare]
+    if not rare or not {*common} - {SEEN, TIME} or _width(cells(table)) <= width:
+        yield table
+        return
+    yield attrs.evolve(table, columns=common)
+    users = [row for row in table.rows if any(column in row.cells for column in rare)]
+    yield attrs.evolve(table, columns=rare, rows=users)
+
+
+def _fitting(grid: Grid, width: float) -> Iterator[Grid]:
+    """The grid or the turned one, with names in as few lines as fit; in parts, if neither fits."""
+    for letters in (width, *_LETTERS):
+        for shown in (grid, _turned(grid)):
+            if _width(folded := _folded(shown, letters)) <= width:
+                yield folded
+                return
+    folded = _folded(grid, _LETTERS[-1])
+    yield from min((list(_broken(shown, width)) for shown in (_turned(folded), folded)), key=len)
+
+
+def _folded(grid: Grid, letters: float) -> Grid:
+    """The grid with names of so many letters in a line, if no word has more."""
+    if math.isinf(letters):
+        return grid
+
+    def lines(name: str) -> str:
+        return textwrap.fill(name, int(letters), break_long_words=False, break_on_hyphens=False)
+
+    head, *rows = grid
+    return [[lines(name) for name in head], *([lines(row[0]), *row[1:]] for row in rows)]
+
+
 def _turned(grid: Grid) -> Grid:
     return [list(column) for column in zip(*grid, strict=True)]
 
 
 def _broken(grid: Grid, width: float) -> Iterator[Grid]:
-    """Parts of the grid that fit into the width, each with the first column and at least one more."""
+    """Parts of the grid that fit into the width, each with the first column and at least one more.
+
+    Rows that are empty in a part are left out.
+    """
     first, *columns = _turned(grid)
-    part = [first]
+    parts = [[first]]
     for column in columns:
-        if len(part) > 1 and _width(_turned([*part, column])) > width:
-            yield _turned(part)
-            part = [first]
-        part.append(column)
-    yield _turned(part)
+        if len(parts[-1]) > 1 and _width(_turned([*parts[-1], column])) > width:
+            parts.append([first])
+        parts[-1].append(column)
+    for part in parts:
+        head, *rows = _turned(part)
+        yield [head, *(row for row in rows if set(row[1:]) != {"-"})]

@@ -1,6 +1,7 @@
 """Pictures of a trained method: reconstructions, samples, similarities, the posterior, and the plane for points."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ _ROWS = _COLUMNS = 8
 _SIDE = 56  # small images are enlarged to about so many pixels
 _CELL = 4  # pixels of a cell of similarities
 _BARS, _WIDTH, _HEIGHT = 1000, 720, 160  # of the posterior: images, and pixels of the picture
+_LINE = 20  # pixels above a picture, for its title
 
 
 @torch.no_grad()
@@ -31,7 +33,8 @@ def pictures(
 ) -> None:
     """Write pictures of what the method makes of test images, as far as it can, into a folder.
 
-    `reconstructions.png`: rows of test images over rows of their reconstructions. `samples.png`: drawn images.
+    `reconstructions.png`: rows of test images over rows of their reconstructions. `samples.png`: drawn images. Both
+    have a title and labels.
     `similarity.png`: cosine similarities of the representations of ten classes, of eight images each; red is 1, white 0
     and blue -1. `similarity-views.png`: the same of ten images, of eight views each, made by the policy `views`.
     `posterior.png`: the divergence of each latent dimension from N(0, 1), for encoders with a normal distribution.
@@ -57,20 +60,24 @@ def pictures(
 
     if can(method, Reconstructs):
         with tolerant("reconstructions.png: not drawn"):
-            draw(reconstructions(method), folder / "reconstructions.png")
+            title = "Test images over their reconstructions"
+            rows = ("test images", "reconstructions")
+            draw(reconstructions(method), folder / "reconstructions.png", title, rows)
     if can(method, Samples):
         with tolerant("samples.png: not drawn"):
-            draw(method.sample(_ROWS * _COLUMNS), folder / "samples.png")
+            draw(method.sample(_ROWS * _COLUMNS), folder / "samples.png", "Images drawn by the method")
     if len(test):
         with tolerant("similarity.png: not drawn"):
             x = pixels(test.images[by_class(test, order)])
-            draw(heat(method.represent(x.to(device))), folder / "similarity.png")
+            title = "Cosine similarity of classes"
+            draw(heat(method.represent(x.to(device))), folder / "similarity.png", title)
             if views is not None:
                 index = order[:CLASSES]
                 sizes = None if test.sizes is None else test.sizes[index]
                 policy: Any = attrs.evolve(views, count=EACH)  # type: ignore[misc]
                 made = policy(test.images[index], index, seed=seed, epoch=0, sizes=sizes)
-                draw(heat(method.represent(made.flat.to(device))), folder / "similarity-views.png")
+                title = "Cosine similarity of views of images"
+                draw(heat(method.represent(made.flat.to(device))), folder / "similarity-views.png", title)
         with tolerant("posterior.png: not drawn"):
             found = divergences(method, pixels(test.images[order[:_BARS]]).to(device))
             if found is not None:
@@ -91,21 +98,37 @@ def bars(kl: Tensor, collapsed: Tensor, path: Path) -> None:
     """
     D, highest = len(kl), max(float(kl.max()), 1e-9)
     step = max(1, _WIDTH // D)
-    picture = Image.new("RGB", (max(_WIDTH, step * D), _HEIGHT + 20), "white")
+    picture = Image.new("RGB", (max(_WIDTH, step * D), _HEIGHT + _LINE), "white")
     pen = ImageDraw.Draw(picture)
     said = f"KL(q(z|x) | N(0, 1)) of {D} dimensions, up to {highest:.3g} nats; red: collapsed, {int(collapsed.sum())}"
     pen.text((4, 4), said, fill="black")
     for place, d in enumerate(kl.argsort(descending=True).tolist()):
-        left, top = place * step, 20 + round(_HEIGHT * (1 - float(kl[d]) / highest))
+        left, top = place * step, _LINE + round(_HEIGHT * (1 - float(kl[d]) / highest))
         colour = "red" if collapsed[d] else "steelblue"
-        pen.rectangle((left, min(top, _HEIGHT + 18), left + max(0, step - 2), _HEIGHT + 20), fill=colour)
+        pen.rectangle((left, min(top, _HEIGHT + _LINE - 2), left + max(0, step - 2), _HEIGHT + _LINE), fill=colour)
     picture.save(png := io.BytesIO(), format="png")
     replace(path, png.getvalue())
 
 
-def draw(images: Tensor, path: Path) -> None:
-    """Write (n, C, H, W) floats in [0, 1] as one picture, in rows of eight with a line between them."""
+def draw(images: Tensor, path: Path, title: str = "", rows: Sequence[str] = ()) -> None:
+    """Write (n, C, H, W) floats in [0, 1] as one picture, in rows of eight with a line between them.
+
+    Args:
+        title: a line above the images.
+        rows: labels to the left of the rows of images, which are repeated if there are more rows.
+    """
     images = images[:, : 3 if images.shape[1] >= 3 else 1].clamp(0, 1)
     images = torch.nn.functional.interpolate(images, scale_factor=max(1, _SIDE // max(images.shape[2:])))
     save_image(images, png := io.BytesIO(), format="png", nrow=_COLUMNS, pad_value=0.5)
+    inside = Image.open(png)
+    measure = ImageDraw.Draw(inside).textlength
+    left, top = int(max((measure(label) + 8 for label in rows), default=0)), _LINE if title else 0
+    size = max(left + inside.width, int(measure(title)) + 8), top + inside.height
+    picture = Image.new("RGB", size, "white")
+    picture.paste(inside, (left, top))
+    pen, height = ImageDraw.Draw(picture), images.shape[2] + 2
+    pen.text((4, 4), title, fill="black")
+    for i in range(len(images) // _COLUMNS if rows else 0):
+        pen.text((4, top + (i + 0.5) * height), rows[i % len(rows)], fill="black", anchor="lm")
+    picture.save(png := io.BytesIO(), format="png")
     replace(path, png.getvalue())

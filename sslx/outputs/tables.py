@@ -337,7 +337,7 @@ def _summaries(groups: Sequence[_Group], evaluators: Container[str] | None) -> I
     ways: dict[str, dict[str, dict[str, None]]] = {}
     for which in ("trained", "untrained"):
         for group in groups:
-            row = group.name if which == "trained" else "untrained"
+            row = group.name if which == "trained" else "the untrained encoder"
             for each in group.members:
                 for name, result in each.results.get(which, {}).items():
                     reason = next((f"{word}, {result[word]}" for word in ("skipped", "failed") if word in result), "")

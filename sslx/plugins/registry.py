@@ -144,7 +144,8 @@ class Registry(code.Gate):
         hint = f"; plugins that could not be loaded: {', '.join(broken)}" if broken else ""
         if not self.plugins:
             hint = "; no plugin is installed, not even sslx's own: run `pip install .`"
-        raise PluginError(f"there is no {kind} {name!r}{nearest(short, providers)}{hint}")
+        noun = "view policy" if kind == "views" else kind
+        raise PluginError(f"there is no {noun} {name!r}{nearest(short, providers)}{hint}")
 
     def resolve(self, kind: str, reference: str, owner: str = "") -> Resolved:
         """The class of a reference. Raises PluginError.

@@ -50,7 +50,7 @@ def amend(run: Run, changes: Mapping[str, Any]) -> None:
         return
     rates = [config.train.optimizer.rate(step, end, per_epoch) for config, end in ((run.config, was), (after, total))]
     if step and rates[0] != rates[1]:
-        say(f"{run.path}: the learning rate goes on with {rates[1]:.3g} instead of {rates[0]:.3g} at step {step}")
+        say(f"{run.path}: the learning rate at step {step} is {rates[1]:.3g} instead of {rates[0]:.3g}")
     run.folder.lock()
     try:
         if kept := run.folder.keep_results():

@@ -70,7 +70,7 @@ def _check(name: str, n: int, most: int, arity: int, why: str) -> None:
     if n > most:
         raise ConfigError(f"{name}: expected at most {most}{why}, got {n}")
     if n % arity:
-        raise ConfigError(f"{name}: expected a multiple of {arity}, as so many images belong together, got {n}")
+        raise ConfigError(f"{name}: expected a multiple of {arity}, as this many images belong together, got {n}")
 
 
 def watched(config: RunConfig, halves: Halves, scored: Halves) -> Halves:

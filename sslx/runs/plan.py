@@ -43,7 +43,7 @@ def plan(
         options: options of all runs by dotted keys, as `--set` takes them: `{"prior.variance": 0.1}`.
         methods: names of methods, each for all seeds and choices.
         seeds: seeds, each for all methods and choices.
-        restarts: so many seeds, the one that is given and those after it.
+        restarts: number of seeds: the one that is given and those after it.
         evaluators: names of evaluators, with the options that the layers give them.
         protocol: a protocol, whose evaluators come in place of the recommended ones or in addition to those that are
             named.
@@ -56,7 +56,7 @@ def plan(
     chosen = combinations({key: values for key, values in axes.items() if values})
     choices = [{**choice, **more} for more in chosen for choice in choices]
     if "method" not in base and "method" not in options and any("method" not in choice for choice in choices):
-        raise ConfigError("--plugin: expected the name of a method; `sslx plugins list` shows them")
+        raise ConfigError("--plugin: expected the name of a method; `sslx plugins list --kind method` shows them")
     if isinstance(named := base.get("evaluators"), str | list):
         names = evaluator_names(named)
         if isinstance(named, str) and not names:

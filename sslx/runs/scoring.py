@@ -75,7 +75,8 @@ def score_run(
 
     def paint(picture: str, images: Tensor) -> None:
         with tolerant(f"{picture}.png: not drawn"):
-            draw(images, run.path / f"{picture}.png")
+            rows = ("test images", "decoded") if picture.startswith("reconstruction") else ()
+            draw(images, run.path / f"{picture}.png", picture, rows)
 
     def untrained() -> Method:
         made = build(config, **run.data)

@@ -48,7 +48,7 @@ from sslx.runs.changes import amend
 from sslx.runs.data import Halves, changes as changes_of_data, chosen, facts, fingerprint, load_data, watched
 from sslx.runs.protocols import with_protocol
 from sslx.runs.scoring import halves_to_score, other_dataset, other_halves, score_run
-from sslx.runs.weights import begin_with, encoder_of
+from sslx.runs.weights import begin_with, encoder_from
 
 
 def run(
@@ -294,12 +294,7 @@ def evaluate_model(
         out: folder of the run, by default the next free `runs/DATASET-random-N`.
         trust_code: whether a file of code that the config beside the weights names is executed.
     """
-    found = encoder_of(source)
-    if not (table := merge({"": found}, {"": encoder})[""]):
-        raise ConfigError(f"{source}: has no config of sslx beside it; --set encoder=NAME says what network it is of")
-    table = {name: value for name, value in table.items() if name not in ("dim", "posterior")}  # only the features
-    with registry().on_record(trust_code) if found and not source.startswith("timm:") else nullcontext():
-        part = make(Encoder, table, "encoder", preferred={"dim": 0, "posterior": "delta"})
+    part = encoder_from(source, encoder, trust_code)
     table = evaluators if isinstance(evaluators, Mapping) else evaluator_table(evaluator_names(evaluators))
     method = {"use": "random", "encoder": part, "representation": "features"}
     config = {"method": method, "weights": source, **({"dataset": dataset} if dataset else {})}
@@ -341,7 +336,7 @@ def _begun(config: RunConfig, out: Path | None) -> Path | None:
     if lines := edits(to_dict(begun.config), to_dict(config)):
         advice = f"choose another folder, or continue that run with `sslx resume {out}`"
         raise ConfigError(f"out: {out} holds another run: {some(lines)}; {advice}")
-    say(f"{out}: goes on with the run that was begun here")
+    say(f"{out}: continues the run that was begun here")
     return out
 
 
@@ -372,7 +367,7 @@ def _same_data(run: Run, halves: Halves, changed: bool = False) -> None:
             "from its weights"
         )
     if not changed:
-        raise DataError(f"{run.path}: {said}; --changed-data goes on with them, and run.json records it")
+        raise DataError(f"{run.path}: {said}; --changed-data continues with them, and run.json records it")
     path, _ = checkpoint.newest(run.folder.checkpoints)
     step = 0 if path is None else checkpoint.manifest(path)["step"]
     before = digest(recorded.get("config", run.settings))

@@ -21,7 +21,7 @@ _RECORDS = {
         ("byol", "byol:BYOL", "prediction of a moving average's embeddings", "arXiv:2006.07733"),
         ("simsiam", "simsiam:SimSiam", "prediction of another view, with a stopped gradient", "arXiv:2011.10566"),
         ("vicreg", "vicreg:VICReg", "variance, invariance and covariance of embeddings", "arXiv:2105.04906"),
-        ("barlow-twins", "barlow_twins:BarlowTwins", "correlation of views made the identity", "arXiv:2103.03230"),
+        ("barlow-twins", "barlow_twins:BarlowTwins", "embeddings decorrelated across dimensions", "arXiv:2103.03230"),
         ("w-mse", "w_mse:WMSE", "agreement of whitened embeddings", "arXiv:2007.06346"),
         ("cor-info-max", "cor_info_max:CorInfoMax", "agreement of embeddings that fill space", "arXiv:2209.07999"),
         ("swav", "swav:SwAV", "prediction of balanced clusters", "arXiv:2006.09882"),
@@ -49,8 +49,8 @@ _RECORDS = {
         ("resnet34", "networks.resnet:ResNet34Encoder", "ResNet with stems for small images", "arXiv:1512.03385"),
         ("resnet50", "networks.resnet:ResNet50Encoder", "ResNet with stems for small images", "arXiv:1512.03385"),
         ("timm", "networks.timm:TimmEncoder", "any model of timm, as timm:resnet18"),
-        ("pixels", "networks.pixels:PixelsEncoder", "the pixels themselves, a floor of tables"),
-        ("pca", "networks.pixels:PCAEncoder", "principal components of the pixels, a floor of tables"),
+        ("pixels", "networks.pixels:PixelsEncoder", "the pixels themselves, a baseline of tables"),
+        ("pca", "networks.pixels:PCAEncoder", "principal components of the pixels, a baseline of tables"),
     ),
     "decoder": (
         ("mlp", "networks.mlp:MLPDecoder", "fully connected layers (SimVAE, Table 3)"),
@@ -80,12 +80,12 @@ _RECORDS = {
         ("queue-nce", "moco:QueueNCE", "contrast with a queue"),
         ("cosine", "parts.objectives:Cosine", "agreement in direction; needs a teacher or a stopped gradient"),
         ("vicreg", "vicreg:VICRegLoss", "variance, invariance and covariance of embeddings"),
-        ("barlow-twins", "barlow_twins:BarlowTwinsLoss", "correlation of views made the identity"),
+        ("barlow-twins", "barlow_twins:BarlowTwinsLoss", "embeddings decorrelated across dimensions"),
         ("w-mse", "w_mse:WhitenedMSE", "agreement of whitened embeddings"),
         ("cor-info-max", "cor_info_max:CorInfoMaxLoss", "agreement of embeddings that fill space"),
-        ("swav", "swav:SwAVLoss", "scores: prediction of another view's balanced cluster"),
-        ("dino", "dino:DINOLoss", "scores: prediction of centred, sharpened clusters"),
-        ("proto-cpc", "proto_cpc:ProtoCPCLoss", "scores: contrast with prototypes"),
+        ("swav", "swav:SwAVLoss", "prediction of another view's balanced cluster, on scores"),
+        ("dino", "dino:DINOLoss", "prediction of centred, sharpened clusters, on scores"),
+        ("proto-cpc", "proto_cpc:ProtoCPCLoss", "contrast with prototypes, on scores"),
     ),
     "energy": (("sgld", "parts.sgld:SGLD", "contrastive divergence with persistent chains", "GEDI"),),
     "constraint": (
@@ -98,8 +98,10 @@ _RECORDS = {
 
 @hookimpl
 def sslx_components() -> Iterator[Record]:
-    yield Record("method", "vae", "sslx.families.vae:VAE", "variational autoencoder", "arXiv:1312.6114")
-    yield Record("method", "ae", "sslx.families.autoencoder:Autoencoder", "deterministic autoencoder")
+    yield Record(
+        "method", "vae", "sslx.families.vae:VAE", "variational autoencoder with a normal prior", "arXiv:1312.6114"
+    )
+    yield Record("method", "ae", "sslx.families.autoencoder:Autoencoder", "autoencoder without noise or a prior")
     for kind, records in _RECORDS.items():
         for name, target, *facts in records:
             yield Record(kind, name, f"sslx.ssl_methods.{target}", *facts)

@@ -7,8 +7,10 @@ from sslx.api import JointEmbedding, Objective, Term, Terms, option
 class BarlowTwinsLoss(Objective):
     """Distance of the correlation C between two views from the identity (Zbontar et al. 2021, Eq. 1).
 
-    Σ_d (1 - C_dd)² + λ Σ_{d≠e} C_de², C over images, the mean over all pairs of different views. GEDI's Appendix H has
-    λ inside the square: use λ² for it.
+        Σ_d (1 - C_dd)² + λ Σ_{d≠e} C_de²
+
+    C is over images, and the loss is the mean over all pairs of different views. GEDI's Appendix H has λ inside the
+    square: use λ² for it.
     """
 
     least_images = 2

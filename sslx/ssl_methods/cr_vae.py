@@ -9,12 +9,13 @@ from sslx.api import VAE, ConfigError, Context, Term, Terms, Views, option, resi
 class CRVAE(VAE):
     """A VAE whose posterior is the same for an image and its augmented views (Sinha & Dieng 2021).
 
-    It maximizes ELBO(x) + E[ELBO(x̃)] - λ E[KL(q(z|x̃) ‖ q(z|x))] over views x̃ of x. The official code does not run and
-    uses exp(log σ²) as σ. SimVAE does not say what its x is.
+        maximize ELBO(x) + E[ELBO(x̃)] - λ E[KL(q(z|x̃) ‖ q(z|x))] over views x̃ of x
+
+    The official code does not run and uses exp(log σ²) as σ. SimVAE does not say what its x is.
     """
 
     consistency: float = option(default=0.1, ge=0, help="Weight of the divergence (λ); SimVAE 0.1, official code 1e-3.")
-    anchor: Literal["original", "view"] = option(default="original", help="What x is: the image or its first view.")
+    anchor: Literal["original", "view"] = option(default="original", help="Choice of x: the image or its first view.")
 
     def build(self, ctx: Context) -> Context:
         if self.anchor == "view" and ctx.views < 2:

@@ -8,12 +8,13 @@ from sslx.ssl_methods.parts.objectives import over_pairs
 class DINOLoss(Assignment):
     """Cross-entropy with the clusters that a teacher finds for another view (Caron et al. 2021, Eq. 1 and 3).
 
-    -Σ_c P'_c(x') log P_c(x), the mean over pairs of different views. P = softmax(s/τ), P' = softmax((s' - c)/τ'); the
-    centre is a moving average of the teacher's scores, c ← m c + (1 - m) mean s' (Eq. 4).
+        -Σ_c P'_c(x') log P_c(x), P = softmax(s/τ), P' = softmax((s' - c)/τ'), c ← m c + (1 - m) mean s'   (Eq. 4)
+
+    The mean over pairs of different views; the centre c is a moving average of the teacher's scores.
     """
 
     teacher_temperature: float = option(default=0.04, gt=0, help="Temperature of the teacher (τ'), best below τ.")
-    centre_momentum: float = option(default=0.9, ge=0, lt=1, help="Weight of the past in the centre (m).")
+    centre_momentum: float = option(default=0.9, ge=0, lt=1, help="Weight of earlier batches in the centre (m).")
 
     def build(self, ctx: Context) -> Context:
         self.centre = nn.Buffer(torch.zeros(ctx.latent))

@@ -8,10 +8,10 @@ from sslx.ssl_methods.gedi import GEDI
 class TwoStage(GEDI):
     """GEDI that first learns its density alone (L_GEN) and then its clusters alone (L_INV and L_PRIOR).
 
-    This is our reading. The paper compares with two stages and refers to another paper, which we have not read.
+    The paper compares with training in two stages without defining it and refers to another paper; this is our reading.
     """
 
-    generative_steps: int = option(default=1000, ge=0, help="Number of steps of the first stage.")
+    generative_steps: int = option(default=1000, ge=0, help="Number of steps in the first stage, for the density.")
 
     def build(self, ctx: Context) -> Context:
         self.steps = nn.Buffer(torch.tensor(0))

@@ -17,7 +17,7 @@ class InstanceDiscrimination(Bank):
     """
 
     temperature: float = option(default=0.07, gt=0, help="Temperature of the similarities (τ).")
-    bank_momentum: float = option(default=0.5, ge=0, lt=1, help="Weight of the past in a row (m); 0.5 in the code.")
+    bank_momentum: float = option(default=0.5, ge=0, lt=1, help="Weight of the old row in the bank (m).")
 
     def remember(self, z: Tensor) -> Tensor:
         m = self.bank_momentum

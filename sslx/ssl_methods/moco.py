@@ -9,9 +9,13 @@ from sslx.ssl_methods.parts.objectives import over_pairs
 class QueueNCE(Objective):
     """Contrast of a query q with a key k₊ of the same image and a queue of others (He et al. 2020, Eq. 1).
 
-    -log exp(q·k₊/τ) / [exp(q·k₊/τ) + Σ_{k in queue} exp(q·k/τ)], all of unit length, the mean over all pairs of
-    different views. The queue holds the newest keys first, those of all processes in order of rank.
+        -log exp(q·k₊/τ) / [exp(q·k₊/τ) + Σ_{k in queue} exp(q·k/τ)]
+
+    All are of unit length, and the loss is the mean over all pairs of different views. The queue holds the newest keys
+    first, those of all processes in order of rank.
     """
+
+    needs = "a queue, which `build` makes and `after_step` fills, and embeddings (N, J, D) of both branches"
 
     temperature: float = option(default=0.2, gt=0, help="Temperature (τ); MoCo 0.07, MoCo v2 0.2; SimVAE 0.7 and 0.2.")
     queue_length: int = option(default=4096, gt=0, help="Number of keys in the queue; 65536 in MoCo on ImageNet.")

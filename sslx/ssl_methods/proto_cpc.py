@@ -7,8 +7,9 @@ from sslx.ssl_methods.parts.objectives import over_pairs
 class ProtoCPCLoss(Assignment):
     """A bound of InfoNCE whose negatives are prototypes (Lee 2022; derived in GEDI's Appendix G).
 
-    -Σ_c p'_c(x') s_c(x)/τ + log Σ_c q_c exp(s_c(x)/τ), the mean over pairs of different views. p' = softmax(s'/τ') is
-    the teacher's and q = mean p', over the images and views of all processes.
+        -Σ_c p'_c(x') s_c(x)/τ + log Σ_c q_c exp(s_c(x)/τ), p' = softmax(s'/τ'), q = mean p'
+
+    The mean over pairs of different views; p' is the teacher's, and q is over the images and views of all processes.
     """
 
     least_images = 2

@@ -4,7 +4,7 @@ from sslx.api import Context, Encoded, Terms, Views
 class Random(Encoded, representation="latent"):
     """An encoder with its initial weights. It has nothing to train and is what other methods are compared with.
 
-    With `encoder=pixels` or `encoder=pca` it is the floor of that name in tables.
+    With `encoder=pixels` or `encoder=pca` it is the baseline of that name in tables.
     """
 
     defaults = {"train": {"epochs": 0}}

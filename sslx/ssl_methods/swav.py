@@ -8,10 +8,11 @@ from sslx.ssl_methods.parts.objectives import over_pairs, sinkhorn
 class SwAVLoss(Assignment):
     """Cross-entropy with the balanced clusters of another view (Caron et al. 2020, Eq. 2).
 
-    -Σ_c q_c(x') log p_c(x), the mean over pairs of different views. p = softmax(s/τ); q assigns the scores s/ε of the
-    batch to equally large clusters by Sinkhorn-Knopp, without gradient (Eq. 3 to 5). Once a queue of earlier scores is
-    full it joins the batch, which may then be smaller than K. The authors' queue holds embeddings instead, whose scores
-    change with the prototypes.
+        -Σ_c q_c(x') log p_c(x), p = softmax(s/τ)
+
+    The mean over pairs of different views; q assigns the scores s/ε of the batch to equally large clusters by
+    Sinkhorn-Knopp, without gradient (Eq. 3 to 5). Once a queue of earlier scores is full it joins the batch, which may
+    then be smaller than K. The authors' queue holds embeddings instead, whose scores change with the prototypes.
     """
 
     least_images = 2

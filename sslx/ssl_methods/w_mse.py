@@ -9,14 +9,16 @@ from sslx.ssl_methods.parts.objectives import over_pairs
 class WhitenedMSE(Objective):
     """Distance of views on the unit sphere after whitening (Ermolov et al. 2021, Eq. 5 to 7).
 
-    2 - 2 cos(w, w'), w = L⁻¹(z - z̄), L Lᵀ the covariance over images of a view, the mean over all pairs of different
-    views. The whole batch is whitened at once; the paper averages over random parts of it. Both need more images than
-    dimensions, as otherwise the shrinkage decides; the authors have no shrinkage.
+        2 - 2 cos(w, w'), w = L⁻¹(z - z̄), L Lᵀ = Cov(z)
+
+    The mean over all pairs of different views; the covariance is over the images of a view. The whole batch is whitened
+    at once; the paper averages over random parts of it. Both need more images than dimensions, as otherwise the
+    shrinkage decides; the authors have no shrinkage.
     """
 
     least_images = 2
 
-    shrinkage: float = option(default=1e-3, gt=0, lt=1, help="Part of I in (1 - ε) Σ + ε I; 0 fails for N <= D.")
+    shrinkage: float = option(default=1e-3, gt=0, lt=1, help="Weight of I in (1 - ε) Σ + ε I (ε).")
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
         w, t = (normalize(self.whiten(x), dim=2) for x in (online, target))

@@ -38,7 +38,7 @@ EVERYTHING: dict[str, Any] = {
     "blur": 0.5,
     "solarise": 0.3,
 }
-#: The largest differences from torchvision that docs/views.md promises: geometry without rotations, and colour.
+#: The largest differences from torchvision that docs/concepts/views.md promises: geometry without rotations, and colour.
 GEOMETRY, COLOUR, TOGETHER = 1e-6, 1e-5, 2e-5
 COLOURS = ("brightness", "contrast", "saturation", "hue")
 BACKENDS = ("torch", "numba")
@@ -155,7 +155,7 @@ def test_compiled_views_are_the_same() -> None:
 
 
 def test_the_docs_promise_these_tolerances() -> None:
-    rows = [row for row in (ROOT / "docs" / "views.md").read_text().splitlines() if row.count("|") == 4]
+    rows = [row for row in (ROOT / "docs" / "concepts" / "views.md").read_text().splitlines() if row.count("|") == 4]
     promised = [float(row.split("|")[-2]) for row in rows if "e-" in row]
     assert promised == [GEOMETRY] * 3 + [COLOUR] * 5 + [TOGETHER]
 

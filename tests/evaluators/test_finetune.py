@@ -24,7 +24,7 @@ from sslx.evaluators.probe import Probe
 
 Command = Callable[..., Any]
 TRAIN, TEST = blobs(120, 1, spread=1.5), blobs(200, 2, spread=1.5)
-DOCS = Path(__file__).parents[2] / "docs" / "evaluation.md"
+DOCS = Path(__file__).parents[2] / "docs" / "howto" / "evaluation.md"
 
 
 def small() -> Method:
@@ -111,7 +111,7 @@ def commands(title: str, kind: str) -> list[list[str]]:
 
 def test_the_commands_of_the_page_work(command: Command, tmp_path: Path) -> None:
     for title in ("Probes and fine-tuning", "Protocols"):
-        for words in commands(title, "bash"):
+        for words in commands(title, "sh"):
             code, _, errors = command(*words, *(["--subset", "200"] if words[0] == "run" else []))
             assert code == 0, (words, errors)
     results = sslx.open_run(tmp_path / "runs" / "mine").results

@@ -21,7 +21,7 @@ from sslx.core.training.config import configure
 from sslx.core.training.run import Run
 from sslx.core.training.run_folder import RunFolder
 from sslx.outputs.formats import comma_separated, latex, markdown, text
-from sslx.outputs.tables import tables
+from sslx.outputs.tables import TIME, Cell, Row, Table, tables
 from sslx.runs.session import open_run
 
 Command = Callable[..., tuple[int, str, str]]
@@ -112,7 +112,7 @@ def test_other_protocols_are_noted(make: Make) -> None:
     (table,) = tables([*same, make("c", "simclr", 0.7, samples=50, k=3)])
     assert "note: the protocol differs in training images: 100 of vae, simvae; 50 of simclr" in table.notes
     assert "note: the protocol differs in knn.neighbours: 15 of vae, simvae; 3 of simclr" in table.notes
-    assert "knn of simclr, untrained: k up to 3" in table.notes
+    assert "knn of simclr, the untrained encoder: k up to 3" in table.notes
     assert "style: skipped, no factors" in table.notes
 
 
@@ -209,17 +209,50 @@ def test_scores_that_are_not_a_number_are_shown_as_such(make: Make) -> None:
     assert re.search(r"vae +2 +nan", text(tables(runs)))
 
 
-def test_a_table_that_is_too_wide_is_turned_and_broken(make: Make) -> None:
+def lines_of(written: str) -> list[str]:
+    """The lines of the tables, without titles and notes."""
+    lines = written.splitlines()
+    return lines[1 : next(i for i, line in enumerate(lines) if ": k up to" in line)]
+
+
+def test_a_table_that_is_too_wide_has_names_in_several_lines_is_turned_or_broken(make: Make) -> None:
     found = tables([make(name, name, 0.5) for name in ("vae", "simvae", "simclr", "random")])
     whole = text(found).splitlines()
-    assert whole[1].split() == ["method", "knn", "knn-2", "cpu-s"]
-    turned = text(found, 42).splitlines()
-    assert max(map(len, turned[1:6])) <= 42 and turned[1].split()[:4] == ["method", "vae", "simvae", "simclr"]
+    assert whole[1].split() == ["method", "knn", "knn-2", "cpu-s"] and whole[7].startswith("untrained encoder  ")
+    folded = lines_of(text(found, 42))
+    assert max(map(len, folded)) <= 42 and folded[0] == lines_of(text(found, 39))[0]
+    assert [line.split() for line in folded[6:]] == [["untrained", "0.1000", "0.0500", "-"], ["encoder"]]
+    scores = {f"s{i}": Cell(i, math.nan, 1) for i in range(9)}
+    wide = Table(
+        "digits", list(scores), [Row("vae", 1, scores), Row("untrained encoder of vae", 1, scores)], ["k up to"]
+    )
+    turned = text([wide], 44).splitlines()
+    assert turned[1].split() == ["method", "vae", "untrained", "encoder", "of", "vae"] and len(turned) == 13
+    assert text([wide], 40).splitlines()[1:3] == ["method       vae         untrained", " " * 20 + "encoder of vae"]
     narrow = text(found, 24)
-    assert sum(line.startswith("method") for line in narrow.splitlines()) > 1
+    assert sum(line.startswith("method") for line in narrow.splitlines()) > 1 and max(map(len, lines_of(narrow))) <= 24
     for run in ("vae", "simvae", "simclr"):
         assert run in narrow
     assert narrow.count("0.5000") == "".join(whole).count("0.5000")
+
+
+def test_scores_that_few_methods_have_are_in_a_table_of_their_own_if_one_is_too_wide() -> None:
+    few, many = {f"few-{i}": Cell(0.25, math.nan, 1) for i in range(8)}, {"knn": Cell(0.5, math.nan, 1)}
+    rows = [
+        Row("vae", 1, many | few | {TIME: Cell(1.0, math.nan, 1)}),
+        Row("simvae", 1, many | {TIME: Cell(2.0, 0, 1)}),
+    ]
+    rows += [Row("untrained encoder of vae", 1, many | few), Row("pixels", 1, many)]
+    table = Table("digits", ["knn", *few, TIME], rows, [])
+    assert text([table]).count("method") == 1 and "-" in text([table]).split()
+    whole = text([table], 80).splitlines()
+    assert whole[1].split() == ["method", "knn", "cpu-s"] and [line.split()[0] for line in whole[3:5]] == [
+        "vae",
+        "simvae",
+    ]
+    below = whole[whole.index("") + 1 :]
+    assert below[0].split() == ["method", "vae", "untrained", "encoder", "of", "vae"] and len(below) == 2 + 8
+    assert all(line.split()[1:] == ["0.2500", "0.2500"] for line in below[2:]) and max(map(len, whole)) <= 80
 
 
 def special(make: Make) -> Any:

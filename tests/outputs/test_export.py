@@ -244,7 +244,7 @@ def test_features_of_a_folder_are_written_with_the_paths_of_their_files(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["export", "run", "--to", "run"], "--to: run exists, and nothing is overwritten"),
+        (["export", "run", "--out", "run"], "--out: run exists, and nothing is overwritten"),
         (["export", "run", "--to", "x", "--format", "onx"], "there is no 'onx' (did you mean 'onnx'?)"),
         (["embed", "run", "--to", "run/z.toml"], "ends in .npz or .parquet"),
         (["embed", "run", "--to", "old.npz"], "old.npz exists, and nothing is overwritten"),
@@ -253,7 +253,7 @@ def test_features_of_a_folder_are_written_with_the_paths_of_their_files(
         (["embed", "run", "--to", "run"], "'run' is a directory"),
         (["embed", "run", "--to", "x.npz", "--set", "dataset.sise=4"], "dataset.sise: digits has no option"),
         (["embed", "run", "--to", "x.npz", "--data", "folder:none"], "none does not exist or is not a folder"),
-        (["embed", "run", "--to", "x.npz", "--data", "moons"], "images are (2, 1, 1), those of run (1, 8, 8)"),
+        (["embed", "run", "--out", "x.npz", "--dataset", "moons"], "images are (2, 1, 1), those of run (1, 8, 8)"),
     ],
 )
 def test_wrong_input_is_one_line(

@@ -48,7 +48,7 @@ from sslx.outputs.plots import (
 from sslx.runs.drawn import subjects
 from sslx.runs.grid import opened
 
-PAGE = (Path(__file__).parents[2] / "docs" / "plots.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "plots.md").read_text()
 COMMANDS = re.findall(r"^sslx (.*)$", PAGE, flags=re.MULTILINE)
 
 
@@ -72,7 +72,7 @@ class Folder:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
-    """The runs of docs/plots.md, which are small, and all plots of the page."""
+    """The runs of docs/howto/plots.md, which are small, and all plots of the page."""
     path = tmp_path_factory.mktemp("plots")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
@@ -374,8 +374,8 @@ def test_the_page_has_every_kind_and_every_command_writes_a_plot_and_its_numbers
     [
         ("curve runs/two", "curve: is not a kind of plots (did you mean 'curves'?)"),
         ("curves runs/two --to x.png --record los", "record los: no run has such a record (did you mean 'loss'?)"),
-        ("curves runs/two", "--to: curves.png exists, and nothing is overwritten"),
-        ("curves runs/two --to curves.svg", "--to: curves.csv exists, and nothing is overwritten"),
+        ("curves runs/two", "--out: curves.png exists, and nothing is overwritten"),
+        ("curves runs/two --to curves.svg", "--out: curves.csv exists, and nothing is overwritten"),
         ("curves runs/two --to x.pgn", "x.pgn: expected a name that ends in .png, .svg, .pdf (did you mean '.png'?)"),
         ("curves runs/two --x beta", "--x: curves does not have this option; it is one of axis, heat, scatter"),
         ("axis runs/two", "axis: expected --x and --score"),

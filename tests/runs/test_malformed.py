@@ -47,7 +47,7 @@ subset = 1.5|subset: expected an integer > 0 or none, got 1.5
 subset = [3]|subset: expected an integer > 0 or none, got [3]
 views = 3|views: expected the name of a views or a table of options, got 3
 views = [1]|views: expected the name of a views
-views = ""|views: there is no views ''
+views = ""|views: there is no view policy ''
 [[views]]|views: expected the name of a views
 views.use = ["a"]|views: expected the name of a views, got ['a']
 views.use = {a = 1}|views: expected the name of a views, got {'a': 1}

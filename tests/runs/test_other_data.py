@@ -1,4 +1,4 @@
-"""Commands of docs/evaluation.md that score other images, other labels and weights without a run, on small data."""
+"""Commands of docs/howto/evaluation.md that score other images, other labels and weights without a run, on small data."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_options_of_the_user_go_over_those_of_the_protocol(mine: str) -> None:
 def test_a_protocol_that_is_wrong_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no protocol 'simvea'.*did you mean 'simvae'"):
         with_protocol("simvea", {})
-    with pytest.raises(ConfigError, match="no protocol 'other'; there is aasae, dino"):
+    with pytest.raises(ConfigError, match="no protocol 'other'; choose from aasae, dino"):
         with_protocol("other", {})
     with pytest.raises(ConfigError, match="cannot be read"):
         with_protocol(str(tmp_path / "none.toml"), {})
@@ -86,4 +86,4 @@ def test_runs_and_evaluations_take_a_protocol(tiny_run: Callable[..., Any], mine
         with pytest.raises(ConfigError, match="expected names of evaluators, or a protocol"):
             call()
     code, _, errors = command("eval", str(run.path))
-    assert code == 2 and "expected names of evaluators, or --protocol" in errors
+    assert code == 2 and "expected names of evaluators, or --protocol; choose from knn, linear" in errors

@@ -180,7 +180,7 @@ def test_only_what_may_change_within_a_run_does(stopped: Path, command: Command)
         assert code == 2 and f"{setting.partition('=')[0]}: cannot change within a run" in errors
         assert "sslx run --from stopped" in errors
     code, _, errors = command("resume", "stopped", "--set", "train.lr=0.01", "--set", "evaluators.knn.neighbours=4")
-    assert code == 0 and "the learning rate goes on with 0.01 instead of 0.001 at step 8" in errors
+    assert code == 0 and "the learning rate at step 8 is 0.01 instead of 0.001" in errors
     run = sslx.open_run(stopped)
     assert run.results["trained"]["knn"]["options"]["neighbours"] == 4
     code, _, errors = command("run", "--config", "stopped", "--out", "again")
@@ -254,7 +254,7 @@ def test_changed_images_are_noticed(
     content = one.read_bytes()
     shutil.copy(sslx_images / "blue" / "1.png", one)
     code, _, errors = command("resume", "run")
-    assert code == 2 and "images differ in" in errors and "--changed-data goes on with them" in errors
+    assert code == 2 and "images differ in" in errors and "--changed-data continues with them" in errors
     one.write_bytes(content)  # of another time, with the same pixels
     assert command("resume", "run").code == 0
     shutil.copy(sslx_images / "blue" / "1.png", sslx_images / "red" / "100.png")

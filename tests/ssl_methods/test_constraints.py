@@ -512,7 +512,7 @@ def test_batches_of_every_process_are_of_whole_sets(
     ("options", "said"),
     [
         ({"train": {"batch_size": 64}}, "train.batch_size: expected a multiple of 3, as 3 images belong together"),
-        ({"subset": 100}, "subset: expected a multiple of 3, as so many images belong together, got 100"),
+        ({"subset": 100}, "subset: expected a multiple of 3, as this many images belong together, got 100"),
         ({"method": {"constraint": "equal"}}, "constraint: Equal is about 2 images that belong together, here 3 do"),
     ],
 )
@@ -576,7 +576,7 @@ def test_the_invariance_is_recorded_beside_a_rule_and_changes_nothing(monkeypatc
 def test_sums_of_digits_are_learned_by_the_papers_network_and_scored_on_the_test_set_of_mnist(
     size: int, command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """The command of docs/constraints.md with few digits: its scores are scikit-learn's, of all test images of MNIST."""
+    """The command of docs/howto/constraints.md with few digits: its scores are scikit-learn's, of all test images of MNIST."""
     raw = tmp_path / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for half, n in (("train", 300), ("t10k", 90)):
@@ -586,7 +586,7 @@ def test_sums_of_digits_are_learned_by_the_papers_network_and_scored_on_the_test
         data = bytes(images.byte().flatten().tolist())
         (raw / f"{half}-images-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3]) + sizes[0] + data)
         (raw / f"{half}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1]) + sizes[1] + bytes(labels.tolist()))
-    text = (Path(__file__).parents[2] / "docs" / "constraints.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "howto" / "constraints.md").read_text()
     (words,) = re.findall(r"^```text\nsslx (.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     small = "encoder.width=8 projector=8,8 dataset.triples=40 dataset.test_triples=10 energy.draw_steps=1"
     settings = [word for each in (*small.split(), f"views.size={size}") for word in ("--set", each)]
@@ -638,7 +638,7 @@ def test_a_rule_in_a_file_trains_as_the_named_one_and_is_kept_in_the_config(
 
 
 def test_examples_of_the_docs_work(command: Callable[..., Any], tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "constraints.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "howto" / "constraints.md").read_text()
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     for kind, block in blocks:
         if kind in ("prolog", "python"):
@@ -653,7 +653,7 @@ def test_examples_of_the_docs_work(command: Callable[..., Any], tmp_path: Path) 
         for b, value in enumerate(built(use)(values)):
             expected, _ = worlds((10,) * 3, holds, [row[b].exp().tolist() for row in values])
             assert value.item() == pytest.approx(expected)
-    lines = [line for kind, block in blocks if not kind for line in block.splitlines()]
+    lines = [line for kind, block in blocks if kind == "sh" for line in block.splitlines()]
     assert len(lines) == 4
     for line in lines:
         if problog or "rules.pl" not in line:

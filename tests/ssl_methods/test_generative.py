@@ -361,9 +361,14 @@ def test_a_model_has_clusters_if_its_prior_has() -> None:
 def test_a_finished_run_has_pictures_of_reconstructions_and_samples(tiny_run: Callable[..., Any]) -> None:
     run = tiny_run("vae", "vae")
     with Image.open(run.path / "samples.png") as picture:
-        assert picture.size == (2 + 8 * 58, 2 + 8 * 58)  # 8 pixels, seven times as large, and frames
+        assert picture.size == (2 + 8 * 58, 20 + 2 + 8 * 58)  # 8 pixels, seven times as large, and frames; a title
     with Image.open(run.path / "reconstructions.png") as picture:
-        inside = torch.from_numpy(np.array(picture.convert("L"))[2:, 2:])
+        whole = torch.from_numpy(np.array(picture.convert("L")))
+    left = whole.shape[1] - (2 + 8 * 58)
+    labels = whole[20 + 2 :, :left].unflatten(0, (8, 58))
+    assert whole[:20].lt(128).any() and labels.lt(128).flatten(1).any(dim=1).all()  # a title, and labels of all rows
+    assert torch.equal(labels[0], labels[2]) and not torch.equal(labels[0], labels[1])
+    inside = whole[20 + 2 :, left + 2 :]
     tiles = inside.unflatten(0, (8, 58)).unflatten(2, (8, 58))[:, 3::7, :, 3::7]
     _, test = run.config.dataset.load(Path(), True)
     image, made = tiles[0, :8, 0, :8], tiles[1, :8, 0, :8]

@@ -22,7 +22,7 @@ class Evaluating(Component):
     every: int | None = option(
         default=None, gt=0, help="Number of epochs between evaluations during training; none: no such evaluations."
     )
-    evaluators: tuple[str, ...] = option(default=("knn",), help="Names of the run's evaluators that are used for it.")
+    evaluators: tuple[str, ...] = option(default=("knn",), help="Evaluators of the run that are used during training.")
     on: Literal["held-out", "validation", "test"] = option(
         default="held-out",
         help="Images that are the queries: training images that are held out from the bank, validation images, which "
@@ -70,7 +70,7 @@ class Training(Component):
     """How the method is trained."""
 
     epochs: int = option(default=20, ge=0, help="Number of passes over the training set.")
-    batch_size: int = option(default=64, gt=0, help="N: images per step, over all processes. Each gives J views.")
+    batch_size: int = option(default=64, gt=0, help="Number of images per step (N), over all processes.")
     optimizer: Optimizer = slot(default="adam", help="The optimizer, with its learning rate and schedule.")
     clip_norm: float | None = option(
         default=None, gt=0, help="Largest norm of the gradient, to which larger ones are scaled; none: no clipping."
@@ -108,9 +108,9 @@ class RunConfig(Component):
     """Everything that decides what a run computes."""
 
     method: Method = slot(default=None, help="The method that is trained.")
-    dataset: Dataset = slot(default="digits", help="The images that it is trained and evaluated on.")
+    dataset: Dataset = slot(default="digits", help="The images that the method is trained and evaluated on.")
     views: ViewPolicy = slot(default="standard", help="How views of an image are made.")
-    loader: Loader = slot(default="memory", help="How images reach the device.")
+    loader: Loader = slot(default="memory", help="How images reach the device: all in memory, or read from a file.")
     evaluators: dict[str, Evaluator] = slot(
         default=dict.fromkeys(EVALUATORS, {}), help="The evaluators that score the representation."
     )

@@ -6,16 +6,19 @@ resumed run continues bit for bit.
 """
 
 import math
+import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslx.core import signals
 from sslx.core.console import say
@@ -358,23 +361,58 @@ def _finite(x: Tensor) -> bool:
 
 
 def replay(engine: Engine) -> Mapping[str, Any]:
-    """Repeat the step at which a run crashed, with anomaly detection. Returns its terms and gradient norm.
+    """Repeat the step at which a run crashed, with anomaly detection.
 
-    Raises ConfigError if the run did not crash.
+    Returns its terms and the norm of its gradient; `gradients`, the terms whose gradients are not finite; `module`, the
+    first module of the method whose output is not finite; and `anomaly`, the first function whose gradient is NaN, with
+    the line of code that called it. Raises ConfigError if the run did not crash.
     """
     path, _ = checkpoint.newest(engine.folder.crash)
     if path is None:
         raise ConfigError(f"{engine.folder.path}: nothing to replay, the run did not crash")
     engine.restore(path)
     epoch, done = divmod(engine.step, engine.per_epoch)
-    views, where = next(engine.batches(epoch, done)), ""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch says that this is slow
+    views = next(engine.batches(epoch, done))
+    bad: list[str] = []
+    hooks = [
+        part.register_forward_hook(partial(_note, bad, name)) for name, part in engine.method.named_modules() if name
+    ]
+    anomaly = ""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         with torch.autograd.detect_anomaly(check_nan=True):
             terms = engine.loss(views)
             try:
                 terms.total.backward()
             except RuntimeError as error:
-                where = str(error).splitlines()[0]
+                anomaly = _called("\n".join([str(error), *(str(each.message) for each in said)]))
+    for hook in hooks:
+        hook.remove()
     values = {name: term.value.item() for name, term in terms.items()}
-    return {"step": engine.step + 1, "terms": values, "gradient_norm": engine.clip(), "anomaly": where}
+    norm = math.nan if anomaly else engine.clip()  # detection ends the backward pass at the first NaN
+    return {
+        "step": engine.step + 1,
+        "terms": values,
+        "gradient_norm": norm,
+        "gradients": engine.not_finite(views),
+        "module": bad[0] if bad else "",
+        "anomaly": anomaly,
+    }
+
+
+def _note(bad: list[str], name: str, module: nn.Module, given: object, output: object) -> None:
+    """Hook that appends the name of a module if its output has a number that is not finite."""
+    found = output if isinstance(output, tuple | list) else [output]
+    if any(isinstance(each, Tensor) and not _finite(each) for each in found):
+        bad.append(name)
+
+
+def _called(said: str) -> str:
+    """The function that torch's anomaly detection names, with the line of code outside torch that called it."""
+    function = re.search(r"'(\w+Backward\w*)'", said)
+    places = [m for m in re.findall(r'File "(.+)", line (\d+), in .+\n +(.+)', said) if "/torch/" not in m[0]]
+    name = function[1] if function else said.splitlines()[0]
+    if not places:
+        return name
+    file, line, text = places[-1]
+    return f"{name} of `{text}` ({'/'.join(file.split(os.sep)[-3:])}:{line})"

@@ -30,7 +30,7 @@ class CelebA(Dataset):
 
     size: int = option(default=64, gt=0, help="Height and width of the images.")
     label: Literal["gender", "hair"] = option(
-        default="gender", help="Labels. For hair only images with exactly one of black, blond, brown, grey and bald."
+        default="gender", help="Labels; for hair only images with exactly one of black, blond, brown, grey and bald."
     )
     bad_images: Literal["fail", "skip"] = option(default="fail", help=BAD_IMAGES)
     memory: float = option(default=4.0, ge=0, help=MEMORY)

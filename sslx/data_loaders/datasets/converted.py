@@ -14,7 +14,7 @@ class Converted(Dataset):
 
     defaults = Folder.defaults
 
-    path: Path = option(help="The .beton file.")
+    path: Path = option(help="Path of the .beton file.")
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         path = self.path.expanduser().resolve()

@@ -127,7 +127,7 @@ class STL10(Dataset):
 
     defaults = suited(96, images=5_000)
 
-    part: Literal["labelled", "unlabelled"] = option(default="labelled", help="Images of the training set.")
+    part: Literal["labelled", "unlabelled"] = option(default="labelled", help="Part of STL-10 that is trained on.")
 
     def recommended(self) -> Mapping[str, Any]:
         return self.defaults if self.part == "labelled" else suited(96, images=100_000, labelled=False)

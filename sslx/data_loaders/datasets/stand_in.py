@@ -25,7 +25,7 @@ class StandIn(Dataset):
     samples: int = option(default=256, gt=0, help="Number of training images.")
     test_samples: int = option(default=128, gt=0, help="Number of test images.")
     attributes: int = option(default=0, ge=0, help="Number of further binary labels of each image.")
-    variant: int = option(default=0, ge=0, help="Number of the set: other numbers have other patterns.")
+    variant: int = option(default=0, ge=0, help="Number of the set; another number gives other patterns.")
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         return self._split(0, self.samples), self._split(1, self.test_samples)

@@ -34,7 +34,7 @@ class FFCV(Loader):
     )
     quality: int = option(default=95, ge=1, le=100, help="Quality of JPEG storage.")
     cache: Path | None = option(default=None, help="Folder of converted datasets; by default sslx/beton in your cache.")
-    threads: int | None = option(default=None, gt=0, help="Threads that read images; by default as many as torch has.")
+    threads: int | None = option(default=None, gt=0, help="Number of reading threads; by default that of torch.")
 
     def open(self, split: Split, device: torch.device) -> None:
         beton.require()

@@ -50,7 +50,7 @@ class Standard(ViewPolicy):
         default=0.0, ge=0, le=1, help="Probability of a blur. A list has one for each view, the last for all others."
     )
     sigma: tuple[float, float] = option(default=(0.1, 2.0), gt=0, help="Range of the blur's width (σ) in pixels.")
-    kernel: int = option(default=0, ge=0, help="Odd pixels that a blur spans; 0 is a tenth of the view, at least 3.")
+    kernel: int = option(default=0, ge=0, help="Width of a blur in pixels, odd; 0 is a tenth of the view, at least 3.")
     solarise: float | tuple[float, ...] = option(
         default=0.0, ge=0, le=1, help="Probability of inverting pixels brighter than half. A list is as for blur."
     )

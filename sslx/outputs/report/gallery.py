@@ -53,7 +53,7 @@ def gather(method: Method, test: Split, device: torch.device, seed: int, folder:
         seed_torch(seed_of(Use.EVALUATION, seed))
         if is_picture:
             with tolerant("views.png: not drawn"):
-                draw(_seen(test, order[:_SEEN], views, seed), folder / "views.png")
+                draw(_seen(test, order[:_SEEN], views, seed), folder / "views.png", "A test image and views of it")
         with tolerant(f"{folder / 'report'}: not written"):
             z, small = list[Tensor](), list[Tensor]()
             for index in order.split(64):

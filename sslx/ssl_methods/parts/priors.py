@@ -46,7 +46,9 @@ class GaussianMean(StandardNormal):
 
     variance: float = option(default=0.15, gt=0, help="Variance of the views around their mean (σ²).")
     scale: float = option(default=1.0, gt=0, help="Standard deviation of the means (γ).")
-    mean: Literal["integrated", "plugged-in"] = option(default="integrated", help="Integrates the mean out, or uses z̄.")
+    mean: Literal["integrated", "plugged-in"] = option(
+        default="integrated", help="Whether the mean ψ is integrated out, or replaced by the mean z̄ of the views."
+    )
 
     def log_prob(self, z: Tensor) -> Tensor:
         _, J, D = z.shape
