@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import os
 import re
 import runpy
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +20,9 @@ import pytest
 from PIL import Image
 
 from sslx import api
+from sslx.cli.plugins import option_rows
 from sslx.core.interfaces import INTERFACES
+from sslx.core.training.config import RunConfig
 from sslx.plugins import hookspecs
 from sslx.plugins.record import KINDS
 from sslx.plugins.registry import Registry, registry
@@ -26,57 +31,151 @@ from sslx.testing import checks
 from sslx.testing.components import CHECKS, checks_of
 from sslx.testing.packages import CHECKS as OF_DISTRIBUTIONS
 
-DOCS = Path(__file__).parents[2] / "docs"
-EXTRAS = {"export": ("onnxruntime", "pyarrow"), "track": ("tensorboard", "trackio")}
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+EXTRAS = {"howto/export": ("onnxruntime",), "howto/embed": ("pyarrow",), "howto/track": ("tensorboard", "trackio")}
+SHELL = ("sh", "console")
+CHECKED = (DOCS / "reference" / "checks.md").read_text()
+HOOKS = [name for name in vars(hookspecs) if name.startswith("sslx_")]
+#: Pages that people write; those of docs/results are made by studies.
+PAGES = [path for path in sorted(DOCS.rglob("*.md")) if not {"_build", "results"} & set(path.parts)]
+
+
+@functools.cache
+def made(what: str) -> dict[str, str]:
+    """The pages that docs/generate.py makes: `pages`, which are committed, or `reference`."""
+    pytest.importorskip("problog", reason="the extra nesy is not installed, and its rules are in the reference")
+    return runpy.run_path(str(DOCS / "generate.py"))[what]()
 
 
 def test_the_pages_of_methods_are_those_that_the_code_makes() -> None:
-    pages = runpy.run_path(str(DOCS / "generate.py"))["pages"]()
-    written = {path.name: path.read_text() for path in (DOCS / "methods").glob("*.md")}
-    assert written == pages, "run `python docs/generate.py`"
+    folder = DOCS / "methods"
+    written = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.md")}
+    assert written == made("pages"), "run `python docs/generate.py`"
 
 
-def test_the_reference_and_the_page_on_hooks_are_complete() -> None:
+def test_every_method_has_a_page_for_people_who_choose() -> None:
+    pages = made("pages")
+    for name in registry().providers("method"):
+        page = pages[f"{name}.md"]
+        assert all(f"\n## {title}\n" in page for title in ("When to use it", "Run it", "Options")), name
+        assert f"```sh\nsslx run --plugin {name}" in page
+        assert "\n- Paper: " in page or name in ("ae", "random")
+        assert f"]({name}.md)" in pages["index.md"]
+
+
+def test_options_are_documented_once_where_they_are_declared() -> None:
+    pages = made("pages")
+    for option in ("projector", "representation", "energy"):  # of `Projected` and `Encoded`
+        pages_with = {name for name, text in pages.items() if f"| `{option}` |" in text}
+        assert pages_with & {"families/projected.md", "families/encoded.md"} and "byol.md" not in pages_with
+
+
+def test_the_reference_is_complete() -> None:
     import sslx
 
-    pytest.importorskip("problog", reason="the extra nesy is not installed, and its rules are in the reference")
-    reference = runpy.run_path(str(DOCS / "generate.py"))["reference"]()
-    assert all(f"## `{name}`\n" in reference["api.md"] for name in api.__all__)
-    assert all(f"## `{name}`\n" in reference["python.md"] for name in sslx.__all__ if name != "__version__")
-    assert "Representation.inverse_transform(Z: Any)" in reference["python.md"]
-    assert "## `sslx data convert`\n" in reference["commands.md"]
-    for kind in ("encoder", "prior", "objective", "dataset", "views", "optimizer", "evaluator", "tracker"):
-        assert all(f"### {name}\n" in reference["components.md"] for name in registry().providers(kind))
-    assert all(f"`{name}(" in (DOCS / "track.md").read_text() for name in HOOKS if name != "sslx_components")
+    pages = made("reference")
+    assert all(re.search(rf"{{py:\w+}} {name}\b", pages["api.md"]) for name in api.__all__)
+    assert all(re.search(rf"{{py:\w+}} {name}\b", pages["python.md"]) for name in sslx.__all__)
+    assert "{py:method} inverse_transform(Z: Any)" in pages["python.md"]
+    for kind in KINDS:
+        for name in registry().providers(kind) if kind not in ("method", "command") else ():
+            page = "views" if kind == "views" else "energies" if kind == "energy" else f"{kind}s".replace("ys", "ies")
+            assert f"\n## {name}\n" in pages[f"{page}.md"]
 
 
-PLUGINS = (DOCS / "plugins.md").read_text()
-HOOKS = [name for name in vars(hookspecs) if name.startswith("sslx_")]
+def test_every_option_of_a_run_is_on_the_page_of_the_config() -> None:
+    page = made("reference")["config.md"]
+    names = [name for name, expected, *_ in option_rows(RunConfig) if expected != "options"]
+    assert len([name for name in names if name.startswith("train.")]) > 20
+    assert [name for name in names if f"\n| `{name}` | " not in page] == []
 
 
-@pytest.mark.parametrize("name", [*KINDS, *HOOKS])
-def test_every_kind_and_every_hook_has_a_section(name: str) -> None:
+@pytest.mark.parametrize("words", ["", "run", "eval", "plugins show"])
+def test_the_help_of_a_command_is_what_it_prints(words: str) -> None:
+    program = [sys.executable, "-m", "sslx", *words.split(), "--help"]
+    done = subprocess.run(program, capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"})
+    assert f"```text\n{done.stdout.rstrip()}\n```\n" in made("reference")["commands.md"]
+
+
+def test_every_environment_variable_has_a_line() -> None:
+    page = (DOCS / "reference" / "environment.md").read_text()
+    code = "".join(path.read_text() for path in Path(api.__file__).parent.rglob("*.py"))
+    assert set(re.findall(r"\bSSLX_[A-Z_]+", code)) == set(re.findall(r"\bSSLX_[A-Z_]+", page))
+
+
+def test_every_file_of_a_run_has_its_schema() -> None:
+    page = made("reference")["schemas.md"]
+    for name in ("run.json", "results.json", "training.json", "grid.json", "checkpoints/step-N/manifest.json"):
+        assert f"\n## {name}\n" in page
+    assert "| `trained.NAME` | [A result](#a-result)" in page and "| `scores.NAME` | A number. |" in page
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^((?:> )* *)(`{3,})[^\n]*\n.*?^\1\2", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
+def test_pages_have_one_title_labelled_blocks_and_short_lines(path: Path) -> None:
+    text = path.read_text()
+    prose = without_code(text)
+    assert len(re.findall(r"^# ", prose, flags=re.MULTILINE)) == 1
+    opening = re.findall(r"^ *```([^\n]*)$", text, flags=re.MULTILINE)[::2]
+    assert all(opening), "a block says what it is: sh, console, text, python, toml"
+    long = [line for line in prose.splitlines() if len(line) > 120 and line.lstrip()[:1] != "|" and "$" not in line]
+    assert [line for line in long if not re.search(r"\]\(|https?:|^#|::", line)] == []
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of the headings of a page, as GitHub and the site make them."""
+    titles = re.findall(r"^#+ (.+)$", without_code(text), flags=re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title)).lower().replace(" ", "-")
+        for title in titles
+    }
+
+
+def test_links_lead_somewhere() -> None:
+    pages = {DOCS / "reference" / name: text for name, text in made("reference").items()}
+    pages |= {path: path.read_text() for path in [*PAGES, *ROOT.glob("*.md"), *DOCS.glob("results/**/*.md")]}
+    broken = []
+    for path, text in pages.items():
+        for target in re.findall(r"\]\(([^)\s]+)\)", without_code(text)):
+            file, _, anchor = target.partition("#")
+            if re.match(r"(https?|mailto):", target):
+                continue
+            to = Path(os.path.normpath(path.parent / file)) if file else path
+            known = to in pages or to.exists()
+            if not known or (anchor and to in pages and anchor not in anchors(pages[to])):
+                broken.append(f"{path.relative_to(ROOT)}: {target}")
+    assert broken == []
+
+
+@pytest.mark.parametrize(("name", "page"), [*((kind, "kinds") for kind in KINDS), *((hook, "hooks") for hook in HOOKS)])
+def test_every_kind_and_every_hook_has_a_section(name: str, page: str) -> None:
     """test_conformance tests every kind, and test_plugins every hook and the command."""
-    assert re.search(rf"^### {name}\n\n\S", PLUGINS, re.MULTILINE)
+    text = (DOCS / "reference" / f"{page}.md").read_text()
+    assert re.search(rf"^## {name}\n\n`?\S", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("kind", INTERFACES)
 def test_every_kind_has_checks_and_built_ins_that_pass_them(kind: str) -> None:
     assert kind in KINDS and checks_of(kind)
     assert any(p.plugin.distribution == "sslx" for found in registry().providers(kind).values() for p in found)
-    row = re.search(rf"^\| {kind} \| (.*) \|$", PLUGINS, re.MULTILINE)
+    row = re.search(rf"^\| {kind} \| (.*) \|$", CHECKED, re.MULTILINE)
     assert row and row[1] == ", ".join(f"`{check.__name__}`" for check in checks_of(kind))
 
 
 def test_the_page_names_the_checks_of_all_components_and_the_kinds_of_templates() -> None:
     for check in (*CHECKS, *OF_DISTRIBUTIONS):
-        assert f"`{check.__name__}`" in PLUGINS
-    kinds = " ".join(PLUGINS.split("`--kind` is one of")[1].split("Nothing is")[0].split())
+        assert f"`{check.__name__}`" in CHECKED
+    page = (DOCS / "write" / "publish.md").read_text()
+    kinds = " ".join(page.split("`--kind` is one of")[1].split("Nothing is")[0].split())
     assert set(re.findall("`([a-z]+)`", kinds)) == set(RUNS)
 
 
 def test_each_promise_has_tests_that_exist() -> None:
-    text = (DOCS / "promises.md").read_text()
+    text = (DOCS / "project" / "promises.md").read_text()
     found = re.findall(r"`([\w/]+\.py)::(\w+)`", text)
     assert len(found) > 100
     tests = DOCS.parent / "tests"
@@ -86,7 +185,7 @@ def test_each_promise_has_tests_that_exist() -> None:
 
 def test_the_map_of_the_architecture_leads_somewhere() -> None:
     """Every path that the page names exists."""
-    text, package = (DOCS / "architecture.md").read_text(), Path(api.__file__).parent
+    text, package = (DOCS / "project" / "architecture.md").read_text(), Path(api.__file__).parent
     named = set(re.findall(r"`((?:[\w-]+/)*[\w-]+\.(?:py|md|txt|toml))`", text))
     named |= {path.split("*")[0].rstrip("/") for path in re.findall(r"[\w/]+/(?:\w+\.py|\*\.py)", text)}
     missing = {path for path in named if not any((root / path).exists() for root in (package, DOCS.parent, DOCS))}
@@ -104,12 +203,14 @@ def commands(text: str) -> Iterator[tuple[list[str], str]]:
 @pytest.mark.parametrize(
     "page",
     [
-        "start",
-        "python",
-        "runs",
-        "representation",
-        "export",
-        "track",
+        "start/install",
+        "start/quickstart",
+        "howto/python",
+        "howto/runs",
+        "howto/representation",
+        "howto/export",
+        "howto/embed",
+        "howto/track",
         *(f"write/{path.stem}" for path in sorted((DOCS / "write").glob("*"))),
     ],
 )
@@ -134,7 +235,7 @@ def test_commands_and_programs_of_a_page_work(
         elif kind == "python":
             exec(compile(text, f"{page}.md", "exec"), namespace)
             capsys.readouterr()
-        for words, said in commands(text) if not kind else ():
+        for words, said in commands(text) if kind in SHELL else ():
             words = ["first" if word == "RUN" else word for word in words]
             if words[0] == "run" and "--config" not in words:
                 words += ["--epochs", "1", *(["--batch-size", "4"] if "folder:PATH" in words else ["--subset", "128"])]
@@ -146,7 +247,7 @@ def test_commands_and_programs_of_a_page_work(
 PYTHON = re.compile(r"^```python\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 EXAMPLES = [
     (path, base.lower(), name)
-    for path in (DOCS.parent / "README.md", *sorted((DOCS / "write").glob("*.md")))
+    for path in (ROOT / "README.md", *sorted((DOCS / "write").glob("*.md")))
     for text in PYTHON.findall(path.read_text())
     for name, base in re.findall(r"^class (\w+)\((\w+)\)", text, flags=re.MULTILINE)
 ]
@@ -179,4 +280,5 @@ def test_examples_pass_the_checks_of_their_kind(
 
 
 def test_there_are_examples_of_every_page() -> None:
-    assert {path.stem for path, *_ in EXAMPLES} == {"README", *(path.stem for path in (DOCS / "write").glob("*.md"))}
+    pages = {path.stem for path in (DOCS / "write").glob("*.md")} - {"publish"}
+    assert {path.stem for path, *_ in EXAMPLES} == {"README", *pages}

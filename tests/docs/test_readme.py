@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README.read_text(), flags=re.MULTILINE | re.DOTALL)
-COMMANDS = [line.split("#")[0].strip() for kind, text in BLOCKS if not kind for line in text.splitlines()]
+SHELL = ("", "sh", "console")
+COMMANDS = [line.split("#")[0].strip() for kind, text in BLOCKS if kind in SHELL for line in text.splitlines()]
 
 
 def test_commands_and_files_of_the_readme_work(
@@ -24,20 +27,26 @@ def test_commands_and_files_of_the_readme_work(
     for kind, text in BLOCKS:
         if kind in ("python", "toml") and (name := re.match(r"# (\w+\.(?:py|toml))\b", text)):
             (tmp_path / name[1]).write_text(text)
+    for number in range(24):
+        picture = np.random.default_rng(number).integers(0, 255, (12, 12, 3), np.uint8)
+        (tmp_path / "PATH" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / "PATH" / "ab"[number % 2] / f"{number}.png")
     lines = [line for line in COMMANDS if line.startswith("sslx ")]
-    assert len(lines) >= 10
+    assert len(lines) >= 8
     for line in lines:
         words = shlex.split(line)[1:]
-        if "fashion-mnist" in words:
-            if not os.environ.get("SSLX_DATA"):
-                continue  # would be downloaded
-            words[words.index("20000")] = "200"
         if words[0] == "run" and "--config" not in words:
-            words += ["--epochs", "1"]
+            words += ["--epochs", "1", *(["--batch-size", "8"] if "folder:PATH" in words else [])]
         code, output, errors = command(*words)
         assert code == 0, f"{line}\n{errors}"
         assert output
-    assert (tmp_path / "first" / "metrics.jsonl").read_text() == (tmp_path / "second" / "metrics.jsonl").read_text()
+
+
+def test_the_table_of_results_is_that_of_the_studies() -> None:
+    made = runpy.run_path(str(README.parent / "docs" / "readme.py"))
+    text = README.read_text()
+    assert made["filled"](text, "results of docs/results", made["results"]()) == text, "run `python docs/readme.py`"
+    assert made["results"]().count("\n") == 9 and "Representations of digits" in text
 
 
 def test_the_first_command_installs_and_runs_and_the_second_tests() -> None:
