@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from sslx.api import Context, Views, diagonal_normal
+from sslx.core.errors import ConfigError
 from sslx.core.training.config import configure
 from sslx.ssl_methods.parts.objectives import InfoNCE
 from sslx.ssl_methods.parts.priors import GaussianMean, Mixture, SharedMean, StandardNormal
@@ -260,6 +262,15 @@ def test_the_small_resnet_has_the_sizes_of_table_4() -> None:
     model = build("vae", (3, 64, 64), encoder={"use": "resnet18-small", "dim": 64}, decoder={"use": "resnet18-small"})
     assert model.encoder.posterior.moments.weight.shape == (2 * 64, 4096)  # 256 channels of 4x4
     assert model.decoder.enlarge.weight.shape == (256 * 4 * 4, 64)
+
+
+def test_weights_of_timm_that_cannot_be_downloaded_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"^encoder.pretrained: no weights of timm:resnet10t on this computer"):
+        build("simclr", (3, 32, 32), encoder={"use": "timm:resnet10t", "pretrained": True})
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])

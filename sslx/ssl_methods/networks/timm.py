@@ -48,6 +48,9 @@ class TimmEncoder(Encoder):
                 self.network = timm.create_model(self.model, **options)
             with torch.no_grad():
                 features = self.network.eval()(torch.zeros(1, C, H, W)).shape[1]
+        except OSError as error:  # of a download, whose libraries have errors of their own below it
+            problem = f"encoder.pretrained: no weights of timm:{self.model} on this computer, and none to download"
+            raise ConfigError(f"{problem} ({type(error).__name__}); false begins with random ones") from error
         except (RuntimeError, AssertionError, ValueError, ZeroDivisionError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             advice = f"set views.size to the size of its images, such as {facts.input_size[-1]}, " if facts else ""
