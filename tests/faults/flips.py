@@ -125,7 +125,7 @@ def cases(place: Place, chosen: random.Random, quick: bool = False) -> Iterator[
         for subject in known:
             flips = []
             for path in sorted(subject.path.rglob("*")):
-                if path.is_file() and path.name != "lock":
+                if path.is_file() and path.stat().st_size and path.name != "lock":
                     position = chosen.randrange(path.stat().st_size), chosen.randrange(8)
                     names = list(subject.commands)
                     if quick:
