@@ -1,9 +1,9 @@
 """Executes the tutorials and stores what they print and draw: python docs/tutorials/run.py [NAME ...]
 
-A notebook is source and page at once. It runs in an empty folder, on one thread. Of its output, only what differs from
-computer to computer is removed: lines of progress, colours, and the path of that folder; pictures are stored smaller.
-The time that the first cell states is the processor time that was measured here. Needs nbclient and ipykernel, which
-the extra `docs` installs.
+A notebook is source and page at once. It runs in an empty folder, on one thread. From its output, this removes what
+differs between computers: lines of progress, colours of the terminal, and the path of that folder. Pictures are stored
+smaller. The time that the first cell states is the processor time that was measured here. Needs nbclient and
+ipykernel, which the extra `docs` installs.
 """
 
 import base64
@@ -60,10 +60,10 @@ def cleaned(outputs: list[nbformat.NotebookNode], folder: str) -> Iterator[nbfor
 
 
 def smaller(png: str) -> str:
-    """A picture of at most 1000 pixels in each direction and 128 colours."""
+    """A picture of at most 1000 pixels in each direction and 256 colours."""
     picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     picture.thumbnail((1000, 1000))
-    picture.quantize(128, dither=Image.Dither.NONE).save(file := io.BytesIO(), "png", optimize=True)
+    picture.quantize(256, dither=Image.Dither.NONE).save(file := io.BytesIO(), "png", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 
