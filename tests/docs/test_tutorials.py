@@ -41,6 +41,7 @@ def test_all_tutorials_are_there() -> None:
     assert [path.stem for path in TUTORIALS] == NAMES
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # one seed has no variance
 @pytest.mark.parametrize("path", TUTORIALS, ids=NAMES)
 def test_the_tutorial_runs(path: Path, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pyplot = pytest.importorskip("matplotlib.pyplot")
