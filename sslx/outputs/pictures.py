@@ -9,7 +9,6 @@ import attrs
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torchvision.utils import save_image
 
 from sslx.core.capabilities import Clusters, HasDensity, Reconstructs, Samples, can
 from sslx.core.console import tolerant
@@ -119,8 +118,7 @@ def draw(images: Tensor, path: Path, title: str = "", rows: Sequence[str] = ()) 
     """
     images = images[:, : 3 if images.shape[1] >= 3 else 1].clamp(0, 1)
     images = torch.nn.functional.interpolate(images, scale_factor=max(1, _SIDE // max(images.shape[2:])))
-    save_image(images, png := io.BytesIO(), format="png", nrow=_COLUMNS, pad_value=0.5)
-    inside = Image.open(png)
+    inside = tiled(images, _COLUMNS, gap=2, fill=0.5)
     measure = ImageDraw.Draw(inside).textlength
     left, top = int(max((measure(label) + 8 for label in rows), default=0)), _LINE if title else 0
     size = max(left + inside.width, int(measure(title)) + 8), top + inside.height
@@ -132,3 +130,22 @@ def draw(images: Tensor, path: Path, title: str = "", rows: Sequence[str] = ()) 
         pen.text((4, top + (i + 0.5) * height), rows[i % len(rows)], fill="black", anchor="lm")
     picture.save(png := io.BytesIO(), format="png")
     replace(path, png.getvalue())
+
+
+def tiled(images: Tensor, columns: int, gap: int = 0, fill: float = 0.0) -> Image.Image:
+    """Images (n, C, h, w) in [0, 1] from left to right and downwards, as torchvision.utils.save_image lays them out.
+
+    That is not used, because importing torchvision takes seconds.
+
+    Args:
+        gap: pixels between images and around them, unless there is one alone.
+        fill: grey of the gaps, and of what the last row lacks.
+    """
+    n, _, h, w = images.shape
+    across = min(columns, n)
+    gap = gap if n > 1 else 0
+    canvas = torch.full((3, gap + -(-n // across) * (h + gap), gap + across * (w + gap)), fill)
+    for place, image in enumerate(images):
+        top, left = gap + place // across * (h + gap), gap + place % across * (w + gap)
+        canvas[:, top : top + h, left : left + w] = image
+    return Image.fromarray(canvas.mul(255).add(0.5).clamp(0, 255).permute(1, 2, 0).to(torch.uint8).numpy())

@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn.functional import normalize, pad
-from torchvision.utils import save_image
 
 from sslx.core.console import tolerant
 from sslx.core.data import Split, pixels, resized
@@ -22,7 +21,7 @@ from sslx.core.errors import CheckpointError, ConfigError
 from sslx.core.files import replace
 from sslx.core.interfaces import Method, ViewPolicy
 from sslx.core.randomness import Use, borrowed, permutation, seed_of, seed_torch
-from sslx.outputs.pictures import draw
+from sslx.outputs.pictures import draw, tiled
 from sslx.outputs.report.page import embedded
 
 MAPS = ("pca", "tsne", "umap")
@@ -102,7 +101,7 @@ def _reduced(z: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
 def _sprite(images: Tensor) -> bytes:
     """Thumbnails (n, C, h, w) side by side, from left to right and downwards, as a PNG."""
     images = images[:, : 3 if images.shape[1] >= 3 else 1].clamp(0, 1)
-    save_image(images, file := io.BytesIO(), format="png", nrow=_across(len(images)), padding=0)
+    tiled(images, _across(len(images))).save(file := io.BytesIO(), format="png")
     return file.getvalue()
 
 
