@@ -67,11 +67,14 @@ def _tables(study: Reproduction, cells: Sequence[Cell]) -> Iterator[Rows]:
     rows = [row for row in design.rows if any(row == other for _, other in places)]
     found = {(cell.block.name, cell.row.name, cell.column.name): cell for cell in cells}
     floors = {which: study.floors(which) for which in _FLOORS}
+    seeds = design.budgets[study.budget].seeds or design.seeds
     if any(known[name].x is not None for name in blocks):
         for panel in dict.fromkeys(known[name].panel for name in blocks):
             mine = [name for name in blocks if known[name].panel == panel]
             for column in design.columns:
-                body = [[row.name, *(_ours(found[name, row.name, column.name]) for name in mine)] for row in rows]
+                body = [
+                    [row.name, *(_ours(found[name, row.name, column.name], seeds) for name in mine)] for row in rows
+                ]
                 yield Rows(": ".join(filter(None, [panel, column.name])), ["method", *mine], body)
         return
     for name in blocks:
@@ -81,7 +84,11 @@ def _tables(study: Reproduction, cells: Sequence[Cell]) -> Iterator[Rows]:
             of_column = [found[name, row.name, column.name] for row in rows]
             head += [column.name, "paper"] if column in printed else [column.name]
             for line, cell in zip(body, of_column, strict=True):
-                line += [_ours(cell), _number(cell.printed, column.digits)] if column in printed else [_ours(cell)]
+                line += (
+                    [_ours(cell, seeds), _number(cell.printed, column.digits)]
+                    if column in printed
+                    else [_ours(cell, seeds)]
+                )
         below = list[list[str]]()
         for which in _FLOORS:
             line = [which]
@@ -92,8 +99,12 @@ def _tables(study: Reproduction, cells: Sequence[Cell]) -> Iterator[Rows]:
         yield Rows(name, head, body + below, range(len(body), len(body) + len(below)))
 
 
-def _ours(cell: Cell) -> str:
-    return _number(Value(cell.centre, cell.spread), cell.column.digits)
+def _ours(cell: Cell, seeds: int) -> str:
+    """The number of a cell, with the number of its runs if others are still to come."""
+    n = len(cell.values)
+    return _number(Value(cell.centre, cell.spread), cell.column.digits) + (
+        f" ({n} of {seeds})" if 0 < n < seeds else ""
+    )
 
 
 def _number(value: Value | None, digits: int) -> str:
