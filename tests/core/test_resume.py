@@ -71,7 +71,7 @@ def test_stopped_at_any_step_and_resumed_equals_uninterrupted(
 
 @pytest.mark.parametrize("method", ["vae"])  # tests/faults kills the others
 def test_killed_and_resumed_equals_uninterrupted(method: str, tiny_run: TinyRun, tmp_path: Path) -> None:
-    options = {"train": {"epochs": 60, "checkpoint_steps": 5}}
+    options = {"train": {"epochs": 20, "checkpoint_steps": 5}}
     config = merge(TINY, {"method": SMALL[method]}, options)
     code = f"import sslx; sslx.run({method!r}, out={str(tmp_path / 'killed')!r}, device='cpu', **{config!r})"
     child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)

@@ -105,7 +105,6 @@ def test_a_notebook_with_everything_of_its_own(
 def test_a_stopped_run_of_objects_goes_on_with_the_objects(script: Callable[..., Any], tmp_path: Path) -> None:
     run = "sslx.run(MyMethod, out={!r}, train={{**train, 'checkpoint_steps': 3}}, evaluators=[Narrow()], **small)\n"
     definitions = SCRIPT.split("if __name__")[0]
-    assert script(definitions + run.format("whole")).returncode == 0
     stop = "from sslx.core import signals\nsignals.received = lambda: 'SIGTERM'\n"
     stopped = script(definitions + stop + run.format("stopped"))
     assert "stopped by SIGTERM" in stopped.stderr
@@ -117,7 +116,7 @@ except Exception as error:
 sslx.resume("stopped", objects=[MyMethod, Spread, Narrow, Sign])
 sslx.open_run("whole", objects=[MyMethod, Spread, Narrow, Sign(lr=0.5)]).config
 """
-    done = script(definitions + again)
+    done = script(definitions + run.format("whole") + again)
     assert "ConfigError" in done.stdout and "objects=[MyMethod]" in done.stdout, done.stderr
     logs = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "stopped")]
     assert logs[0] == logs[1]
