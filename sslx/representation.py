@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from sslx.core.capabilities import Decodes, can
-from sslx.core.data import Split
+from sslx.core.data import Split, in_bytes
 from sslx.core.errors import ConfigError, NonFiniteError
 from sslx.core.interfaces import Dataset, Method
 from sslx.core.options import to_dict
@@ -164,27 +164,17 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             self._shape_in = array.shape[1:]
         elif array.shape[1:] != self._shape_in:
             raise ConfigError(f"X: expected images of shape {self._shape_in}, as those of fit, got {array.shape[1:]}")
+        values = torch.from_numpy(np.require(array, requirements="CW"))  # torch does not take what is only read
         if array.ndim == 2:
-            shape, images = (array.shape[1], 1, 1), array.astype(np.float32)
+            shape, images = (array.shape[1], 1, 1), values.float()
         else:
-            shape, images = array.shape[-3:] if array.ndim == 4 else (1, *array.shape[1:]), _bytes(array)
+            shape, images = array.shape[-3:] if array.ndim == 4 else (1, *array.shape[1:]), in_bytes(values, "X")
         if fit:
             self.image_shape_: tuple[int, ...] = shape
-        return torch.from_numpy(np.ascontiguousarray(images)).reshape(-1, *shape)
+        return images.reshape(-1, *shape)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype.kind != "f":
-        raise ConfigError(f"X: expected images of uint8, or of floats in [0, 1], got {array.dtype}")
-    low, high = array.min(), array.max()
-    if low < 0 or high > 1:
-        raise ConfigError(f"X: expected images of floats in [0, 1], or of uint8, got {low:g} to {high:g}")
-    return (array * 255).round().astype(np.uint8)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from sslx.core.errors import ConfigError
 from sslx.core.randomness import Use, permutation
 
 __all__ = ["Lazy", "Source", "Split", "pixels", "resized"]
@@ -22,6 +23,23 @@ _NUMBERS = 1 << 22  # most numbers in a batch of images that needs no gradient
 def pixels(images: Tensor) -> Tensor:
     """uint8 images as floats in [0, 1]. Float images are returned unchanged."""
     return images if images.is_floating_point() else images.to(torch.float32).div_(255)
+
+
+def in_bytes(images: Tensor, name: str) -> Tensor:
+    """uint8 images as they are, floats in [0, 1] rounded to the 256 levels of uint8. Raises ConfigError for others.
+
+    Args:
+        name: what the error calls the images.
+    """
+    if images.dtype == torch.uint8:
+        return images
+    if not images.is_floating_point():
+        dtype = str(images.dtype).removeprefix("torch.")
+        raise ConfigError(f"{name}: expected images of uint8, or of floats in [0, 1], got {dtype}")
+    low, high = (float(value) for value in images.aminmax())
+    if not (low >= 0 and high <= 1):  # not a number compares false
+        raise ConfigError(f"{name}: expected images of floats in [0, 1], or of uint8, got {low:g} to {high:g}")
+    return (images * 255).round().to(torch.uint8)
 
 
 def resized(images: Tensor, size: Sequence[int]) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sslx.core.console import say
-from sslx.core.data import Split
+from sslx.core.data import Split, in_bytes
 from sslx.core.errors import ConfigError, SslxError
 from sslx.core.files import plain
 from sslx.core.interfaces import Context, Dataset, Method, ViewPolicy
@@ -272,14 +272,7 @@ def _image_bytes(x: Tensor) -> Tensor:
     if x.ndim != 4 or x.shape[1] not in (1, 3) or not x.numel():
         expected = "(N, H, W), (N, C, H, W) or (N, H, W, C) with C = 1 or 3"
         raise ConfigError(f"views: expected images as {expected}, got {shape}; one image x is [x]")
-    if x.dtype == torch.uint8:
-        return x
-    if not x.is_floating_point():
-        raise ConfigError(f"views: expected images of uint8, or of floats in [0, 1], got {x.dtype}")
-    low, high = (float(value) for value in x.aminmax())
-    if not (low >= 0 and high <= 1):  # not a number compares false
-        raise ConfigError(f"views: expected images of floats in [0, 1], or of uint8, got {low:g} to {high:g}")
-    return (x * 255).round().to(torch.uint8)
+    return in_bytes(x, "views")
 
 
 def _key(key: Any, n: int) -> tuple[int, int, Tensor]:

@@ -1,6 +1,7 @@
 """Weights with which a run begins: those of another run, of a safetensors file or of a timm model."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -96,9 +97,15 @@ def exported(source: str) -> Mapping[str, Any]:
     """The `config.json` that sslx wrote beside weights; empty if there is none, or if another program wrote it."""
     path = Path(source).expanduser()
     file = (path if path.is_dir() else path.parent) / "config.json"
-    if not file.is_file() or '"sslx"' not in file.read_text(errors="replace"):
+    if not file.is_file():
         return {}
-    return read(file, EXPORTED) or {}
+    text = file.read_text(errors="replace")
+    try:
+        content = json.loads(text)
+        own = isinstance(content, dict) and "sslx" in content
+    except ValueError:
+        own = '"sslx"' in text  # `read` says that it is damaged
+    return read(file, EXPORTED) or {} if own else {}
 
 
 def _read(source: str, offline: bool) -> tuple[dict[str, Tensor], bool]:

@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from sslx.cli import _report
+from sslx.core.errors import ConfigError, SslxError
 from sslx.core.launchers import first_host, join
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
@@ -52,6 +54,22 @@ def test_open_mpi_is_translated(monkeypatch: pytest.MonkeyPatch) -> None:
     found = joined(monkeypatch, **MPI)
     assert (found["RANK"], found["WORLD_SIZE"], found["MASTER_ADDR"]) == ("1", "2", "127.0.0.1")
     assert "MASTER_ADDR" not in joined(monkeypatch, **{**MPI, "OMPI_COMM_WORLD_LOCAL_SIZE": "1"})
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "code"),
+    [(ConfigError("x: wrong"), "", 2), (SslxError("lost"), "", 1), (KeyError("x"), "sslx: process 1: ", 1)],
+)
+def test_other_processes_say_only_what_process_0_may_not_know(
+    error: Exception, said: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SSLX_RENDEZVOUS", raising=False)
+    monkeypatch.setenv("RANK", "1")
+    assert _report(error) == code
+    printed = capsys.readouterr().err
+    assert printed.startswith(said) and printed.count("\n") == bool(said)
+    monkeypatch.setenv("RANK", "0")
+    assert _report(error) == code and capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

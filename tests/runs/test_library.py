@@ -145,12 +145,12 @@ def test_views_collate_the_images_of_a_dataset(workers: int) -> None:
     [
         (COLOUR.astype(np.float32), None, "floats in [0, 1], or of uint8, got 0 to 255"),
         (np.full((1, 4, 4), np.nan), None, "floats in [0, 1], or of uint8, got nan to nan"),
-        (COLOUR.astype(np.int64), None, "of uint8, or of floats in [0, 1], got torch.int64"),
+        (COLOUR.astype(np.int64), None, "of uint8, or of floats in [0, 1], got int64"),
         (COLOUR[0].transpose(1, 2, 0), None, "with C = 1 or 3, got (30, 40, 3); one image x is [x]"),
         (RNG.integers(0, 9, (2, 8, 8, 4), np.uint8), None, "with C = 1 or 3, got (2, 8, 8, 4)"),
         (COLOUR[:0], None, "got (0, 3, 30, 40)"),
         ([], None, "expected at least one image"),
-        ([Image.fromarray(np.full((4, 4), 999, np.uint16))], None, "got torch.uint16"),
+        ([Image.fromarray(np.full((4, 4), 999, np.uint16))], None, "got uint16"),
         ("images", None, "expected an array or a tensor, got str"),
         ({"image": 1}, None, "expected an array or a tensor, got dict"),
         (COLOUR, "seed", "expected key as an integer or as (seed, epoch, index), got 'seed'"),
@@ -357,7 +357,7 @@ def test_what_is_exported_is_loaded(trained: Run, data: Any, tmp_path: Path) -> 
 def test_weights_of_another_program_are_loaded(tmp_path: Path) -> None:
     theirs = timm.create_model("resnet10t", num_classes=0).eval()
     save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
-    (tmp_path / "config.json").write_text('{"architecture": "resnet10t"}')
+    (tmp_path / "config.json").write_text('{"architecture": "resnet10t", "tags": ["sslx"]}')
     found = sslx.load(tmp_path / "theirs.safetensors", "timm:resnet10t", image_shape=(3, 40, 40))
     x = torch.rand(2, 3, 40, 40)
     torch.testing.assert_close(found(x), theirs(x), atol=1e-5, rtol=1e-5)
