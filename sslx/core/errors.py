@@ -91,10 +91,13 @@ class Interrupted(SslxError):
     exit_code = 75
 
 
+_LISTED = 60  # most names in an error
+
+
 def nearest(name: str, known: Iterable[str], everywhere: Iterable[str] | None = None) -> str:
-    """`" (did you mean 'x'?)"` for the closest name in `everywhere` or `known`; otherwise all of `known`."""
+    """`" (did you mean 'x'?)"` for the closest name in `everywhere` or `known`; otherwise `known`, if it is short."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known if everywhere is None else sorted(everywhere), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, known if everywhere is None else sorted(everywhere), n=1)
     if close:
         return f" (did you mean {close[0]!r}?)"
-    return f"; choose from {', '.join(known)}" if known else ""
+    return f"; choose from {', '.join(known)}" if 0 < len(known) <= _LISTED else ""

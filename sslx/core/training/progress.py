@@ -7,6 +7,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress as Bar, TextColumn
+from rich.table import Column
 from typing_extensions import Self
 
 from sslx.core.console import say
@@ -48,12 +49,14 @@ class Progress:
         self.began = self.start = self.printed = time.monotonic()
         self.bar: Bar | None = None
         if self.enabled and sys.stderr.isatty():
+            rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # a narrow terminal shows the first terms
             columns = (
                 TextColumn("epoch {task.fields[epoch]}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.fields[metrics]}  {task.fields[rate]:,.0f} views/s  {task.fields[left]:.0f} s left"),
+                BarColumn(bar_width=10),
+                TextColumn("{task.fields[rate]:,.0f} views/s  {task.fields[left]:.0f} s left"),
+                TextColumn("{task.fields[metrics]}", table_column=rest),
             )
-            self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self.bar = Bar(*columns, console=Console(stderr=True), transient=True, expand=True)
             self.task = self.bar.add_task("", total=total, completed=step, epoch="", metrics="", rate=0.0, left=0.0)
 
     def __enter__(self) -> Self:
