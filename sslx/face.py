@@ -65,12 +65,20 @@ def make(kind: str, component: str | type, /, **options: Any) -> Any:
     return _options.make(_of.INTERFACES[kind], {"use": component, **options}, kind)
 
 
-def compare(*runs: Run | Path | str, scores: Sequence[str] | str = ()) -> Comparison:
+def compare(
+    *runs: Run | Path | str, scores: Sequence[str] | str = (), sort_by: str = "", relative_to: str = ""
+) -> Comparison:
     """One table for each dataset, of runs and grids: `print(sslx.compare("first", "second"))`.
 
     Args:
         runs: runs, or their folders.
         scores: columns, as a list or as text with commas, as `sslx compare --scores` takes them; by default all.
+        sort_by: a score, or an evaluator for its first one; the best row comes first.
+        relative_to: a row; all others then show by how much their scores differ from its own.
+
+    Raises:
+        ConfigError: no run has such a score, or a table has no such row.
     """
     found = [each for run in runs for each in ([run] if isinstance(run, Run) else opened([run]))]
-    return Comparison(tables(found, scores.split(",") if isinstance(scores, str) else scores))
+    wanted = scores.split(",") if isinstance(scores, str) else scores
+    return Comparison(tables(found, [each for each in wanted if each], sort_by, relative_to))

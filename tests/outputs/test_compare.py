@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 import pytest
 
+import sslx
 from sslx.core.dotted import merge
 from sslx.core.errors import ConfigError
 from sslx.core.options import to_dict
@@ -168,6 +169,8 @@ def test_rows_are_sorted_by_a_score_best_first_where_the_evaluator_says_what_is_
         assert [row.name for row in table.rows][:5] == expected, score
         assert table.rows[5].name.startswith("untrained encoder")
         assert any(re.fullmatch(rf"note: sorted by (mine\.rank|{score}), {said} first", note) for note in table.notes)
+    (table,) = sslx.compare(*runs, scores="knn", sort_by="knn")
+    assert [row.name for row in table.rows][:2] == ["simvae", "simclr"] and table.columns == ["knn"]
     with pytest.raises(ConfigError, match=r"^sort-by knm: no run has such a score \(did you mean 'knn'\?\)$"):
         tables(runs, sort_by="knm")
 
