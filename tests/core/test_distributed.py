@@ -94,7 +94,9 @@ def test_a_killed_process_is_one_line_that_names_the_command_to_go_on(tmp_path: 
     os.kill(int(workers[1]), signal.SIGKILL)
     _, errors = child.communicate(timeout=120)
     assert child.returncode == 1
-    assert lines(errors) == ["sslx: process 1 was ended by SIGKILL; `sslx resume run` continues"]
+    assert lines(errors) == [
+        "sslx: process 1 was ended by SIGKILL, as systems do when memory runs out; `sslx resume run` continues"
+    ]
 
 
 def test_a_mistake_with_two_processes_is_that_of_one(sslx_command: Any, tmp_path: Path) -> None:

@@ -103,7 +103,9 @@ class _Group:
         for rank, code in lost.items():
             run = self.run.read_text() if self.run.exists() else ""
             advice = f"; `sslx resume {printable(run)}` continues" if run else ""
-            print(f"sslx: process {rank} was ended by {signal.Signals(-code).name}{advice}", file=sys.stderr)
+            name = signal.Signals(-code).name
+            how = f"{name}, as systems do when memory runs out" if name == "SIGKILL" else name
+            print(f"sslx: process {rank} was ended by {how}{advice}", file=sys.stderr)
             return 1
         if Interrupted.exit_code in codes:
             return Interrupted.exit_code
