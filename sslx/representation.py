@@ -164,7 +164,7 @@ class Representation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             self._shape_in = array.shape[1:]
         elif array.shape[1:] != self._shape_in:
             raise ConfigError(f"X: expected images of shape {self._shape_in}, as those of fit, got {array.shape[1:]}")
-        values = torch.from_numpy(np.require(array, requirements="CW"))  # torch does not take what is only read
+        values = torch.from_numpy(np.require(array, requirements=("C", "W")))  # torch does not take what is only read
         if array.ndim == 2:
             shape, images = (array.shape[1], 1, 1), values.float()
         else:

@@ -28,20 +28,27 @@ TINY: dict[str, Any] = {
 GENERATIVE = ("vae", "simvae", "beta-vae", "cr-vae", "aasae", "ae", "aaae")
 ENCODER: dict[str, Any] = {"encoder": {"hidden": [16]}}
 PROJECTED: dict[str, Any] = {**ENCODER, "projector": [8, 8]}
+VIT: dict[str, Any] = {"patch_size": 2, "width": 16, "depth": 1, "heads": 2}
 SGLD: dict[str, Any] = {"use": "sgld", "steps": 2, "chains": 40}
 QUEUED: dict[str, Any] = {**PROJECTED, "objective": {"use": "queue-nce", "queue_length": 40}}
 #: Options that make a method small; `ENCODER` does for those that are not named.
 SMALL: dict[str, dict[str, Any]] = {
     **dict.fromkeys((*GENERATIVE, "colorization"), {**ENCODER, "decoder": {"hidden": [16]}}),
-    **dict.fromkeys(("simclr", "vicreg", "barlow-twins", "cor-info-max", "instance-discrimination"), PROJECTED),
+    **dict.fromkeys(
+        ("simclr", "vicreg", "barlow-twins", "cor-info-max", "instance-discrimination", "lejepa", "dcl", "emp-ssl"),
+        PROJECTED,
+    ),
     **dict.fromkeys(("moco", "moco-v2"), QUEUED),
-    **dict.fromkeys(("byol", "simsiam"), {**PROJECTED, "predictor": [8, 8]}),
+    "nnclr": {**PROJECTED, "predictor": [8, 8], "objective": {"use": "neighbour-nce", "queue_length": 40}},
+    **dict.fromkeys(("byol", "simsiam", "moco-v3"), {**PROJECTED, "predictor": [8, 8]}),
     **dict.fromkeys(("swav", "dino", "proto-cpc"), {**PROJECTED, "prototypes": 4}),
     **dict.fromkeys(("deep-cluster", "sela"), {**PROJECTED, "clusters": 4}),
     **dict.fromkeys(("gedi", "jem", "gedi-no-inv", "gedi-no-prior"), {**ENCODER, "projector": [8], "energy": SGLD}),
     "gedi-two-stage": {**ENCODER, "projector": [8], "energy": SGLD, "generative_steps": 4},
     "gedi-no-gen": {**ENCODER, "projector": [8]},
     "ebclr": {**PROJECTED, "energy": SGLD},
+    "mae": {"encoder": VIT, "width": 8, "depth": 1, "heads": 2},
+    "i-jepa": {"encoder": VIT, "width": 8, "depth": 1, "heads": 2, "blocks": 2},
     "jigsaw": {**ENCODER, "grid": 2, "permutations": 4},
     "nesy": {
         "encoder": {"use": "mlp", "hidden": [16]},

@@ -83,7 +83,7 @@ _protocol_option = click.option(
 @click.option("--cpu-seconds", help="Stop training after this much processor time.")
 @click.option("--evaluate-every", metavar="EPOCHS", help="Score the representation by knn during training, each "
               "time after this number of epochs, on held-out training images.")  # fmt: skip
-@click.option("--precision", help="Floating-point precision: fp32 or bf16.  [fp32]")
+@click.option("--precision", help="Floating-point precision: fp32, tf32, bf16 or fp16.  [fp32]")
 @click.option("--compile", flag_value="true", help="Compile the method with torch.compile.")
 @click.option("--evaluators", "-e", help="Evaluators, separated by commas, or all.  [knn,linear]")
 @_protocol_option

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from torch import Tensor
 from typing_extensions import TypeIs
 
-__all__ = ["Clusters", "Decodes", "Diagnoses", "HasDensity", "Reconstructs", "Samples", "can"]
+__all__ = ["Clusters", "Decodes", "Diagnoses", "HasDensity", "HasTokens", "Reconstructs", "Samples", "can"]
 
 
 class Reconstructs(Protocol):
@@ -41,6 +41,16 @@ class HasDensity(Protocol):
 
     def log_density(self, x: Tensor) -> Tensor:
         """(B, C, H, W), or (B, D) for an objective, -> (B,): log p(x) or a bound on it, up to a constant."""
+
+
+class HasTokens(Protocol):
+    """An encoder that gives a vector for each patch of an image, a token. Patches are in rows from the top left."""
+
+    def patches(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the pixels of each patch, (B, h, w, P). There are T = h·w patches."""
+
+    def tokens(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, T, F). With the positions of K patches, (B, K), the network sees no others: (B, K, F)."""
 
 
 class Clusters(Protocol):

@@ -54,6 +54,12 @@ class Module(Component, nn.Module):
 
     #: Smallest number of images in a batch for which its loss is meaningful: 2 if it compares images with each other.
     least_images: ClassVar[int] = 1
+    #: Whether it consists of convolutions, which a GPU computes faster on weights that are stored as channels last.
+    channels_last: ClassVar[bool] = False
+    #: Whether `after_step` only changes buffers and weights that are not trained, in place and by operations on
+    #: tensors. Then the engine can undo it on the device, and need not wait there in every step to learn whether the
+    #: step was finite. It holds for the class that sets it and for subclasses without an `after_step` of their own.
+    gated: ClassVar[bool] = False
 
     def __attrs_pre_init__(self) -> None:
         nn.Module.__init__(self)
@@ -214,8 +220,9 @@ class Prior(Module, kind="prior", must_define=("log_prob",)):
         raise NotImplementedError
 
     def forward(self, z: Tensor) -> Tensor:
-        """`log_prob`, with its shape checked."""
-        return _one_each(self.log_prob(z), len(z), type(self))
+        """`log_prob` in float32 at least, with its shape checked."""
+        with _float32(z):
+            return _one_each(self.log_prob(_widened(z)), len(z), type(self))
 
     @property
     def proper(self) -> bool:
@@ -248,7 +255,17 @@ class Constraint(Module, kind="constraint", must_define=("domains", "log_prob"))
         if shapes != [(B, d) for d in self.domains]:
             expected = ", ".join(f"(B, {d})" for d in self.domains)
             raise ConfigError(f"{type(self).__name__} takes log-probabilities of shapes {expected}; got {shapes}")
-        return _one_each(self.log_prob(log_p), B, type(self))
+        with _float32(log_p[0]):
+            return _one_each(self.log_prob([_widened(p) for p in log_p]), B, type(self))
+
+
+def _float32(x: Tensor) -> torch.autocast:
+    """Context in which nothing is computed in 16 bits, as losses need it."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def _widened(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _one_each(log_p: Any, n: int, cls: type) -> Tensor:
@@ -272,7 +289,8 @@ class Objective(Module, kind="objective", must_define=("forward",)):
     def __call__(self, online: Tensor, target: Tensor) -> Any:
         """Two batches (N, D) -> their loss, a scalar; otherwise `forward`. Raises ConfigError for wrong shapes."""
         if online.ndim == 3:
-            return super().__call__(online, target)
+            with _float32(online):
+                return super().__call__(_widened(online), _widened(target))
         name, shapes = type(self).__name__, [tuple(online.shape), tuple(target.shape)]
         if self.needs:
             raise ConfigError(f"{name}: two batches of embeddings are not enough; it needs {self.needs}")
@@ -284,8 +302,8 @@ class Objective(Module, kind="objective", must_define=("forward",)):
                 self.build(Context((1, 1, 1), samples=len(online), latent=online.shape[1]))
             self.to(online.device)
         pair = torch.stack([online, target], dim=1)
-        with torch.autocast(pair.device.type, enabled=False):
-            pair = pair if pair.dtype == torch.float64 else pair.float()
+        with _float32(pair):
+            pair = _widened(pair)
             return super().__call__(pair, pair).total
 
     def forward(self, online: Tensor, target: Tensor) -> Terms:
@@ -454,12 +472,17 @@ class Features:
     factors: Mapping[str, Tensor]
 
 
+def _nothing() -> None:
+    """What `heed` does outside of a run."""
+
+
 @attrs.frozen(eq=False)
 class Evaluation:
     """The input of an evaluator: features of both splits without augmentation, and the method itself.
 
     The features are those of `representation`. The method is in evaluation mode. `views` is the view policy of the run.
-    `load` reads another dataset from the same data folder. If `offline`, nothing may be downloaded.
+    `load` reads another dataset from the same data folder. If `offline`, nothing may be downloaded. An evaluator that
+    takes minutes calls `heed` between its epochs: it ends the evaluation after a stop signal, by raising Interrupted.
     """
 
     train: Features
@@ -472,6 +495,7 @@ class Evaluation:
     load: Callable[[Dataset], tuple[Split, Split]]
     representation: str = "latent"
     offline: bool = False
+    heed: Callable[[], None] = attrs.field(factory=lambda: _nothing)
 
 
 @attrs.frozen

@@ -29,6 +29,7 @@ class Use(enum.IntEnum):
     EVALUATION = 6
     DATA = 7
     EPOCH = 8
+    MASKS = 9
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:

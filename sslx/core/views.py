@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import attrs
+import torch
 from torch import Tensor
+
+from sslx.core.randomness import Use, key
 
 __all__ = ["Views"]
 
@@ -17,12 +20,16 @@ class Views:
         original: the images themselves, (N, C, H, W) floats in [0, 1].
         index: position of each image in its dataset, (N,).
         local: further, usually smaller views of a multi-crop policy, (N, K, C, h, w), or None.
+        seed: the seed of the run; the engine fills it in.
+        epoch: the epoch of the run; the engine fills it in.
     """
 
     x: Tensor
     original: Tensor
     index: Tensor
     local: Tensor | None = None
+    seed: int = 0
+    epoch: int = 0
 
     @property
     def count(self) -> int:
@@ -37,3 +44,8 @@ class Views:
     def group(self, z: Tensor) -> Tensor:
         """Undo `flat` for a tensor computed from it: (B, ...) -> (N, J, ...)."""
         return z.unflatten(0, (-1, self.count))
+
+    def keys(self, use: Use) -> Tensor:
+        """A key of each view for random numbers such as masks, (B,): a function of (seed, epoch, index, view)."""
+        view = torch.arange(self.count, device=self.index.device)
+        return key(use, self.seed, self.epoch, self.index[:, None], view).flatten()

@@ -37,6 +37,13 @@ class Pool:
             return arrays[-1].reshape(shape)
 
 
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor on another device, without waiting for what that device still has to do."""
+    if device.type == "cuda" and x.device.type == "cpu":
+        x = x.pin_memory()
+    return x.to(device, non_blocking=True)
+
+
 _views = Pool(4)  # batches: the one in use and the one being made, of views and of local views
 
 

@@ -104,20 +104,21 @@ class Trains(Evaluator):
 
     def fit(
         self,
+        evaluation: Evaluation,
         model: nn.Module,
         x: Tensor,
         y: Tensor | Lazy,
         loss: Callable[[Any, Tensor], Tensor],
-        seed: int,
         device: torch.device | None = None,
         weight_decay: float = 0.0,
     ) -> Fit:
         """Minimize the mean `loss(model(x), y)` by AdamW on random batches.
 
         A tenth of the images is held out. The model ends with the weights that were best on it, and training stops
-        when these no longer improve. The seed chooses that tenth; all other random numbers come from torch's generator.
+        when these no longer improve. The seed of the evaluation chooses that tenth; all other random numbers come from
+        torch's generator.
         """
-        order = permutation(len(x), Use.EVALUATION, seed)
+        order = permutation(len(x), Use.EVALUATION, evaluation.seed)
         held_out, rest = order.tensor_split([min(math.ceil(len(x) / 10), _MOST_HELD_OUT)])
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=weight_decay, fused=True)
 
@@ -127,6 +128,7 @@ class Trains(Evaluator):
         best, weights = Fit(math.inf, 0), dict[str, Any]()
         for step in range(self.steps + 1):
             if step % _EVERY == 0 or step == self.steps:
+                evaluation.heed()
                 model.eval()
                 with torch.no_grad():
                     total = sum(loss_at(index).item() * len(index) for index in held_out.split(_CHUNK))

@@ -50,6 +50,7 @@ class Finetune(Trained, epochs=20):
 
         method.train()
         for epoch in range(self.epochs):
+            evaluation.heed()
             self._begin(optimizer, epoch)
             order = used[permutation(len(used), Use.EVALUATION, seed, epoch)]
             for index in order.split(self.batch_size):

@@ -100,6 +100,7 @@ class Linear(Evaluator):
         for name, amount in amounts.items():
             values, chosen = [], []
             for repeat in range(self.repeats):
+                evaluation.heed()
                 few = draw(known, amount, seed, repeat)
                 accuracy, facts = self._probe(z[few.to(z.device)], known[few], q, truths, seed)
                 values.append(accuracy)

@@ -36,7 +36,7 @@ class MLP(Trains):
 
         def probe(weight_decay: float) -> tuple[Fit, float]:
             model = network(z.shape[1], hidden, len(classes))
-            found = self.fit(model, z, codes, F.cross_entropy, evaluation.seed, weight_decay=weight_decay)
+            found = self.fit(evaluation, model, z, codes, F.cross_entropy, weight_decay=weight_decay)
             correct = classes[outputs(model, q).argmax(dim=1)] == test
             return found, correct.double().mean().item()
 

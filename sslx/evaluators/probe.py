@@ -144,6 +144,7 @@ class Probe(Trained):
         trials = _Networks(sizes, rates, self, evaluation.device) if len(rates) > 1 and len(rest) else None
         inputs, accuracies = x, []
         for epoch in range(self.epochs):
+            evaluation.heed()
             if self.augment:
                 inputs = (self._features(evaluation, epoch) - mean) / deviation
             for networks, index in ((probes, everything), (trials, rest)):

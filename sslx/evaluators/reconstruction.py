@@ -83,7 +83,7 @@ class Reconstruction(Trains, steps=1000, batch_size=64, lr=1e-3):
         decoder = copy.deepcopy(self.decoder)  # the config's own is never built, so that it can be built again
         decoder.build(Context((C, H, W), len(images), latent=z.shape[1]))
         decoder.to(device)
-        found = self.fit(decoder, z, images, lambda p, y: F.mse_loss(p.mean, pixels(y)), evaluation.seed, device)
+        found = self.fit(evaluation, decoder, z, images, lambda p, y: F.mse_loss(p.mean, pixels(y)), device)
         how = f"a decoder trained afterwards on the frozen features, {self.steps} batches of {self.batch_size}"
         protocol = {"trained_on": len(z), "held_out": found._asdict()}
         return lambda x, index: decoder(q[index].to(device)).mean, how, protocol

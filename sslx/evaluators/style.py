@@ -54,12 +54,12 @@ class Style(Trains):
         for name, train, test in self._varying(evaluation):
             kind = "r2" if train.is_floating_point() else "accuracy"
             probe = self._regress if kind == "r2" else self._classify
-            linear, mlp, facts[name] = probe(z, q, train, test, evaluation.seed)
+            linear, mlp, facts[name] = probe(evaluation, z, q, train, test)
             scores |= {f"style-{name}": mlp, f"style-{name}-linear": linear}
             means.setdefault(f"style-{kind}", []).append(mlp)
             means.setdefault(f"style-{kind}-linear", []).append(linear)
         if (content := _content(evaluation)) is not None:
-            linear, mlp, facts["content"] = self._regress(z, q, *content, evaluation.seed)
+            linear, mlp, facts["content"] = self._regress(evaluation, z, q, *content)
             scores |= {"style-content-r2": mlp, "style-content-r2-linear": linear}
         return Result(
             scores={**{name: sum(values) / len(values) for name, values in means.items()}, **scores},
@@ -70,7 +70,9 @@ class Style(Trains):
             ),
         )
 
-    def _regress(self, z: Tensor, q: Tensor, train: Tensor, test: Tensor, seed: int) -> tuple[float, float, Any]:
+    def _regress(
+        self, evaluation: Evaluation, z: Tensor, q: Tensor, train: Tensor, test: Tensor
+    ) -> tuple[float, float, Any]:
         from sklearn.linear_model import LinearRegression
         from sklearn.metrics import r2_score
 
@@ -78,17 +80,19 @@ class Style(Trains):
         mean, scale = train.mean(dim=0), train.std(dim=0, correction=0)
         linear = LinearRegression().fit(z.double().numpy(), train.double().numpy()).predict(q.double().numpy())
         model = network(z.shape[1], self.hidden, train.shape[1])
-        found = self.fit(model, z, (train - mean) / scale, F.mse_loss, seed)
+        found = self.fit(evaluation, model, z, (train - mean) / scale, F.mse_loss)
         mlp = outputs(model, q) * scale + mean
         r2 = [float(r2_score(test, predicted, multioutput="variance_weighted")) for predicted in (linear, mlp)]
         return r2[0], r2[1], {"held_out": found._asdict()}
 
-    def _classify(self, z: Tensor, q: Tensor, train: Tensor, test: Tensor, seed: int) -> tuple[float, float, Any]:
+    def _classify(
+        self, evaluation: Evaluation, z: Tensor, q: Tensor, train: Tensor, test: Tensor
+    ) -> tuple[float, float, Any]:
         classes, codes = train.unique(return_inverse=True)
         weights = logistic.fit(z, codes, len(classes), c=1.0).weights
         linear = classes[logistic.predict(weights, q, len(classes))] == test
         model = network(z.shape[1], self.hidden, len(classes))
-        found = self.fit(model, z, codes, F.cross_entropy, seed)
+        found = self.fit(evaluation, model, z, codes, F.cross_entropy)
         mlp = classes[outputs(model, q).argmax(dim=1)] == test
         majority = (test == train.mode().values).double().mean().item()
         scores = linear.double().mean().item(), mlp.double().mean().item()

@@ -19,6 +19,7 @@ class Bank(Projected):
     """Keeps one row for each training image, written when the image is visited on any process and zero before that."""
 
     least_images = 2
+    gated = True
 
     def build(self, ctx: Context) -> Context:
         ctx = super().build(ctx)

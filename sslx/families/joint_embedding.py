@@ -32,6 +32,8 @@ class JointEmbedding(Projected):
     of all steps (BYOL, 3.3). Only the online branch sees local crops.
     """
 
+    gated = True
+
     normalize: bool = option(
         default=False,
         help="Whether embeddings (z) are scaled to length 1, if the objective does not do it itself.",

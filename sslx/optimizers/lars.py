@@ -24,6 +24,9 @@ class LARS(Optimizer):
 
 
 class _LARS(torch.optim.Optimizer):
+    found_inf: Tensor | None = None  # 1 if a step is to change nothing, as in torch's fused optimizers
+    _step_supports_amp_scaling = True
+
     def __init__(self, groups: list[dict[str, Any]], options: LARS) -> None:
         self.options = options
         super().__init__(groups, {"lr": options.lr})
@@ -31,17 +34,31 @@ class _LARS(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._update(weight, weight.grad, group["lr"])
+            moved = [(weight, weight.grad) for weight in group["params"] if weight.grad is not None]
+            for layers in (True, False):
+                weights = [weight for weight, _ in moved if (weight.ndim > 1) == layers]
+                grads: Any = [grad for weight, grad in moved if (weight.ndim > 1) == layers]
+                if not weights:
+                    continue
+                if layers or self.options.decay_vectors:
+                    grads = torch._foreach_add(grads, weights, alpha=self.options.weight_decay)
+                self._move(weights, self._scaled(weights, grads) if layers else grads, group["lr"])
 
-    def _update(self, weight: Tensor, grad: Tensor, lr: Tensor) -> None:
-        layer = weight.ndim > 1
-        if layer or self.options.decay_vectors:
-            grad = grad.add(weight, alpha=self.options.weight_decay)
-        if layer:
-            norm, grad_norm = weight.norm(), grad.norm()
-            grad = grad * torch.where((norm > 0) & (grad_norm > 0), self.options.trust * norm / grad_norm, 1.0)
-        momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-        momentum.mul_(self.options.momentum).add_(grad)
-        weight.sub_(momentum * lr)
+    def _scaled(self, weights: list[Tensor], grads: Any) -> Any:
+        """The gradients of layers, (n of any shape), times η |w| / |gradient|, or as they are if either norm is 0."""
+        norms, grad_norms = (torch.stack(torch._foreach_norm(each)) for each in (weights, grads))
+        scales = torch.where((norms > 0) & (grad_norms > 0), self.options.trust * norms / grad_norms, 1.0)
+        return torch._foreach_mul(grads, list(scales.unbind()))
+
+    def _move(self, weights: list[Tensor], grads: Any, lr: Tensor) -> None:
+        """Momentum, and the step itself."""
+        momenta = [self.state[w].setdefault("momentum", torch.zeros_like(w)) for w in weights]
+        if self.found_inf is not None:
+            torch._fused_sgd_(
+                weights, grads, momenta, weight_decay=0.0, momentum=self.options.momentum, lr=lr, dampening=0.0,
+                nesterov=False, maximize=False, is_first_step=False, found_inf=self.found_inf,
+            )  # fmt: skip
+            return
+        torch._foreach_mul_(momenta, self.options.momentum)
+        torch._foreach_add_(momenta, grads)
+        torch._foreach_sub_(weights, torch._foreach_mul(momenta, lr))

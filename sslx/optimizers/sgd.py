@@ -11,4 +11,5 @@ class SGD(Optimizer):
     momentum: float = option(default=0.9, ge=0, lt=1, help="Weight of earlier gradients in a step (m).")
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        return torch.optim.SGD(groups, momentum=self.momentum)
+        fused = all(weight.is_cuda for group in groups for weight in group["params"])
+        return torch.optim.SGD(groups, momentum=self.momentum, fused=fused)

@@ -16,6 +16,7 @@ class CorInfoMaxLoss(Objective):
     """
 
     least_images = 2
+    gated = True
 
     attraction: float = option(default=250.0, ge=0, help="Weight of the distance (α); CIFAR-10 250, CIFAR-100 1000.")
     forgetting: float = option(default=0.01, ge=0, lt=1, help="Weight of the moments of earlier steps (λ).")

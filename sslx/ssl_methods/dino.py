@@ -13,6 +13,8 @@ class DINOLoss(Assignment):
     The mean over pairs of different views; the centre c is a moving average of the teacher's scores.
     """
 
+    gated = True
+
     teacher_temperature: float = option(default=0.04, gt=0, help="Temperature of the teacher (τ'), best below τ.")
     centre_momentum: float = option(default=0.9, ge=0, lt=1, help="Weight of earlier batches in the centre (m).")
 

@@ -15,6 +15,7 @@ class QueueNCE(Objective):
     first, those of all processes in order of rank.
     """
 
+    gated = True
     needs = "a queue, which `build` makes and `after_step` fills, and embeddings (N, J, D) of both branches"
 
     temperature: float = option(default=0.2, gt=0, help="Temperature (τ); MoCo 0.07, MoCo v2 0.2; SimVAE 0.7 and 0.2.")

@@ -16,6 +16,7 @@ class SwAVLoss(Assignment):
     """
 
     least_images = 2
+    gated = True
 
     epsilon: float = option(default=0.05, gt=0, help="Smoothness of the codes (ε).")
     iterations: int = option(default=3, gt=0, help="Number of Sinkhorn-Knopp iterations.")

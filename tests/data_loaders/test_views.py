@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -371,3 +373,16 @@ def test_a_wrong_option_is_one_clear_line(options: dict[str, Any], message: str)
     with pytest.raises(ConfigError) as error:
         Standard(**options)
     assert str(error.value) == message
+
+
+def test_kernels_of_triton_equal_the_torch_backend() -> None:
+    """In a process of its own, as Triton decides when it is imported that it interprets."""
+    pytest.importorskip("triton")
+    done = subprocess.run([sys.executable, Path(__file__).with_name("interpreted.py")], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith("equal\n"), done.stdout + done.stderr
+
+
+def test_triton_is_for_cuda_alone() -> None:
+    images = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    with pytest.raises(ConfigError, match=r"views.backend: triton needs triton and images on a CUDA device"):
+        Standard(backend="triton")(images, torch.arange(1), seed=0, epoch=0)

@@ -8,8 +8,10 @@ import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from torch import Tensor
@@ -23,9 +25,12 @@ from sslx.core.training.evaluation import evaluate
 from sslx.evaluators.agreement import agreement, matched
 from sslx.evaluators.cluster import Cluster
 from sslx.evaluators.common import network
+from sslx.evaluators.finetune import Finetune
 from sslx.evaluators.geometry import Geometry, rankme, uniformity
 from sslx.evaluators.gmm import Mixture
+from sslx.evaluators.linear import Linear
 from sslx.evaluators.mlp import MLP
+from sslx.evaluators.probe import Probe
 from sslx.evaluators.reconstruction import Reconstruction
 from sslx.evaluators.style import Style
 
@@ -134,7 +139,8 @@ def test_the_weights_that_are_best_on_the_held_out_tenth_are_kept() -> None:
     assert labels is not None
     torch.manual_seed(0)
     model = network(5, 100, 2)
-    found = MLP(steps=3000, batch_size=64, lr=0.01).fit(model, z, labels, cross_entropy, seed=4)
+    given: Any = SimpleNamespace(seed=4, heed=lambda: None)
+    found = MLP(steps=3000, batch_size=64, lr=0.01).fit(given, model, z, labels, cross_entropy)
     held_out, rest = permutation(300, Use.EVALUATION, 4).tensor_split([30])
     on_held_out, on_rest = (float(cross_entropy(model(z[i]), labels[i]).detach()) for i in (held_out, rest))
     assert on_held_out == pytest.approx(found.loss, abs=1e-5)
@@ -483,6 +489,31 @@ def test_evaluation_stops_between_evaluators(monkeypatch: pytest.MonkeyPatch) ->
 
     with pytest.raises(Interrupted, match="SIGTERM"):
         results({"stop": Stop(), "geometry": Geometry()}, noise(20, 1), noise(20, 2))
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "times"),
+    [
+        (Probe(epochs=4), 4),
+        (Finetune(epochs=3), 3),
+        (Linear(shots=(5,), repeats=2), 2),
+        (MLP(steps=1, tuned=(0.1,)), 4),  # before and after the step, with and without weight decay
+    ],
+)
+def test_what_trains_hears_signals(evaluator: Evaluator, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counted(Broken):
+        """Counts how often an evaluator heeds signals, and is then interrupted."""
+
+        def evaluate(self, evaluation: Any) -> Result:
+            heard: list[None] = []
+            evaluator.evaluate(attrs.evolve(evaluation, heed=lambda: heard.append(None)))
+            assert len(heard) == times
+            monkeypatch.setattr(signals, "_received", signal.SIGTERM)
+            evaluation.heed()
+            raise AssertionError("heed says nothing")
+
+    with pytest.raises(Interrupted, match="stopped by SIGTERM before the evaluation was done"):
+        results({"it": Counted()}, noise(60, 1), noise(20, 2))
 
 
 def test_eval_all_runs_every_installed_evaluator(command: Command, tiny_run: Any, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ train.optimizer = [1]|train.optimizer
 train.optimizer = ""|there is no optimizer ''
 train.optimizer.use = 1|train.optimizer: expected the name of an optimizer, got 1
 train.optimizer.lr = "x"|train.optimizer.lr: expected a number > 0, got 'x'
-train.precision = 32|train.precision: expected one of fp32, bf16, got 32
+train.precision = 32|train.precision: expected one of fp32, tf32, bf16, fp16, got 32
 seed = 9223372036854775808|seed: expected an integer >= 0 and < 9.22337e+18, got an integer of more than 64 bits
 seed = -1|seed: expected an integer >= 0
 seed = true|seed: expected an integer >= 0

@@ -118,7 +118,7 @@ def test_images_keep_their_values_if_their_size_is_right() -> None:
 
 
 COMPARING = ["simclr", "instance-discrimination", "barlow-twins", "w-mse", "vicreg", "cor-info-max", "swav", "ebclr",
-             "deep-cluster", "sela", "proto-cpc"]  # fmt: skip
+             "deep-cluster", "sela", "proto-cpc", "lejepa", "moco-v3", "nnclr", "dcl", "emp-ssl"]  # fmt: skip
 
 
 @pytest.mark.parametrize("method", COMPARING)

@@ -100,6 +100,40 @@ def queue_nce(q: Array, k: Array, module: Any) -> float:
     return per_image(one)
 
 
+def key_nce(q: Array, k: Array, module: Any) -> float:
+    def one(n: int, v: int, j: int) -> float:
+        s = [float(unit(q[n, v]) @ unit(k[m, j])) / module.temperature for m in range(N)]
+        return -2 * module.temperature * math.log(softmax(np.array(s))[n])
+
+    return per_image(one)
+
+
+def neighbour_nce(q: Array, k: Array, module: Any) -> float:
+    def one(n: int, v: int, j: int) -> float:
+        nearest = min(module.queue.numpy(), key=lambda old: float(((old - unit(k[n, j])) ** 2).sum()))
+        return -math.log(softmax(np.array([nearest @ unit(q[m, v]) / 0.1 for m in range(N)]))[n])
+
+    return per_image(one)
+
+
+def dcl(q: Array, k: Array, module: Any) -> float:
+    def one(n: int, v: int, j: int) -> float:
+        s = {(m, i): float(unit(q[n, v]) @ unit(k[m, i])) / module.temperature for m in range(N) for i in range(J)}
+        return math.log(sum(math.exp(s[m, i]) for m, i in s if m != n)) - s[n, j]
+
+    return per_image(one)
+
+
+def coding_rate(q: Array, k: Array, module: Any) -> float:
+    z, rate, cosine = np.stack([[unit(x) for x in image] for image in q]), 0.0, 0.0
+    views = q.shape[1]
+    for v in range(views):
+        eigenvalues = np.linalg.svd(z[:, v], compute_uv=False) ** 2
+        rate += sum(math.log(1 + D / (N * 0.2) * each) for each in eigenvalues) / 2 / views
+        cosine += sum(float(unit(z[n, v]) @ unit(z[n].mean(axis=0))) for n in range(N)) / N / views
+    return -rate - 200 * cosine
+
+
 def cosine(q: Array, k: Array, module: Any) -> float:
     return per_image(lambda n, v, j: float(((unit(q[n, v]) - unit(k[n, j])) ** 2).sum()))
 
@@ -148,6 +182,21 @@ def cor_info_max(q: Array, k: Array, module: Any) -> float:
     return 250 * attraction - volume / D
 
 
+def sigreg(q: Array, k: Array, module: Any) -> float:
+    """The integral of T to infinity is a sum over pairs of images, as that of each product is a Gaussian's."""
+
+    def statistic(x: Array) -> float:
+        pairs = np.exp(-((x[:, None] - x) ** 2) / 2).sum() * math.sqrt(2 * math.pi) / len(x)
+        single = 2 * math.sqrt(math.pi) * np.exp(-(x**2) / 4).sum()
+        return float(pairs - single + len(x) * math.sqrt(2 * math.pi / 3))
+
+    directions = module.directions(D).numpy()
+    mean = k.mean(axis=1, keepdims=True)
+    views = q.shape[1]
+    sketched = sum(statistic(q[:, v] @ a) for v in range(views) for a in directions.T) / (views * directions.shape[1])
+    return 0.98 * float(((q - mean) ** 2).mean()) + 0.02 * sketched
+
+
 def swav(q: Array, k: Array, module: Any) -> float:
     codes = {}
     for j in range(J):
@@ -181,15 +230,21 @@ LOSSES = {
     "info-nce": info_nce,
     "distance-nce": distance_nce,
     "queue-nce": queue_nce,
+    "key-nce": key_nce,
+    "neighbour-nce": neighbour_nce,
+    "dcl": dcl,
+    "coding-rate": coding_rate,
     "cosine": cosine,
     "vicreg": vicreg,
     "barlow-twins": barlow_twins,
     "w-mse": w_mse,
     "cor-info-max": cor_info_max,
+    "sigreg": sigreg,
     "swav": swav,
     "dino": dino,
     "proto-cpc": proto_cpc,
 }
+TOLERANCE = {"sigreg": 1e-6}  # of its integral, which the loss computes at a few points
 SCORES = ("swav", "dino", "proto-cpc")
 
 
@@ -204,7 +259,7 @@ def test_an_objective_is_its_loss_in_loops(name: str) -> None:
     if name == "dino":
         module.centre += torch.tensor([0.1, -0.2, 0.0, 0.3])
     expected = LOSSES[name](q.numpy(), k.numpy(), module)
-    assert float(module(q, k).total) == pytest.approx(expected, rel=1e-9)
+    assert float(module(q, k).total) == pytest.approx(expected, rel=TOLERANCE.get(name, 1e-9))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -223,7 +278,8 @@ def test_any_objective_on_embeddings_works_in_any_wiring(name: str) -> None:
         assert terms.total.isfinite() and (set(terms) == set(objective(name)(embeddings(J), embeddings(J))))
 
 
-PAIRED = [name for name in LOSSES if name not in (*SCORES, "queue-nce")]
+QUEUED = ("queue-nce", "neighbour-nce")
+PAIRED = [name for name in LOSSES if name not in (*SCORES, *QUEUED)]
 
 
 @pytest.mark.parametrize("name", PAIRED)
@@ -236,7 +292,7 @@ def test_an_objective_of_two_batches_is_its_loss_in_loops(name: str, monkeypatch
     found = loss(z[:, 0], z[:, 1])
     assert torch.equal(torch.random.get_rng_state(), state)
     q = z.detach().numpy()
-    assert found.shape == () and found.item() == pytest.approx(LOSSES[name](q, q, loss), rel=1e-9)
+    assert found.shape == () and found.item() == pytest.approx(LOSSES[name](q, q, loss), rel=TOLERANCE.get(name, 1e-9))
     found.backward()
     assert z.grad is not None and z.grad.isfinite().all() and z.grad.abs().sum() > 0
     loss.after_step(0)
@@ -266,8 +322,9 @@ def test_an_objective_says_what_it_needs_beside_two_batches() -> None:
     for name in SCORES:
         with pytest.raises(ConfigError, match=r"Loss: two batches of embeddings are not enough; .* K prototypes"):
             sslx.make("objective", name)(z, z)
-    with pytest.raises(ConfigError, match="QueueNCE: two batches of embeddings are not enough; it needs a queue"):
-        sslx.make("objective", "queue-nce")(z, z)
+    for name in QUEUED:
+        with pytest.raises(ConfigError, match="NCE: two batches of embeddings are not enough; it needs a queue"):
+            sslx.make("objective", name)(z, z)
     for a, b in ((z, z[:3]), (z[:1], z[:1]), (z[0], z[0])):
         with pytest.raises(ConfigError, match=r"InfoNCE: expected two batches of embeddings \(N, D\) with N >= 2"):
             sslx.make("objective", "info-nce")(a, b)
@@ -328,14 +385,14 @@ def test_embeddings_can_be_scaled_to_length_1(name: str) -> None:
     torch.testing.assert_close(model(batch()).total, before, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["byol", "simsiam", "moco-v2", "dino", "proto-cpc"])
+@pytest.mark.parametrize("name", ["byol", "simsiam", "moco-v2", "moco-v3", "nnclr", "dino", "proto-cpc"])
 def test_no_gradient_flows_through_the_target(name: str) -> None:
     """The gradient is that of a loss whose target is a constant."""
     model, views = method(name, norm="none"), batch(local=1)
     model(views).total.backward()
     frozen = copy.deepcopy(model)
     with torch.no_grad():
-        f, g = model.teacher if name != "simsiam" else (model.encoder, model.head)
+        f, g = model.teacher if name not in ("simsiam", "nnclr") else (model.encoder, model.head)
         target = views.group(g(f(views.flat).mean))
     frozen.zero_grad()
     q = frozen.predict(frozen.embeddings(views).flatten(0, 1)).view(N, J + 1, -1)
@@ -349,6 +406,29 @@ def test_swapped_codes_have_no_gradient() -> None:
     online, target = embeddings(J).requires_grad_(), embeddings(J, seed=1).requires_grad_()
     objective("swav")(online, target).total.backward()
     assert online.grad is not None and target.grad is None
+
+
+def test_a_queue_of_neighbours_holds_the_first_view_of_each_image() -> None:
+    module = objective("neighbour-nce", queue_length=15)
+    before, first, second = module.queue.clone(), embeddings(J, seed=1), embeddings(J, seed=2)
+    module(first, second)
+    assert torch.equal(module.queue, before)  # until the step is made
+    module.after_step(0)
+    assert torch.equal(module.queue, torch.cat([torch.nn.functional.normalize(second[:, 0], dim=1), before])[:15])
+
+
+def test_normal_embeddings_are_near_the_minimum_of_sigreg_in_every_step() -> None:
+    module, z = (
+        objective("sigreg", count=64),
+        torch.randn(800, 1, D, generator=torch.Generator().manual_seed(0)).double(),
+    )
+    first = module.directions(D)
+    torch.testing.assert_close(first.norm(dim=0), torch.ones(64, dtype=torch.float64))
+    assert first.mean(dim=1).abs().max() < 0.3 and ((first @ first.T) / 64 * D - torch.eye(D)).abs().max() < 0.6
+    near = float(module.distance(z))
+    assert near < 2 and all(float(module.distance(far)) > 10 * near for far in (0.5 * z, z + 1, z.sign(), 0 * z))
+    module.after_step(0)
+    assert not torch.equal(module.directions(D), first) and float(module.distance(z)) < 2
 
 
 def test_a_queue_holds_the_newest_keys_first_and_nothing_of_a_step_that_failed() -> None:

@@ -25,7 +25,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "encoder:mlp": NETWORK,
     "decoder:mlp": NETWORK,
     "encoder:timm": {"model": "resnet10t"},
-    "objective:queue-nce": {"queue_length": 40},
+    **dict.fromkeys(("objective:queue-nce", "objective:neighbour-nce"), {"queue_length": 40}),
     "constraint:problog": {"rules": RULES},
     "dataset:folder": {"path": "images"},
     "dataset:beton": {"path": "images.beton"},

@@ -78,7 +78,11 @@ class Training(Component):
     cpu_seconds: float | None = option(
         default=None, gt=0, help="Processor time after which training stops, whatever the epochs; for equal budgets."
     )
-    precision: Literal["fp32", "bf16"] = option(default="fp32", help="Precision of the forward pass; bf16 is autocast.")
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = option(
+        default="fp32",
+        help="Precision of the forward pass. With tf32 a GPU may round the factors of float32 matrix products. Both "
+        "bf16 and fp16 are autocast, fp16 with a scaled loss.",
+    )
     compile: bool = option(default=False, help="Whether the method is compiled with torch.compile.")
     checkpoint_minutes: float = option(default=10.0, gt=0, help="Minutes between checkpoints.")
     checkpoint_steps: int | None = option(

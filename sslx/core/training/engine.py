@@ -28,15 +28,19 @@ from sslx.core.files import replace, sealed
 from sslx.core.interfaces import Method
 from sslx.core.randomness import Use, seed_of, seed_torch
 from sslx.core.terms import Terms
-from sslx.core.training import checkpoint
+from sslx.core.training import checkpoint, gate
 from sslx.core.training.config import RunConfig, Training
 from sslx.core.training.diagnosis import excess, reserved
 from sslx.core.training.during import Best, Scores, best_of
+from sslx.core.training.gate import Gate
+from sslx.core.training.precision import Scaler, advice, arrange, match_strides, matrix_products
 from sslx.core.training.progress import Progress, numbers
 from sslx.core.training.run_folder import RunFolder
 from sslx.core.training.runtime import Runtime
 from sslx.core.training.shapes import first_step
 from sslx.core.views import Views
+
+_LONG = 60  # seconds of training after which a faster way of it is worth a line
 
 
 def _look_at(views: Views) -> None:
@@ -50,7 +54,10 @@ def check(training: Training, split: Split, world: int) -> None:
     """Raise ConfigError if the batch size does not fit the numbers of images and processes; warn of a long warm-up."""
     size, samples = training.batch_size, len(split)
     if size > samples and training.epochs:
-        raise ConfigError(f"train.batch_size: expected at most {samples}, the number of training images, got {size}")
+        raise ConfigError(
+            f"train.batch_size: expected at most {samples}, the number of training images, got {size}; "
+            f"--batch-size {samples} is one batch an epoch"
+        )
     if size % world:
         raise ConfigError(f"train.batch_size: expected a multiple of {world}, the number of processes, got {size}")
     if size // world % split.arity:
@@ -97,6 +104,8 @@ class Engine:
         self.split = split
         config.loader.open(split, runtime.device)
         self.method.train()
+        if runtime.device.type == "cuda":
+            arrange(method)
         if self.training.compile:
             self.method.compile()  # in place, which keeps the names of the weights
         self.module = runtime.wrap(method) if self.parameters else method
@@ -107,6 +116,12 @@ class Engine:
         if self.parameters:
             self.optimizer = self.training.optimizer.build(self.training.optimizer.groups(method))
             self._hand_over_rate()
+        self.advice = advice(runtime.precision, runtime.device)
+        self.scaler = Scaler(runtime.device) if runtime.precision == "fp16" else None
+        self.gate: Gate | None = None
+        waits = runtime.device.type in gate.DEVICES and runtime.world == 1  # several processes agree in every step
+        if self.optimizer is not None and waits and gate.skips(self.optimizer) and gate.gateable(method):
+            self.gate = Gate(method, self.optimizer, runtime.device)
 
     def fit(self) -> None:
         """Train to the end. Raises Interrupted after a stop signal, and NonFiniteError before a non-finite update."""
@@ -126,6 +141,8 @@ class Engine:
                     with first_step(self.config, views) if self.step == 0 else nullcontext():
                         terms, norm = self.update(views, epoch)
                     self.step += 1
+                    if self.step % self.training.log_every == 0 or self.step % self.per_epoch == 0:
+                        self.settle()
                     self.seconds = time.monotonic() - clock
                     self.cpu_seconds = self.runtime.total(time.process_time() - cpu)
                     paused = time.monotonic(), time.process_time()  # scores, records and reports are not training
@@ -175,6 +192,7 @@ class Engine:
         every = self.training.evaluate.every
         if self.score is None or every is None or self.step % (every * self.per_epoch):
             return {}
+        self.settle()
         score, found = self.score, dict[str, float]()
         results = self.runtime.lead(lambda: score(self.method))
         for scores in results.values():
@@ -197,7 +215,8 @@ class Engine:
             self.config.loader.open(attrs.evolve(split, images=split.fresh(seed, epoch)), self.runtime.device)
         for index, images in zip(indices, self.config.loader.batches(indices), strict=True):
             sizes = None if split.sizes is None else split.sizes[index]
-            yield self.config.views(images, index, seed=seed, epoch=epoch, sizes=sizes)
+            views = self.config.views(images, index, seed=seed, epoch=epoch, sizes=sizes)
+            yield attrs.evolve(views, seed=seed, epoch=epoch)
 
     def loss(self, views: Views) -> Terms:
         """Forward pass of the current step, with torch's generators seeded for it."""
@@ -217,50 +236,96 @@ class Engine:
             raise PluginError(f"{name}.forward: no term has a gradient that reaches a parameter")
         return terms
 
-    def update(self, views: Views, epoch: int) -> tuple[Terms, float]:
-        """One step. Nothing is changed if the loss or the gradient is not finite on any process."""
+    def update(self, views: Views, epoch: int) -> tuple[Terms, Tensor]:
+        """One step. Nothing is changed if the loss or the gradient is not finite on any process.
+
+        With a gate this is learned later, in `settle`, and no step changes anything until then. A step whose float16
+        gradients overflow is left out.
+        """
         assert self.optimizer is not None
         self.rate.fill_(self.training.optimizer.rate(self.step, self.total, self.per_epoch))
-        terms = self.loss(views)
-        loss = terms.total
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = self.clip()
-        bad, *_ = self.runtime.agree(not (math.isfinite(loss.item()) and math.isfinite(norm)))
+        if self.gate is not None:
+            self.gate.keep()
+            terms, norm, overflow = self.gradient(views)
+            self.gate.judge(terms.total, norm, self.step, overflow)
+            self.optimizer.step()
+            self.method.after_step(self.step)
+            self.gate.restore()
+            return terms, norm
+        terms, norm, overflow = self.gradient(views)
+        finite = math.isfinite(terms.total.item()), math.isfinite(norm.item())
+        left_out = finite[0] and overflow is not None and bool(overflow)
+        bad, *_ = self.runtime.agree(not (all(finite) or left_out))
         if bad:
-            self.crash(views, terms, norm, epoch)
-        self.optimizer.step()
-        self.method.after_step(self.step)
+            self.crash(views, terms, float(norm), epoch)
+        if not left_out:
+            self.optimizer.step()
+            self.method.after_step(self.step)
         return terms, norm
 
-    def clip(self) -> float:
+    def gradient(self, views: Views) -> tuple[Terms, Tensor, Tensor | None]:
+        """Terms and gradient of the current step: the terms, the norm before clipping, and whether float16 overflows.
+
+        The flag is 1 if this step is to be left out; None if the loss is not scaled.
+        """
+        assert self.optimizer is not None
+        with matrix_products(self.runtime.precision):
+            terms = self.loss(views)
+            loss = terms.total
+            self.optimizer.zero_grad()
+            (loss if self.scaler is None else loss * self.scaler.scale).backward()
+        overflow = None if self.scaler is None else self.scaler.unscale(self.parameters)
+        return terms, self.clip(), overflow
+
+    def settle(self) -> None:
+        """Wait for the steps so far, if there is a gate. Raises NonFiniteError if one of them was not finite.
+
+        That step is repeated, from the state before it, which it has not changed, to see what is not finite.
+        """
+        if self.gate is None or (found := self.gate.read()) is None:
+            return
+        self.step, norm = found
+        epoch, done = divmod(self.step, self.per_epoch)
+        views = next(self.batches(epoch, done))
+        self.gate.keep()
+        terms, again, _ = self.gradient(views)
+        self.gate.restore()
+        self.crash(views, terms, norm if math.isfinite(again.item()) else float(again), epoch)
+
+    def clip(self) -> Tensor:
         """Norm of the gradient, before it is clipped."""
         if self.training.clip_norm is not None:
-            return float(torch.nn.utils.clip_grad_norm_(self.parameters, self.training.clip_norm))
-        return float(torch.nn.utils.get_total_norm([w.grad for w in self.parameters if w.grad is not None]))
+            return torch.nn.utils.clip_grad_norm_(self.parameters, self.training.clip_norm)
+        return torch.nn.utils.get_total_norm([w.grad for w in self.parameters if w.grad is not None])
 
     def record(
-        self, terms: Terms, norm: float, epoch: int, views: Views, progress: Progress, scores: Mapping[str, float]
+        self, terms: Terms, norm: Tensor, epoch: int, views: Views, progress: Progress, scores: Mapping[str, float]
     ) -> None:
         every = self.training.log_every
         count, spent = len(views.flat) * self.runtime.world, self.cpu_seconds / (self.training.cpu_seconds or math.inf)
         if self.step % every and not self.complete and not scores:
             progress.advance(self.step, count, spent=spent)
             return
+        self.settle()
         values = self.runtime.mean(torch.stack([term.value.detach().float() for term in terms.values()])).tolist()
         metrics = dict(zip(terms, values, strict=True))
         loss = sum(term.weight * metrics[name] for name, term in terms.items() if term.weight)
         progress.advance(self.step, count, {"loss": loss, **metrics}, spent)
+        if self.seconds > _LONG and (line := self.advice):
+            self.advice = ""
+            say(line)
         if self.runtime.main:
             lr = self.training.optimizer.rate(self.step - 1, self.total, self.per_epoch)
             terms_ = {"loss": loss, **metrics, **excess(terms, metrics)}
-            record = {"step": self.step, "epoch": epoch, **terms_, "gradient_norm": norm, "lr": lr}
+            steepness = {"gradient_norm": float(norm)} if norm.isfinite() else {}  # not if float16 overflowed
+            record = {"step": self.step, "epoch": epoch, **terms_, **steepness, "lr": lr}
             self.folder.log({**record, "scores": scores} if scores else record)
             self.notify("sslx_metrics", step=self.step, metrics={**record, **scores})
 
     # --- state --------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
+        scaler = {} if self.scaler is None else {"scaler": self.scaler.state_dict()}
         return {
             "method": self.method.state_dict(),
             "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
@@ -268,10 +333,12 @@ class Engine:
             "complete": self.complete,
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,
+            **scaler,
         }
 
     def save(self) -> Path:
         """Commit a checkpoint of the current step."""
+        self.settle()
         if not all(bool(weight.isfinite().all()) for weight in self.parameters):
             raise NonFiniteError(f"weights are not finite after step {self.step}; the last checkpoint still is")
         about = {**self.rests_on, "metrics": self.folder.sync()} if self.runtime.main else {}
@@ -296,7 +363,10 @@ class Engine:
                 self.optimizer.load_state_dict(shared["optimizer"])
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise CheckpointError(f"{path}: its optimizer does not fit the method: {error}") from error
+            match_strides(self.optimizer)
             self._hand_over_rate()
+        if self.scaler is not None and "scaler" in shared:  # a resumed run may change its precision
+            self.scaler.load_state_dict(shared["scaler"])
         self.step, self.seconds, self.cpu_seconds = shared["step"], shared["seconds"], shared["cpu_seconds"]
         if self.training.evaluate.every is not None:
             self.scores = self.runtime.lead(self.folder.scores)
@@ -389,7 +459,7 @@ def replay(engine: Engine) -> Mapping[str, Any]:
     for hook in hooks:
         hook.remove()
     values = {name: term.value.item() for name, term in terms.items()}
-    norm = math.nan if anomaly else engine.clip()  # detection ends the backward pass at the first NaN
+    norm = math.nan if anomaly else float(engine.clip())  # detection ends the backward pass at the first NaN
     return {
         "step": engine.step + 1,
         "terms": values,

@@ -23,6 +23,7 @@ from sslx.core.interfaces import (
 )
 from sslx.core.options import options_of, to_dict
 from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
+from sslx.core.training.precision import autocast, matrix_products
 from sslx.core.training.progress import Meter
 
 Halves = tuple[Features, Features]  # of the training and the test images
@@ -57,7 +58,7 @@ def features(
     found, done, meter = list[Tensor](), 0, Meter(what, len(split))
     for x in split.batches(device):
         heed()
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(precision, device), matrix_products(precision):
             z: Any = represent(x)
         if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != len(x):
             got = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
@@ -108,7 +109,7 @@ def evaluate(
         if of not in method.representations():
             return f"the method has no {of}"
         train, test = halves(of)
-        evaluation = Evaluation(train, test, method, data, views, device, seed, load, of, offline)
+        evaluation = Evaluation(train, test, method, data, views, device, seed, load, of, offline, heed)
         if reason := evaluator.skip(evaluation):
             return reason
         with borrowed():

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sslx.core.errors import ConfigError, SslxError
 from sslx.core.launchers import join
+from sslx.core.training.precision import autocast
 from sslx.core.views import Views
 
 LIMIT = timedelta(minutes=30)  # the longest that a process waits for the others
@@ -97,9 +98,7 @@ class Runtime:
         return nn.parallel.DistributedDataParallel(_Step(method), device_ids=ids)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        return autocast(self.precision, self.device)
 
     def agree(self, *flags: float) -> list[float]:
         """The largest value of each flag over all processes, so that all of them act alike."""

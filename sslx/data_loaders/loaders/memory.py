@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from sslx.api import ConfigError, Loader, Split
+from sslx.data_loaders.buffers import sent
 
 
 class Memory(Loader):
@@ -20,4 +21,4 @@ class Memory(Loader):
     def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
         for index in indices:
             # index_select copies each image as one piece of memory; `images[index]` is several times slower.
-            yield self._images.index_select(0, index.to(self._images.device, non_blocking=True))
+            yield self._images.index_select(0, sent(index, self._images.device))

@@ -9,11 +9,16 @@ from torch.nn.functional import pad
 from sslx.api import bits
 
 
+def gaussian(sigma: Tensor, radius: int) -> Tensor:
+    """Weights of the pixels at distances -radius to radius in blurs of (V,) standard deviations, (V, 2·radius + 1)."""
+    distance = torch.arange(-radius, radius + 1, device=sigma.device)
+    weight = (-0.5 * (distance / sigma[:, None]) ** 2).exp()
+    return weight / weight.sum(dim=-1, keepdim=True)
+
+
 def blur(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
     """Blur (V, C, H, W) with (V,) standard deviations, equal to torchvision's gaussian_blur of 2·radius + 1 pixels."""
-    distance = torch.arange(-radius, radius + 1, device=x.device)
-    weight = (-0.5 * (distance / sigma[:, None]) ** 2).exp()
-    weight = (weight / weight.sum(dim=-1, keepdim=True))[:, None, None, None]  # (V, 1, 1, 1, taps)
+    weight = gaussian(sigma, radius)[:, None, None, None]  # (V, 1, 1, 1, taps)
     height, width = x.shape[-2:]
     x = pad(x, (radius, radius, radius, radius), mode="reflect")
     x = sum((x[..., k : k + width] * weight[..., k] for k in range(2 * radius + 1)), start=torch.zeros(()))

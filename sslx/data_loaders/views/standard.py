@@ -7,6 +7,7 @@ on any device by batched tensor operations (`torch_backend`).
 from __future__ import annotations
 
 import functools
+import importlib.util
 import math
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sslx.api import ConfigError, Use, ViewPolicy, Views, key, option, slot
+from sslx.data_loaders.buffers import sent
 
 
 class Standard(ViewPolicy):
@@ -59,10 +61,11 @@ class Standard(ViewPolicy):
         default=False, help="Whether pixels above 0.5 become 1, and all others 0, after all other operations."
     )
     local: Standard | None = slot(default=None, help="Policy of further, usually smaller views (multi-crop).")
-    backend: Literal["auto", "torch", "compiled", "numba"] = option(
+    backend: Literal["auto", "torch", "compiled", "numba", "triton"] = option(
         default="auto",
-        help="How views are made: by numba (CPU only), by torch, or by torch.compile (compiled), which takes a minute "
-        "to start. With auto, numba is used for images on the CPU and torch on other devices.",
+        help="How views are made: by numba (CPU only), by triton (CUDA only), by torch, or by torch.compile "
+        "(compiled), which takes a minute to start. With auto, numba is used for images on the CPU, triton on CUDA if "
+        "it is installed, as it is with torch, and torch otherwise.",
     )
 
     def __attrs_post_init__(self) -> None:
@@ -119,7 +122,7 @@ class Standard(ViewPolicy):
         """
         original, x = self._make(images, index, sizes, seed, epoch, first=0)
         local = None if self.local is None else self.local._make(images, index, sizes, seed, epoch, self.count)[1]
-        return Views(x=x, original=original, index=index.to(images.device), local=local)
+        return Views(x=x, original=original, index=sent(index, images.device), local=local)
 
     def _make(
         self, images: Tensor, index: Tensor, sizes: Tensor | None, seed: int, epoch: int, first: int
@@ -133,6 +136,9 @@ class Standard(ViewPolicy):
             raise ConfigError(f"views: images of {height}x{width} are too small for views.pad or views.kernel")
         if self.backend == "numba" and not on_cpu:
             raise ConfigError(f"views.backend: numba needs images on the CPU, these are on {images.device}; use auto")
+        if self.backend == "triton" and not _triton(images.device):
+            reason = f"needs triton and images on a CUDA device, these are on {images.device}"
+            raise ConfigError(f"views.backend: triton {reason}; use auto")
         stored = np.full((len(images), 2), (height, width), np.int64)
         drawn_in = stored if sizes is None else sizes.cpu().long().contiguous().numpy()
         arguments = (law, images, index, drawn_in, _base(seed, epoch), first)
@@ -140,6 +146,10 @@ class Standard(ViewPolicy):
             from sslx.data_loaders.views import numba_backend
 
             original, x = numba_backend.make(*arguments)
+        elif self.backend in ("auto", "triton") and _triton(images.device):
+            from sslx.data_loaders.views import triton_backend
+
+            original, x = triton_backend.make(*arguments)
         else:
             from sslx.data_loaders.views import torch_backend
 
@@ -151,6 +161,11 @@ class Standard(ViewPolicy):
 def _base(seed: int, epoch: int) -> int:
     """The key that the keys of all views of an epoch extend."""
     return int(key(Use.VIEWS, seed, epoch))
+
+
+def _triton(device: torch.device) -> bool:
+    """Whether Triton's kernels can make views on a device."""
+    return device.type == "cuda" and torch.version.hip is None and importlib.util.find_spec("triton") is not None
 
 
 def _by_view(probability: float | tuple[float, ...], count: int) -> NDArray[np.float64]:

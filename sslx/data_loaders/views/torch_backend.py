@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sslx.data_loaders.buffers import empty
+from sslx.data_loaders.buffers import empty, sent
 from sslx.data_loaders.views.colour import HUE, desaturate, jitter
 from sslx.data_loaders.views.draws import PARAMETERS, Law, draw
 from sslx.data_loaders.views.filters import blur, noise, solarise
@@ -26,7 +26,7 @@ def make(
     (N, C, H, W), device = images.shape, images.device
     original, p = images.float() / 255, sample(law, index, sizes, base, first, H, W)
     if compiled or device.type != "cpu":
-        there = {name: values.to(device, non_blocking=True) for name, values in p.items()}
+        there = {name: sent(values, device) for name, values in p.items()}
         return original, (_compiled() if compiled else apply)(law, original, there, choose(p, device))
     x = empty(N, law.views, C, *law.size)
     step = max(1, _PART * N // x.numel())
@@ -57,7 +57,7 @@ def choose(p: dict[str, Tensor], device: torch.device) -> Chosen:
     """The views that only some operations apply to. Parameters on the CPU avoid waiting for another device."""
 
     def where(mask: Tensor) -> Tensor:
-        return mask.flatten().nonzero()[:, 0].to(device, non_blocking=True)
+        return sent(mask.flatten().nonzero()[:, 0], device)
 
     shifted = p["factors"][..., HUE] != 0
     turned = [where((which == HUE) & shifted) for which in p["order"].unbind(dim=-1)]

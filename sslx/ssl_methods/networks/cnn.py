@@ -6,6 +6,8 @@ from sslx.api import Context, Encoder, option
 class CNNEncoder(Encoder):
     """A network like LeNet for small images: convolutions 5x5 by 2, 3x3 and 3x3, and a fully connected layer."""
 
+    channels_last = True
+
     widths: tuple[int, int, int] = option(default=(16, 32, 64), gt=0, help="Channels of the three convolutions.")
     hidden: int = option(default=128, gt=0, help="Width of the fully connected layer.")
 

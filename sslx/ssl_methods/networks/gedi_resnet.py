@@ -39,6 +39,8 @@ class ResNet8Encoder(Encoder):
     For Barlow Twins and SwAV the paper normalizes all layers, without further details (App. L): `norm=batch`.
     """
 
+    channels_last = True
+
     width: int = option(default=128, gt=0, help="Channels (F); 128 on SVHN and CIFAR-10, 256 on CIFAR-100.")
     norm: Literal["batch", "none"] = option(default="none", help="Normalization after each 3x3 convolution.")
 

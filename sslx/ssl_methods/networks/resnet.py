@@ -18,6 +18,7 @@ class ResNetEncoder(Encoder):
     The stems are AASAE's on CIFAR-10 (3x3), STL-10 (7x7 by 2) and ImageNet (and pooling; `posterior.projection=2048`).
     """
 
+    channels_last = True
     depth: ClassVar[int]
 
     stem: Stem = option(default="small", help="First layers, for images of about 32, 96 or 224 pixels.")
@@ -86,6 +87,7 @@ class ResNetDecoder(Decoder):
     Nearest neighbours enlarge to the sizes of the encoder with the same stem. AASAE has `likelihood.mean=linear`.
     """
 
+    channels_last = True
     blocks: ClassVar[tuple[int, ...]]  # of each stage
     expansion: ClassVar[int]  # of a block's width to its output, more than 1 in a bottleneck
 

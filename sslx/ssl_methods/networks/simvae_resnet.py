@@ -40,6 +40,8 @@ class SmallResNetEncoder(Encoder):
     Images of another size than the views are scaled to it.
     """
 
+    channels_last = True
+
     widths: tuple[int, ...] = option(default=(16, 32, 64, 128, 256), gt=0, help="Channels of the stem and the stages.")
 
     def build(self, ctx: Context) -> Context:
@@ -68,6 +70,8 @@ class SmallResNetDecoder(Decoder):
 
     A size that is not a multiple of 2^stages is decoded at the next multiple and cropped in the middle.
     """
+
+    channels_last = True
 
     widths: tuple[int, ...] = option(default=(256, 128, 64, 32, 16), gt=0, help="Channels of the stages.")
 

@@ -4,10 +4,12 @@ from typing import Any
 
 import timm
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from sslx.api import ConfigError, Context, Encoder, option, resized
+from sslx.api import ConfigError, Context, Encoder, HasTokens, option, resized
+from sslx.ssl_methods.networks.vit import cut, picked
 
 
 class TimmEncoder(Encoder):
@@ -19,6 +21,10 @@ class TimmEncoder(Encoder):
 
     model: str = option(help="Name in timm, such as resnet18 or vit_tiny_patch16_224.")
     pretrained: bool = option(default=False, help="Whether to start from timm's weights, which timm downloads.")
+    patch_size: int = option(default=0, ge=0, help="Side of a vision transformer's patches in pixels; 0 is timm's.")
+    drop_path_rate: float = option(
+        default=0.0, ge=0, lt=1, help="Probability that an image skips the last block; less for blocks before it."
+    )
     preprocess: bool = option(
         default=False, help="Whether images are prepared as timm does it for its weights: colour, size, crop and scale."
     )
@@ -39,6 +45,7 @@ class TimmEncoder(Encoder):
             self.scaled = [math.floor(size / facts.crop_pct) for size in (H, W)]
             self.cropped, self.mode = (H, W), facts.interpolation
         options: dict[str, Any] = {"num_classes": 0, "in_chans": C, "pretrained": self.pretrained}
+        options |= {name: getattr(self, name) for name in ("patch_size", "drop_path_rate") if getattr(self, name)}
         self.size: tuple[int, int] | None = None  # the only one that the model takes
         try:
             if facts is not None and facts.fixed_input_size:
@@ -57,6 +64,8 @@ class TimmEncoder(Encoder):
             problem = f"timm:{self.model} cannot be used for images of {H}x{W}: {reason}"
             raise ConfigError(f"encoder: {problem}; {advice}or choose another model") from error
         self.network.train()
+        convolutions = sum(isinstance(part, nn.Conv2d) for part in self.network.modules())
+        self.channels_last = convolutions > 1  # type: ignore[misc]  # a transformer has one, for its patches
         # Weights expect images as in their training.
         use = facts is not None and (self.preprocess or (self.pretrained and C == 3))
         mean, std = (facts.mean, facts.std) if facts is not None and use else ((0.0,) * C, (1.0,) * C)
@@ -73,12 +82,32 @@ class TimmEncoder(Encoder):
             return timm.create_model(self.model, **options)
 
     def features(self, x: Tensor) -> Tensor:
-        if self.preprocess:
-            x = self.prepared(x)
-        x = x if self.size is None else resized(x, self.size)
-        return self.network((x - self.channel_mean) / self.channel_std)
+        return self.network(self.standardized(self.prepared(x)))
+
+    def standardized(self, x: Tensor) -> Tensor:
+        return (x - self.channel_mean) / self.channel_std
 
     def prepared(self, x: Tensor) -> Tensor:
+        """Images of any size -> of a size that the network takes, and as timm prepares them if `preprocess` says so."""
+        x = self.preprocessed(x) if self.preprocess else x
+        return x if self.size is None else resized(x, self.size)
+
+    def patches(self, x: Tensor) -> Tensor:
+        network: Any = self.network
+        return cut(self.prepared(x), network.patch_embed.patch_size)
+
+    def tokens(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        network: Any = self.network
+        extra = network.num_prefix_tokens
+        h = network._pos_embed(network.patch_embed(self.standardized(self.prepared(x))))
+        if keep is not None:
+            h = torch.cat([h[:, :extra], picked(h[:, extra:], keep)], dim=1)
+        return network.norm(network.blocks(network.norm_pre(h)))[:, extra:]
+
+    def lacks(self) -> set[type]:
+        return set() if isinstance(getattr(self, "network", None), VisionTransformer) else {HasTokens}
+
+    def preprocessed(self, x: Tensor) -> Tensor:
         """Images of any size -> the middle of the scaled images, with as many channels as timm's weights expect."""
         x = x if len(self.channel_mean) == x.shape[1] else x.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
         mode = self.mode if self.mode in ("bilinear", "bicubic") else "bicubic"
