@@ -80,7 +80,7 @@ def _by_kind(records: Iterable[tuple[str, Record]]) -> Iterator[str]:
 def new_command(name: str, kind: str, folder: Path) -> None:
     """Write a package NAME with one working component, tests and CI. Nothing is overwritten."""
     target = create(name, kind, folder)
-    click.echo(f"cd {target} && pip install . && pytest    # README.md says how to use it")
+    click.echo(f'cd {target} && pip install ".[test]" && python -m pytest    # README.md says how to use it')
 
 
 @plugins_command.command("check")

@@ -163,7 +163,8 @@ class Study(Component, kind="study"):
         [[blocks]]           name and options of a part of the table, such as a dataset; x, y and panel for figures;
                              files, the folder of its data; [blocks.rows.ROW] as in rows; [blocks.printed] with what
                              the paper prints for each row: a list with a value for each column
-                             scores of rows, blocks and rows in blocks: COLUMN = "EVALUATOR.SCORE" for another score
+                             In rows, blocks and rows of blocks, scores names other scores of some columns:
+                             COLUMN = "EVALUATOR.SCORE"
         [budgets.NAME]       options above all others; seeds; rows and blocks that are run; by_block and by_row with
                              further options; drop, options of the study that it does not set; says
         [[figures]]          kind, title and options of a figure

@@ -23,4 +23,7 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:  # such as an integer of 5000 digits, or 3000 nested brackets
-        raise ConfigError(f"{path}: not valid TOML: {str(error)[:200]}") from error
+        reason, advice = str(error)[:200], ""
+        if "overwrite a value" in reason:  # prior = "mixture", prior.components = 10
+            advice = '; a part with options is a table, such as prior = { use = "mixture", components = 10 }'
+        raise ConfigError(f"{path}: not valid TOML: {reason}{advice}") from error

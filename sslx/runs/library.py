@@ -198,6 +198,8 @@ def load(
     if (Path(source).expanduser() / "config.toml").is_file():
         return open_run(Path(source).expanduser(), trust_code=trust_code).encoder(of)
     source = str(source)
+    if source.endswith((".onnx", ".pt2")):
+        raise ConfigError(f"{source}: is a program, not weights; onnxruntime or torch.export.load reads it")
     if (shape := image_shape or exported(source).get("image_shape")) is None:
         raise ConfigError(
             f"{source}: has no config of sslx beside it; image_shape=(C, H, W) says which images it takes"

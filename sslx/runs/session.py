@@ -455,6 +455,8 @@ def _train(
     path = runtime.lead(lambda: _continued(run))
     if path is not None:
         engine.restore(path)
+        if not engine.complete:
+            say(f"{run.path}: continues at step {engine.step:,} of {engine.total:,}")
     else:
         method.begin(train)
     if path is None and run.config.weights is not None:
@@ -476,8 +478,11 @@ def _train(
 
 def _continued(run: Run) -> Path | None:
     """The checkpoint from which training goes on, in a folder that is as it was when it was written."""
+    begun = bool(run.folder.metrics())
     run.folder.settle()
     path, complaints = checkpoint.newest(run.folder.checkpoints)
+    if begun and path is None:
+        say(f"{run.path}: it stopped before its first checkpoint, so the training begins again")
     for damaged, complaint in complaints.items():
         say(f"{complaint}; using the one before it")
         # Kept for inspection, but no longer counted among the checkpoints.

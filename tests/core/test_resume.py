@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,7 +72,7 @@ def test_stopped_at_any_step_and_resumed_equals_uninterrupted(
 
 @pytest.mark.parametrize("method", ["vae"])  # tests/faults kills the others
 def test_killed_and_resumed_equals_uninterrupted(method: str, tiny_run: TinyRun, tmp_path: Path) -> None:
-    options = {"train": {"epochs": 20, "checkpoint_steps": 5}}
+    options = {"train": {"epochs": 40, "checkpoint_steps": 20}}
     config = merge(TINY, {"method": SMALL[method]}, options)
     code = f"import sslx; sslx.run({method!r}, out={str(tmp_path / 'killed')!r}, device='cpu', **{config!r})"
     child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
@@ -84,6 +85,23 @@ def test_killed_and_resumed_equals_uninterrupted(method: str, tiny_run: TinyRun,
     assert checkpoint.steps(checkpoints) and not (tmp_path / "killed" / "results.json").exists()
     sslx.resume(tmp_path / "killed")
     assert same(tiny_run(method, "whole", **options).path, tmp_path / "killed")
+
+
+def test_resuming_says_where_it_begins(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop_at(monkeypatch, 4)
+    with pytest.raises(Interrupted):
+        tiny_run("vae", "run")
+    go_on(monkeypatch)
+    shutil.copytree(tmp_path / "run", tmp_path / "earlier")
+    shutil.rmtree(tmp_path / "earlier" / "checkpoints" / "step-000000004")  # as if killed before it was written
+    capsys.readouterr()
+    sslx.resume(tmp_path / "run")
+    assert f"{tmp_path / 'run'}: continues at step 4 of 12\n" in capsys.readouterr().err
+    sslx.resume(tmp_path / "earlier")
+    assert "earlier: it stopped before its first checkpoint, so the training begins again\n" in capsys.readouterr().err
+    assert digest(tmp_path / "run") == digest(tmp_path / "earlier")
 
 
 def test_sigterm_saves_at_the_next_step_and_exits_75(sslx_command: Any, tmp_path: Path) -> None:

@@ -215,6 +215,12 @@ def test_an_unfinished_run_says_how_far_it_is(copied: Run) -> None:
     assert "Not finished. At step 12 of 12." in found.text and ">Scores<" not in found.source and found.problems == []
 
 
+def test_a_training_that_ended_early_says_for_how_long_it_was(tiny_run: Callable[..., Run]) -> None:
+    run = tiny_run("vae", "run", train={"cpu_seconds": 1e-6})
+    report.write(run)
+    assert "Trained for 0.167 of 2 epochs on 100 training images" in (run.path / "report.html").read_text()
+
+
 def test_a_damaged_map_is_named(bare: Run) -> None:
     file = bare.path / "report" / "map.safetensors"
     for content in (

@@ -371,6 +371,8 @@ def test_weights_of_another_program_are_loaded(tmp_path: Path) -> None:
             sslx.load(tmp_path / "theirs.safetensors", **arguments)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="weights: expected the folder of a run, a .safetensors file or timm:NAME"):
         sslx.load(tmp_path / "nothing.safetensors", "resnet18", image_shape=(3, 40, 40))
+    with pytest.raises(ConfigError, match=r"model.onnx: is a program, not weights; onnxruntime or torch.export.load"):
+        sslx.load(tmp_path / "model.onnx")
     (tmp_path / "damaged.safetensors").write_bytes(b"1234")
     with pytest.raises(ConfigError, match=r"damaged.safetensors cannot be read"):
         sslx.load(tmp_path / "damaged.safetensors", "resnet18", image_shape=(3, 40, 40))

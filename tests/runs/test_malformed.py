@@ -95,6 +95,7 @@ grid = {a = [1]}|grid: RunConfig has no option 'grid'
 "" = 1|RunConfig has no option ''
 x = 1|x: RunConfig has no option 'x'
 a = = 1|not valid TOML
+a = {b = 1, b.c = 2}|; a part with options is a table, such as prior =
 \x00 = 1|not valid TOML
 """.strip().splitlines()
 LONG = [

@@ -37,8 +37,8 @@ _PICTURES = {
     "reconstructions": "Rows of test images over rows of their reconstructions.",
     "samples": "Images that the method has generated.",
     "plane": "Clusters and density of the method over the plane, with test points and samples.",
-    "similarity": "Cosine similarities of the representations of ten classes, of eight test images each: red is 1, "
-    "white 0 and blue -1.",
+    "similarity": "Cosine similarities of the representations of up to ten classes, of eight test images each: red is "
+    "1, white 0 and blue -1.",
     "similarity-views": "Cosine similarities of the representations of ten test images, of eight views each: red is 1, "
     "white 0 and blue -1.",
     "posterior": "Divergence of each latent dimension from N(0, 1), the largest one first.",
@@ -127,8 +127,18 @@ def _lead(run: Run) -> str:
     train, shape = settings.get("train", {}), " × ".join(map(str, run.image_shape))
     epochs = train.get("epochs", 0)
     what = f"{run.data['samples']:,} training images of {run.dataset}, {shape} each"
-    how = f"Trained for {epochs:,} epoch{'s' * (epochs > 1)} on {what}" if epochs else f"Not trained; made for {what}"
+    how = f"{_trained(run, epochs)} on {what}" if epochs else f"Not trained; made for {what}"
     return f"{about} {how}, with seed {settings['seed']}.".strip()
+
+
+def _trained(run: Run, epochs: int) -> str:
+    """For how many epochs a run was trained, which a limit of time or a score may have ended before the last one."""
+    planned = f"{epochs:,} epoch{'s' * (epochs > 1)}"
+    if not run.training:
+        return f"Is trained for {planned}"
+    batch = run.settings["train"].get("batch_size", 1)
+    done = run.training["images"] / batch / max(1, run.data["samples"] // batch)
+    return f"Trained for {planned}" if done >= epochs else f"Trained for {done:.3g} of {planned}"
 
 
 def _headlines(run: Run, which: str = "trained") -> dict[str, float]:
