@@ -90,6 +90,7 @@ class Labels(Dataset):
         ("-p simvae --set lr=1", "method.lr: simvae has no option 'lr' (did you mean 'train.lr'?)"),
         ("-p simvae --set trian.lr=1", "method.trian: simvae has no option 'trian' (did you mean 'train'?)"),
         ("-p simvae --set views.kount=2", "views.kount: standard has no option 'kount' (did you mean 'count'?)"),
+        ("-p simvae --set views=nothing", "views: there is no view policy 'nothing'; choose from aasae, byol"),
         ("-p simvae --dataset digit", "dataset: there is no dataset 'digit' (did you mean 'digits'?)"),
         ("-p simvae --evaluators knn,linea", "evaluators.linea: there is no evaluator 'linea' (did you mean 'linear'?)"),
         ("-p simvae --set evaluators.knn.neighbors=3", "evaluators.knn.neighbors: knn has no option 'neighbors' (did you mean 'neighbours'?)"),

@@ -40,7 +40,7 @@ from sslx.core.training.runtime import Runtime
 from sslx.core.training.shapes import first_step
 from sslx.core.views import Views
 
-_LONG = 60  # seconds of training after which a faster way of it is worth a line
+_LONG = 60  # seconds of training after which the engine says once that another precision is faster
 
 
 def _look_at(views: Views) -> None:
