@@ -23,7 +23,7 @@ def test_a_line_of_progress_fits_the_terminal_and_keeps_rate_and_time(
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
-    terms = {name: 1234.5 for name in ("loss", "reconstruction", "entropy", "invariance", "prior", "generative")}
+    terms = dict.fromkeys(("loss", "reconstruction", "entropy", "invariance", "prior", "generative"), 1234.5)
     with Progress(total=10, step=0, epochs=2) as progress:
         for step in range(1, 6):
             progress.advance(step, 100, terms)
