@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import attrs
 from tabulate import tabulate
 
-from sslx.outputs.tables import SEEN, TIME, Cell, Row, Table
+from sslx.outputs.rows import SEEN, TIME, Cell, Row, Table
 
 Grid = list[list[str]]  # rows of cells; the first row is the head
 _LETTERS = (24, 16)  # of a name in one line, if a table is too wide
@@ -99,7 +99,7 @@ def _number(row: Row, column: str) -> str:
     cell, digits = row.cells[column], {TIME: 1, SEEN: 0}.get(column, 4)
     error = "" if math.isnan(cell.error) else f" ± {cell.error:.{digits}f}"
     fewer = f" (n={cell.n})" if cell.n != row.n else ""
-    sign = "+" if row.relative else ""
+    sign = "+" if row.relative and column not in (SEEN, TIME) else ""
     return f"{cell.mean:{sign}.{digits}f}{error}{fewer}"
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import statistics
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -15,38 +14,10 @@ from sslx.core.options import short
 from sslx.core.training.config import unlayer
 from sslx.core.training.during import column_of
 from sslx.core.training.run import Run
+from sslx.outputs.differences import relative
+from sslx.outputs.rows import SEEN, TIME, Cell, Row, Table, mean_and_error
 
-TIME = "cpu-s"  # the column of processor time
-SEEN = "images"  # that of the images that training has seen, each time that it saw one
 _HARDLY = 0.01  # a smaller gain in accuracy, which another seed may undo
-
-
-class Cell(NamedTuple):
-    """A score of the runs of a row."""
-
-    mean: float
-    error: float  # the standard error of the mean, nan for one run
-    n: int
-
-
-@attrs.frozen
-class Row:
-    """Runs that differ in nothing but the seed."""
-
-    name: str
-    n: int
-    cells: Mapping[str, Cell]
-    relative: bool = False  # whether its cells are differences from those of another row
-
-
-@attrs.frozen
-class Table:
-    """Rows of one dataset."""
-
-    dataset: str
-    columns: Sequence[str]
-    rows: Sequence[Row]
-    notes: Sequence[str]
 
 
 class _Scored(NamedTuple):
@@ -71,7 +42,9 @@ def tables(runs: Sequence[Run], wanted: Sequence[str] = (), sort_by: str = "", r
             their first score.
         sort_by: a score, or an evaluator for its first one, by which the trained rows are sorted. The best one comes
             first if the evaluator says what is best, otherwise the largest one. The floors stay at the end.
-        relative_to: the name of a row. All others then have the differences of their scores from those of this row.
+        relative_to: the name of a row. All others then have the differences of their scores from those of this row,
+            with a note on whether they are more than chance for the columns that are named, by default the first score
+            of each evaluator.
 
     Raises:
         ConfigError: no run has such a score, or a table has no such row.
@@ -93,11 +66,11 @@ def tables(runs: Sequence[Run], wanted: Sequence[str] = (), sort_by: str = "", r
         notes = [*_summaries(groups, evaluators), *_differences(groups, evaluators), *_verdicts(groups, columns)]
         if sorting is not None:
             notes.append(sorting.note)
+        table = Table(dataset, columns, rows, notes)
         if relative_to:
-            rows = _relative(rows, relative_to, dataset)
-            columns = [column for column in columns if any(column in row.cells for row in rows)]
-            notes.append(f"note: the other rows are differences from the scores of {relative_to}")
-        found.append(Table(dataset, columns, rows, notes))
+            judged = [column for column in columns if column in wanted] or _headlines(groups, columns)
+            table = relative(table, relative_to, judged)
+        found.append(table)
     return found
 
 
@@ -255,23 +228,18 @@ def _distinct(name: str, which: str, groups: Sequence[_Group], columns: Sequence
 
 
 def _row(name: str, members: Sequence[_Scored], which: str) -> Row:
-    values: dict[str, list[float]] = {}
+    values: dict[str, dict[int, float]] = {}
     for each in members:
+        seed = each.run.settings["seed"]
         for evaluator, result in each.results.get(which, {}).items():
             for score, value in result.get("scores", {}).items():
-                values.setdefault(column_of(evaluator, score), []).append(value)
+                values.setdefault(column_of(evaluator, score), {})[seed] = value
         if which == "trained" and (time := each.run.folder.read("training.json")):
-            values.setdefault(TIME, []).append(time["cpu_seconds"])
+            values.setdefault(TIME, {})[seed] = time["cpu_seconds"]
             if "images" in time:  # older runs do not say
-                values.setdefault(SEEN, []).append(time["images"])
-    return Row(name, len(members), {column: mean_and_error(found) for column, found in values.items()})
-
-
-def mean_and_error(values: Sequence[float]) -> Cell:
-    """The mean of values with its standard error, which is not a number for one value or if a value is not finite."""
-    n = len(values)
-    error = statistics.stdev(values) / math.sqrt(n) if n > 1 and all(map(math.isfinite, values)) else math.nan
-    return Cell(statistics.fmean(values), error, n)
+                values.setdefault(SEEN, {})[seed] = time["images"]
+    cells = {column: mean_and_error([*found.values()]) for column, found in values.items()}
+    return Row(name, len(members), cells, values)
 
 
 class _Sorting(NamedTuple):
@@ -310,23 +278,6 @@ def _best(evaluator: str) -> float | None:
             return getattr(catalogue().resolve("evaluator", evaluator, "sslx").cls, "best", None)
     except (PluginError, ConfigError):
         return None
-
-
-def _relative(rows: Sequence[Row], name: str, dataset: str) -> list[Row]:
-    """The rows, of which all but the one with this name have the differences of their scores from those of this one."""
-    reference = next((row for row in rows if row.name == name), None)
-    if reference is None:
-        others = nearest(name, [row.name for row in rows])
-        raise ConfigError(f"relative-to {name}: the table of {dataset} has no such row{others}")
-
-    def differences(row: Row) -> dict[str, Cell]:
-        return {
-            column: Cell(mine.mean - its.mean, math.hypot(mine.error, its.error), mine.n)
-            for column, mine in row.cells.items()
-            if (its := reference.cells.get(column)) is not None
-        }
-
-    return [row if row is reference else attrs.evolve(row, cells=differences(row), relative=True) for row in rows]
 
 
 # --- protocols --------------------------------------------------------------------------------------------------------
@@ -403,6 +354,13 @@ def _verdicts(groups: Sequence[_Group], columns: Sequence[str]) -> Iterator[str]
             is_one = len(names) == 1
             verb, text = ("is", text.replace("their", "its")) if is_one else ("are", text)
             yield text.format(f"{', '.join(names)} {verb}")
+
+
+def _headlines(groups: Sequence[_Group], columns: Sequence[str]) -> list[str]:
+    """The columns that are the first score of an evaluator."""
+    results = [result for group in groups for each in group.members for result in each.results["trained"].items()]
+    first = {column_of(name, next(iter(result["scores"]))) for name, result in results if result.get("scores")}
+    return [column for column in columns if column in first]
 
 
 def _listed(names: Sequence[str]) -> str:

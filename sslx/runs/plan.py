@@ -95,6 +95,8 @@ def read_sweep(path: Path) -> tuple[dict[str, Any], list[Choice]]:
 
     Each table of `[[runs]]` is combined with every combination of the lists in `[grid]`, and in a `grid` of its own.
     """
+    if "=" in path.name and not path.exists():
+        raise ConfigError(f"sweep: expected a file, got {path}; `--seed 0,1,2` needs none")
     base = read(path)
     problems = Problems()
 

@@ -7,12 +7,13 @@ import io
 import math
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+import scipy.stats
 
 import sslx
 from sslx.core.dotted import merge
@@ -22,7 +23,8 @@ from sslx.core.training.config import configure
 from sslx.core.training.run import Run
 from sslx.core.training.run_folder import RunFolder
 from sslx.outputs.formats import comma_separated, latex, markdown, text
-from sslx.outputs.tables import TIME, Cell, Row, Table, tables
+from sslx.outputs.rows import TIME, Cell, Row, Table
+from sslx.outputs.tables import tables
 from sslx.runs.session import open_run
 
 Command = Callable[..., tuple[int, str, str]]
@@ -184,16 +186,41 @@ def test_scores_are_printed_relative_to_a_row(make: Make, command: Command) -> N
     assert cells["untrained encoder of simclr"] == pytest.approx(0.1 - 0.7)
     code, output, errors = command("compare", "s0", "s1", "v0", "v1", "c", "--relative-to", "simvae")
     assert code == 0, errors
-    error = math.hypot(statistics.stdev([0.6, 0.8]), statistics.stdev([0.3, 0.6])) / math.sqrt(2)
     assert re.search(r"simvae +2 +0\.7000 ± 0\.1000 ", output)
-    assert re.search(rf"vae +2 +-0\.2500 ± {error:.4f} ", output)
-    assert re.search(r"simclr +1 +\+0\.2000 +\+0\.1000 +\+2\.0\n", output)
+    assert re.search(r"vae +2 +-0\.2500 ± 0\.0500 ", output), "seed by seed"
+    assert re.search(r"simclr +1 +\+0\.2000 +\+0\.1000 +9\.0\n", output), "time is no difference"
     assert "note: the other rows are differences from the scores of simvae" in output
     with pytest.raises(ConfigError, match=r"^relative-to simvea: the table of digits has no such row \(did you mean"):
         tables(runs, relative_to="simvea")
     make("m", "vae", 0.1, dataset="moons")
     code, _, errors = command("compare", "c", "m", "--relative-to", "simclr")
     assert code == 2 and "relative-to simclr: the table of moons has no such row" in errors
+
+
+def test_a_difference_is_said_to_be_chance_or_not(make: Make) -> None:
+    """The quantiles of Student's t are from a table: 12.7062 for one degree of freedom, 4.3027 for two."""
+
+    def note(vae: Sequence[float], first: int = 0) -> str:
+        name = f"{vae[-1]}-{len(vae)}-{first}-"
+        simvae = (0.6, 0.8, 0.7)[: len(vae)]
+        runs = [make(f"s{name}{seed}", "simvae", value, seed=seed) for seed, value in enumerate(simvae)]
+        runs += [make(f"v{name}{seed}", "vae", value, seed=seed) for seed, value in enumerate(vae, first)]
+        (table,) = tables(runs, relative_to="simvae")
+        (found,) = [note for note in table.notes if "interval" in note or "one seed" in note]
+        return found
+
+    interval = "95% confidence interval of the difference"
+    half = 12.7062 * 0.05  # of -0.1 and -0.2
+    between = f"{interval} {-0.15 - half:+.4f} to {-0.15 + half:+.4f}, 2 seeds, paired"
+    assert note([0.5, 0.6]) == f"knn: the seeds show no difference between vae and simvae ({between})"
+    half = 4.3027 * 0.1 / 3  # of -0.2, -0.3 and -0.2
+    between = f"{interval} {-0.7 / 3 - half:+.4f} to {-0.7 / 3 + half:+.4f}, 3 seeds, paired"
+    assert note([0.4, 0.5, 0.5]) == f"knn: vae is below simvae ({between})"
+    welch = scipy.stats.ttest_ind([0.4, 0.5, 0.5], [0.6, 0.8, 0.7], equal_var=False).confidence_interval(0.95)
+    between = f"{interval} {welch.low:+.4f} to {welch.high:+.4f}, 3 and 3 seeds"
+    assert note([0.4, 0.5, 0.5], first=5) == f"knn: vae is below simvae ({between})"
+    assert note([0.5, 0.6, 0.8], first=5).startswith("knn: the seeds show no difference between vae and simvae (")
+    assert note([0.4]).startswith("knn: one seed cannot say whether vae differs from simvae by more than chance")
 
 
 def test_a_score_that_some_runs_lack_says_how_many_have_it(make: Make) -> None:

@@ -102,6 +102,7 @@ class Labels(Dataset):
         ("-p simvae --subset 10", "train.batch_size: expected at most 10"),
         ("-p simvae --device gpu", "device: 'gpu' cannot be used here"),
         ("-p simvae --config missing.toml", "missing.toml: cannot be read"),
+        ("-p simvae --sweep seed=0,1", "sweep: expected a file, got seed=0,1; `--seed 0,1,2` needs none"),
         ("-p simvae --config broken.toml", "broken.toml: not valid TOML"),
         ("-p simvae --config unknown.toml", "trian: RunConfig has no option 'trian' (did you mean 'train'?)"),
         ("-p simvae --config flat.toml", "epochs: RunConfig has no option 'epochs' (did you mean 'train.epochs'?)"),

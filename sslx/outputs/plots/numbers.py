@@ -16,7 +16,8 @@ from sslx.core.training.config import unlayer
 from sslx.core.training.diagnosis import reserved
 from sslx.core.training.run import Run
 from sslx.outputs.plots.plot import INK, LETTER, Plot, colour, decimals, handle, listed, marker, panels, styled, written
-from sslx.outputs.tables import Reached, alike, mean_and_error, named, reached
+from sslx.outputs.rows import mean_and_error
+from sslx.outputs.tables import Reached, alike, named, reached
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

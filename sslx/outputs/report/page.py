@@ -19,7 +19,7 @@ from PIL import Image
 
 from sslx.core.files import replace
 from sslx.outputs.formats import cells
-from sslx.outputs.tables import Table
+from sslx.outputs.rows import Table
 
 LIMIT = 5_000_000  # bytes of a page
 _SPARE = 300_000  # of these, for the style, the script, and what stands in the place of blocks that are left out

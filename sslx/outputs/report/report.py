@@ -26,7 +26,8 @@ from sslx.outputs.plots import curves
 from sslx.outputs.plots.plot import listed
 from sslx.outputs.report.gallery import shown
 from sslx.outputs.report.page import Code, Facts, Figure, Link, Rows, Section, blocks_of, page
-from sslx.outputs.tables import SEEN, TIME, alike, tables
+from sslx.outputs.rows import SEEN, TIME
+from sslx.outputs.tables import alike, tables
 
 NAME = "report.html"
 _SECONDS = 30.0  # between two reports of a training
