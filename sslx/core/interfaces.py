@@ -34,7 +34,7 @@ __all__ = [
 
 @attrs.frozen
 class Context:
-    """Sizes that are known when networks are built. Each part can add sizes for the parts built after it."""
+    """What is known when networks are built, mostly sizes. Each part can add to it for the parts built after it."""
 
     image_shape: tuple[int, int, int]  # (C, H, W) of the views, which may be smaller than the images of the dataset
     samples: int  # number of training images
@@ -43,6 +43,7 @@ class Context:
     arity: int = 1  # number of consecutive images that belong together, as in Split
     latent: int = 0  # D, known once the encoder is built
     features: int = 0  # width of the layer below the posterior
+    posterior: Callable[[Tensor], Distribution] | None = None  # q(z|x) of the method's encoder, for images (B, C, H, W)
 
     def but(self, **changes: Any) -> Self:
         """A copy with these changes."""

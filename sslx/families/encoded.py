@@ -20,7 +20,7 @@ class Encoded(Method):
     )
 
     def build(self, ctx: Context) -> Context:
-        ctx = super().build(ctx)
+        ctx = super().build(ctx.but(posterior=self.encoder.__call__))
         if self.representation == "embedding" and "embedding" not in self.outputs():
             raise ConfigError(f"representation: {type(self).__name__} has no projector, expected features or latent")
         return ctx

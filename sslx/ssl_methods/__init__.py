@@ -81,6 +81,8 @@ _RECORDS = {
         ("shared-mean", "parts.priors:SharedMean", "related views share a mean of flat density", "SimVAE"),
         ("gaussian-mean", "parts.priors:GaussianMean", "related views share a mean of normal density", "SimVAE"),
         ("mixture", "parts.priors:Mixture", "related views share one of K learned clusters", "SimVAE"),
+        ("hierarchical", "parts.priors:Hierarchical", "views around the mean of an image, images in K clusters"),
+        ("vamp", "parts.priors:Vamp", "related views share one of K learned pseudo-inputs"),
     ),
     "objective": (
         ("info-nce", "parts.objectives:InfoNCE", "contrast within the batch"),

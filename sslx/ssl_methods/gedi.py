@@ -54,7 +54,10 @@ class GEDI(Projected, encoder={"use": "mlp", "slope": 0.2}, projector=(64,), nor
         if self.constraint is not None:
             if (n := len(self.constraint.domains)) != ctx.arity:
                 rule = type(self.constraint).__name__
-                raise ConfigError(f"constraint: {rule} is about {n} images that belong together, here {ctx.arity} do")
+                raise ConfigError(
+                    f"constraint: {rule} relates {n} images that belong together, but in this dataset "
+                    f"{ctx.arity} belong together; choose a dataset with arity={n}, such as mnist-addition for 3"
+                )
             self.constraint.build(ctx)
         self.head = head((*self.projector, self.clusters), ctx.latent, self.norm, self.slope)
         return ctx.but(latent=self.clusters)
@@ -93,8 +96,14 @@ class GEDI(Projected, encoder={"use": "mlp", "slope": 0.2}, projector=(64,), nor
     def diagnosis(self, excess: Mapping[str, float]) -> str:
         """Which of the three failure modes the training ended in, if any (Definitions 12 to 14, by Proposition 11)."""
         if self.constraint is not None:
-            lost = "cluster collapse; " if excess["balance"] >= _BALANCE else ""
-            return f"{lost}the rule holds with probability {math.exp(-excess['constraint']):.3f}"
+            holds = f"the rule holds with probability {math.exp(-excess['constraint']):.3f}"
+            if excess["balance"] < _BALANCE:
+                return holds
+            weight = "--set balance_weight=400" if not self.balance_weight else "a larger balance_weight"
+            return (
+                f"cluster collapse: {holds}, but most images are in the same few classes whatever they show; "
+                f"{weight} makes the classes about equally frequent"
+            )
         if excess["prior"] >= _PRIOR:
             return "cluster collapse: the clusters are not equally large"
         if abs(excess["invariance"] / math.log(self.clusters) - 1) < _UNIFORM:

@@ -6,8 +6,10 @@ class NeSy(
 ):  # fmt: skip
     """Learns the classes of images from a rule that they obey, by L_NESY of GEDI alone.
 
-    A trivial answer satisfies some rules best, such as 0 + 0 = 0. `balance_weight=400` adds L_PRIOR, which prevents it:
-    this is GEDI with a constraint and without L_GEN.
+    The rule alone lets the classes collapse: calling every image a zero satisfies 0 + 0 = 0, whatever the images show.
+    The rule then holds with probability 1, and the network has learned nothing. With `balance_weight=400`, L_PRIOR
+    makes the classes about equally frequent, which rules this answer out: it is GEDI with a constraint and without
+    L_GEN. The default is 0, as in the paper's Table 6, whose scores are those of a collapse.
 
     The paper's network is a ResNet, `encoder=resnet8` with `encoder.dim=0` and `projector=256,128`. Its digits have
     three equal channels and are padded to 32 pixels; here they have one channel and 28 pixels. It is scored on the test

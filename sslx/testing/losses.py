@@ -1,18 +1,28 @@
 """Checks of losses on latents, embeddings and classes: priors, objectives and constraints."""
 
+import math
 from typing import Any
 from unittest import SkipTest
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
+from sslx.core.distributions import diagonal_normal
 from sslx.testing.components import J, N, Subject, check, same, state_of
 from sslx.testing.expect import draws, each_by_itself, gradient, loss_of, numbers, repeatable, seeded
 
 
 def _prior(subject: Subject, D: int = 3) -> Any:
     """A prior of D dimensions in double precision, for precise comparisons of densities."""
-    return subject.build(latent=D).double()
+    weight = torch.randn(math.prod(subject.image_shape), D, generator=torch.Generator().manual_seed(3))
+
+    def posterior(x: Tensor) -> Distribution:
+        """A linear encoder, for priors that need one."""
+        mean = x.flatten(1) @ weight.to(x) / len(weight) ** 0.5
+        return diagonal_normal(mean, torch.zeros_like(mean))
+
+    return subject.build(latent=D, posterior=posterior).double()
 
 
 def _latents(views: int = J) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 import torch
 from conftest import GENERATIVE, digest
 from PIL import Image
+from scipy.special import log_softmax, logsumexp, softmax
 from scipy.stats import multivariate_normal, norm
 from test_methods import batch, build
 from torch import Tensor
@@ -25,7 +27,7 @@ from sslx.core.training.config import configure
 from sslx.families.aggregate import Aggregate
 from sslx.ssl_methods.networks.resnet import Block
 from sslx.ssl_methods.parts.likelihoods import GaussianLikelihood
-from sslx.ssl_methods.parts.priors import GaussianMean, Mixture, SharedMean, StandardNormal
+from sslx.ssl_methods.parts.priors import GaussianMean, Hierarchical, Mixture, SharedMean, StandardNormal
 
 D = 10
 
@@ -252,7 +254,12 @@ def built(prior: Any, dim: int) -> Any:
 
 @pytest.mark.parametrize(
     "prior",
-    [StandardNormal(), GaussianMean(variance=0.5, scale=1.5), Mixture(components=3, variance=0.3)],
+    [
+        StandardNormal(),
+        GaussianMean(variance=0.5, scale=1.5),
+        Mixture(components=3, variance=0.3),
+        Hierarchical(components=3, variance=0.3, scale=0.6),
+    ],
     ids=lambda prior: type(prior).__name__,
 )
 def test_samples_of_related_views_are_distributed_by_the_density(prior: Any) -> None:
@@ -278,6 +285,49 @@ def test_gaussian_mean_can_be_plugged_in_as_in_the_code_of_simvae() -> None:
     a, b = (GaussianMean(variance=0.2, mean="plugged-in").log_prob(z + shift) for shift in (0, 0.5))
     mean = z.mean(dim=1)
     torch.testing.assert_close(a - b, ((mean + 0.5).square() - mean.square()).sum(dim=1) / 2)
+
+
+def test_a_hierarchical_prior_is_a_mixture_of_normal_distributions_of_all_views_together() -> None:
+    prior = built(Hierarchical(components=3, variance=0.3, scale=0.6), 2)
+    prior.logits.data = torch.tensor([0.5, -1.0, 0.1])
+    z = torch.randn(6, 4, 2, generator=torch.Generator().manual_seed(0))  # J = 4
+    covariance = np.kron(0.6**2 * np.ones((4, 4)) + 0.3 * np.eye(4), np.eye(2))
+    joint = [
+        math.log(weight) + multivariate_normal.logpdf(z.flatten(1).numpy(), np.tile(mean, 4), covariance)
+        for weight, mean in zip(softmax([0.5, -1.0, 0.1]), prior.means.detach().numpy(), strict=True)
+    ]
+    np.testing.assert_allclose(prior.joint(z).detach().numpy().T, joint, rtol=1e-5)
+    np.testing.assert_allclose(prior.log_prob(z).detach().numpy(), logsumexp(joint, axis=0), rtol=1e-5)
+
+
+def test_the_pseudo_inputs_of_a_vamp_prior_pass_through_the_encoder_of_the_method() -> None:
+    method = build("vae", prior={"use": "vamp", "components": 5})
+    images = torch.randint(0, 256, (20, *method.prior.inputs.shape[1:]), dtype=torch.uint8)
+    method.begin(Split(images))
+    for u in method.prior.inputs:
+        assert min((u - image).abs().max() for image in pixels(images)) == 0, "they begin as training images"
+    z = torch.randn(4, 2, D)
+    q = method.encoder(method.prior.inputs)
+    mean, deviation = q.mean.detach().numpy(), q.stddev.detach().numpy()
+    joint = [
+        [sum(norm.logpdf(view, mean[k], deviation[k]).sum() for view in latents) - math.log(5) for k in range(5)]
+        for latents in z.numpy()
+    ]
+    np.testing.assert_allclose(method.prior(z).detach().numpy(), logsumexp(joint, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(
+        method.prior.cluster(z).detach().numpy(), log_softmax(joint, axis=1), rtol=1e-4, atol=1e-4
+    )
+    assert can(method, Clusters) and method.cluster(batch().flat).shape == (len(batch().flat), 5)
+    assert method.prior.sample(7, views=3).shape == (7, 3, D)
+
+    method.prior(z).sum().backward()
+    assert all(p.grad is not None for p in (method.prior.inputs, *method.encoder.parameters()))
+    twin = copy.deepcopy(method)
+    torch.nn.init.zeros_(next(twin.encoder.posterior.parameters()))
+    assert not torch.equal(twin.prior(z), method.prior(z)), "the copy has the encoder of the copy"
+    assert not [name for name in method.prior.state_dict() if "encoder" in name], "the encoder is saved once"
+    with pytest.raises(ConfigError, match="vamp: expected a method with an encoder"):
+        sslx.make("prior", "vamp").build(Context((1, 8, 8), 10, latent=2))
 
 
 def test_weights_of_a_mixture_can_stay_uniform() -> None:

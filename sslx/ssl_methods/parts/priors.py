@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sslx.api import Context, Prior, option
+from sslx.api import ConfigError, Context, Prior, Split, Use, option, permutation, pixels, resized
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -51,17 +51,22 @@ class GaussianMean(StandardNormal):
     )
 
     def log_prob(self, z: Tensor) -> Tensor:
-        _, J, D = z.shape
-        mean = z.mean(dim=1)  # (N, D)
-        spread = (z - mean[:, None]).square().sum(dim=(1, 2)) / self.variance
-        uncertainty = self.variance / J if self.mean == "integrated" else 0.0
-        offset = mean.square().sum(dim=1) / (self.scale**2 + uncertainty)
-        volume = (J - 1) * math.log(self.variance) + math.log(self.variance + J * self.scale**2) + J * _LOG_2PI
-        return -0.5 * (spread + offset + D * volume)
+        uncertainty = self.variance / z.shape[1] if self.mean == "integrated" else 0.0
+        return _around(z, self.origin[None], self.variance, self.scale, uncertainty)[:, 0]
 
     def sample(self, n: int, views: int = 1) -> Tensor:
         mean = self.scale * torch.randn_like(self.origin.expand(n, 1, -1))
         return mean + self.variance**0.5 * torch.randn_like(mean.expand(-1, views, -1))
+
+
+def _around(z: Tensor, centres: Tensor, variance: float, scale: float, uncertainty: float) -> Tensor:
+    """log ∫ N(ψ; centre, γ²I) Πⱼ N(zʲ; ψ, σ²I) dψ of latents (N, J, D) for each of K centres (K, D): (N, K)."""
+    _, J, D = z.shape
+    mean = z.mean(dim=1)  # (N, D)
+    spread = (z - mean[:, None]).square().sum(dim=(1, 2)) / variance
+    offset = (mean[:, None] - centres).square().sum(dim=2) / (scale**2 + uncertainty)
+    volume = (J - 1) * math.log(variance) + math.log(variance + J * scale**2) + J * _LOG_2PI
+    return -0.5 * (spread[:, None] + offset + D * volume)
 
 
 class Mixture(Prior):
@@ -101,3 +106,63 @@ class Mixture(Prior):
         y = torch.multinomial(self.logits.softmax(dim=0), n, replacement=True)
         mean = self.means[y, None]  # (n, 1, D)
         return mean + self.variance**0.5 * torch.randn_like(mean.expand(-1, views, -1))
+
+
+class Hierarchical(Mixture):
+    """Views around the mean of their image, which is in one of K clusters: `gaussian-mean` below `mixture`.
+
+        p(z) = Σ_y π_y ∫ N(ψ; μ_y, γ²I) Πⱼ N(zʲ; ψ, σ²I) dψ
+
+    In `mixture` the images of a cluster differ as little as the views of one image. Here they have a variance γ² of
+    their own, so that a latent says which image of its cluster it is.
+    """
+
+    variance: float = option(default=0.15, gt=0, help="Variance of the views around the mean of their image (σ²).")
+    scale: float = option(default=0.5, gt=0, help="Standard deviation of the images of a cluster (γ).")
+
+    def joint(self, z: Tensor) -> Tensor:
+        p = _around(z, self.means, self.variance, self.scale, self.variance / z.shape[1])
+        return self.logits.log_softmax(dim=0) + p
+
+    def sample(self, n: int, views: int = 1) -> Tensor:
+        y = torch.multinomial(self.logits.softmax(dim=0), n, replacement=True)
+        image = self.means[y, None] + self.scale * torch.randn_like(self.means[y, None])  # (n, 1, D)
+        return image + self.variance**0.5 * torch.randn_like(image.expand(-1, views, -1))
+
+
+class Vamp(Prior):
+    """Views of one of K learned pseudo-inputs: p(z) = 1/K Σₖ Πⱼ q(zʲ|uₖ) (VampPrior, Tomczak & Welling 2018, Eq. 9).
+
+    The paper has one view. The pseudo-inputs uₖ begin as training images, and every step encodes them all. They are
+    not restricted to the range of the images, as they are in the code of the paper.
+    """
+
+    components: int = option(default=500, gt=0, help="Number of pseudo-inputs (K); 500 in the paper.")
+
+    def build(self, ctx: Context) -> Context:
+        if ctx.posterior is None:
+            raise ConfigError("vamp: expected a method with an encoder, through which the pseudo-inputs pass")
+        self.posterior = ctx.posterior
+        self.inputs = nn.Parameter(torch.rand(self.components, *ctx.image_shape))
+        return ctx
+
+    def begin(self, train: Split) -> None:
+        chosen = permutation(len(train), Use.WEIGHTS, 0)[: self.components].sort().values
+        images = resized(pixels(train.images[chosen]), self.inputs.shape[-2:])
+        self.inputs.data[: len(chosen)] = images
+
+    def joint(self, z: Tensor) -> Tensor:
+        """Latents (N, J, D) -> log p(uₖ, z) for every pseudo-input, (N, K)."""
+        q = self.posterior(self.inputs)
+        return q.log_prob(z[:, :, None]).sum(dim=1) - math.log(self.components)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return self.joint(z).logsumexp(dim=1)
+
+    def cluster(self, z: Tensor) -> Tensor:
+        """Latents (N, J, D) -> log p(uₖ|z¹…zᴶ) of each set, (N, K)."""
+        return self.joint(z).log_softmax(dim=1)
+
+    def sample(self, n: int, views: int = 1) -> Tensor:
+        chosen = torch.randint(self.components, (n,), device=self.inputs.device)
+        return self.posterior(self.inputs[chosen]).sample((views,)).transpose(0, 1)
