@@ -1,7 +1,7 @@
 """Fréchet and kernel distance, precision and recall of drawn images, in features that the user names."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +88,13 @@ class FID(Draws, images=10_000):
         real, other = self.halves(evaluation)
         n = min(self.images, len(real))
 
+        def batches(split: Split) -> Iterator[Tensor]:
+            for index in permutation(len(split), Use.EVALUATION, evaluation.seed)[:n].split(_BATCH):
+                evaluation.heed()
+                yield split.images[index]
+
         def of(split: Split) -> Tensor:
-            chosen = permutation(len(split), Use.EVALUATION, evaluation.seed)[:n]
-            return _all(extract, (split.images[index] for index in chosen.split(_BATCH)))
+            return _all(extract, batches(split))
 
         drawn = (x.clamp(0, 1).mul(255).round().byte() for x in self.drawn(evaluation, n))
         x, y = _all(extract, (part for each in drawn for part in each.split(_BATCH))), of(real)

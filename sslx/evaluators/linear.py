@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -73,7 +74,7 @@ class Linear(Evaluator):
         known, truths = labels(evaluation)
         seed = evaluation.seed
 
-        accuracy, facts = self._probe(z, known, q, truths, seed, self.best_on_test)
+        accuracy, facts = self._probe(z, known, q, truths, evaluation.heed, seed, self.best_on_test)
         scores = {"linear": accuracy}
         protocol = {
             "trained_on": len(z),
@@ -102,7 +103,7 @@ class Linear(Evaluator):
             for repeat in range(self.repeats):
                 evaluation.heed()
                 few = draw(known, amount, seed, repeat)
-                accuracy, facts = self._probe(z[few.to(z.device)], known[few], q, truths, seed)
+                accuracy, facts = self._probe(z[few.to(z.device)], known[few], q, truths, evaluation.heed, seed)
                 values.append(accuracy)
                 chosen.append(facts["c"])
             scores[name] = statistics.mean(values)
@@ -121,23 +122,28 @@ class Linear(Evaluator):
         return sorted(set(_listed(self.c)))
 
     def _probe(
-        self, z: Tensor, known: Tensor, q: Tensor, truths: Tensor, seed: int, best_on_test: bool = False
+        self,
+        z: Tensor,
+        known: Tensor,
+        q: Tensor,
+        truths: Tensor,
+        heed: Callable[[], None],
+        seed: int,
+        best_on_test: bool = False,
     ) -> tuple[float, dict[str, Any]]:
         """The test accuracy of a probe trained on z (n, D), and how it was obtained."""
         z, q = _scaled(z, q, self.standardize)
         classes, codes = known.unique(return_inverse=True)
         codes = codes.to(z.device)
         curvature = logistic.Curvature(z)
-        fit = partial(
-            logistic.fit, z, codes, len(classes), curvature=curvature, tolerance=self.tolerance, max_iter=self.max_iter
-        )
+        fit = partial(logistic.fit, classes=len(classes), curvature=curvature, max_iter=self.max_iter, heed=heed)
 
         def accuracy(found: logistic.Fit) -> float:
             predicted = classes[logistic.predict(found.weights, q, len(classes)).cpu()]
             return (predicted == truths).double().mean().item()
 
-        c, start, facts = self._choose(z, codes, len(classes), curvature, seed)
-        found = fit(c, start=start)
+        c, start, facts = self._choose(z, codes, len(classes), partial(fit, tolerance=self.search), seed)
+        found = fit(z, codes, c=c, start=start, tolerance=self.tolerance)
         facts |= {
             "c": c,
             "objective": logistic.objective(z, codes, len(classes), found.weights, c),
@@ -147,13 +153,13 @@ class Linear(Evaluator):
         if best_on_test:
             weights, accuracies = None, dict[str, float]()
             for candidate in self._candidates():
-                each = fit(candidate, start=weights)
+                each = fit(z, codes, c=candidate, start=weights, tolerance=self.tolerance)
                 weights, accuracies[f"{candidate:g}"] = each.weights, accuracy(each)
             facts["test_accuracies"] = accuracies
         return accuracy(found), facts
 
     def _choose(
-        self, z: Tensor, codes: Tensor, classes: int, curvature: logistic.Curvature, seed: int
+        self, z: Tensor, codes: Tensor, classes: int, fit: Callable[..., logistic.Fit], seed: int
     ) -> tuple[float, Tensor | None, dict[str, Any]]:
         """The C that is best on the held-out part, the smallest of equals, with its weights and how it was found."""
         candidates = self._candidates()
@@ -169,9 +175,7 @@ class Linear(Evaluator):
         x, y, asked, truths = z[rest], codes[rest], z[held_out], codes[held_out]
         best, start = None, None
         for c in candidates:
-            found = logistic.fit(
-                x, y, classes, c, start=start, curvature=curvature, tolerance=self.search, max_iter=self.max_iter
-            )
+            found = fit(x, y, c=c, start=start)
             start = found.weights
             right = logistic.predict(start, asked, classes) == truths
             facts["candidates"].append(

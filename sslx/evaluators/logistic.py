@@ -86,6 +86,7 @@ def fit(
     curvature: Curvature | None = None,
     tolerance: float = 1e-8,
     max_iter: int = 1000,
+    heed: Callable[[], None] = lambda: None,
 ) -> Fit:
     """Minimize C Σ loss + ½‖W‖² over weights and an intercept without penalty, as scikit-learn does.
 
@@ -99,6 +100,7 @@ def fit(
         curvature: that of `x` or of similar features, to compute it once for several calls.
         tolerance: the iterations end when the objective is, by its estimated curvature, this close to its minimum, as
             a part of the minimum.
+        heed: called before each iteration, which it may end by raising.
     """
     n, dimensions = x.shape
     curvature = curvature or Curvature(x)
@@ -109,6 +111,7 @@ def fit(
     value, gradient = _objective(x, codes, classes, w, decay)
     look = 0
     for iteration in range(max_iter + 1):
+        heed()
         if iteration == look:  # 0, 4, 16, 64, ...
             look = max(4, 4 * look)
             probabilities = _log_probabilities(w, curvature.sample, classes).exp()[classes - outputs :]

