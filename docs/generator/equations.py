@@ -2,12 +2,14 @@
 
 The notation of sslx's docstrings is small: Unicode letters, superscripts and subscripts, `L_INV` for a name with a
 subscript, √(...) for a root, words of English between the symbols, and at least three spaces before a remark. An
-indented block whose lines begin with `name:` is a list of names, and one with `::` is a program.
+indented block whose lines begin with `name:` is a list of names, one with `::` is a program, one with quotation marks
+is shown as it is, and one that ends with a full stop is prose.
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterator
 
@@ -36,16 +38,20 @@ TOKEN = re.compile(
 
 
 def typeset(doc: str) -> str:
-    """A docstring as Markdown, in which every indented block is LaTeX, a list of names or a program."""
+    """A docstring as Markdown, in which every indented block is LaTeX, a list of names, a program or prose."""
     return re.sub(r"(?:^ {4,}\S.*(?:\n|$))+", lambda found: f"{block(found[0])}\n", doc, flags=re.MULTILINE)
 
 
 def block(text: str) -> str:
-    if re.match(r"\s*[\w.-]+(?:, [\w.-]+)*: ", text):
+    if re.match(r"\s*[\w.:-]+(?:, [\w.-]+)*: ", text):
         entries = re.sub(r"\n {8,}", " ", text.rstrip()).splitlines()
         return "\n".join(re.sub(r"^\s*(.+?): ", lambda m: f"- {names(m[1])}: ", entry) for entry in entries)
     if "::" in text:
         return f"```prolog\n{text.strip()}\n```"
+    if '"' in text:
+        return f"```text\n{textwrap.dedent(text).strip()}\n```"
+    if text.rstrip().endswith("."):
+        return textwrap.dedent(text).strip()
     return equations([re.sub(r",\s{3,}", ", ", line.strip()) for line in text.strip().splitlines()])
 
 

@@ -78,7 +78,7 @@ def _list(folder: Path, launch: Any) -> None:
             for row in design.rows:
                 reason = design.missing(block, row)
                 there = not block.files or (launch.data_dir / block.files).exists()
-                state = f"not possible: {reason}" if reason else "ready" if there else f"needs data: {block.files}"
+                state = f"not possible: {reason}" if reason else "ready" if there else f"without data: {block.files}"
                 states[state] = states.get(state, 0) + len(design.columns)
         said = "; ".join(f"{count} {'cell' if count == 1 else 'cells'} {state}" for state, count in states.items())
         rows.append((name, design.paper, said))

@@ -17,7 +17,7 @@ from sslx.core.files import replace
 from sslx.core.interfaces import Method, ViewPolicy
 from sslx.core.randomness import Use, permutation, seed_of, seed_torch
 from sslx.outputs.plots import Subject, planes
-from sslx.outputs.plots.computed import CLASSES, EACH, by_class, divergences, similarities
+from sslx.outputs.plots.computed import CLASSES, EACH, by_class, divergences, lower_limit, similarities
 
 _ROWS = _COLUMNS = 8
 _SIDE = 56  # small images are enlarged to about so many pixels
@@ -34,8 +34,9 @@ def pictures(
 
     `reconstructions.png`: rows of test images over rows of their reconstructions. `samples.png`: drawn images. Both
     have a title and labels.
-    `similarity.png`: cosine similarities of the representations of ten classes, of eight images each; red is 1, white 0
-    and blue -1. `similarity-views.png`: the same of ten images, of eight views each, made by the policy `views`.
+    `similarity.png`: cosine similarities of the representations of ten classes, of eight images each. The title has the
+    range of the colours. `similarity-views.png`: the same of ten images, of eight views each, made by the policy
+    `views`.
     `posterior.png`: the divergence of each latent dimension from N(0, 1), for encoders with a normal distribution.
 
     For points there is only `plane.png`: the regions of the method's clusters and its density, with samples. A picture
@@ -68,26 +69,32 @@ def pictures(
     if len(test):
         with tolerant("similarity.png: not drawn"):
             x = pixels(test.images[by_class(test, order)])
-            title = "Cosine similarity of classes"
-            draw(heat(method.represent(x.to(device))), folder / "similarity.png", title)
+            heat(method.represent(x.to(device)), folder / "similarity.png", "Cosine similarity of classes")
             if views is not None:
                 index = order[:CLASSES]
                 sizes = None if test.sizes is None else test.sizes[index]
                 policy: Any = attrs.evolve(views, count=EACH)  # type: ignore[misc]
                 made = policy(test.images[index], index, seed=seed, epoch=0, sizes=sizes)
-                title = "Cosine similarity of views of images"
-                draw(heat(method.represent(made.flat.to(device))), folder / "similarity-views.png", title)
+                z = method.represent(made.flat.to(device))
+                heat(z, folder / "similarity-views.png", "Cosine similarity of views")
         with tolerant("posterior.png: not drawn"):
             found = divergences(method, pixels(test.images[order[:_BARS]]).to(device))
             if found is not None:
                 bars(*found, folder / "posterior.png")
 
 
-def heat(z: Tensor) -> Tensor:
-    """(n, D) -> a picture of the cosine similarities, (1, 3, H, W): red is 1, white 0 and blue -1."""
+def heat(z: Tensor, path: Path, title: str) -> None:
+    """Write a picture of the cosine similarities of (n, D): red is 1, white 0 and blue -1.
+
+    If none is negative, white is the lowest one, so that similarities near 1 can be told apart.
+    """
     s = similarities(z)
-    colours = torch.stack([1 + s.clamp(max=0), 1 - s.abs(), 1 - s.clamp(min=0)])
-    return colours.repeat_interleave(_CELL, dim=1).repeat_interleave(_CELL, dim=2)[None]
+    low = lower_limit(float(s.min()))
+    white = max(low, 0.0)
+    above, below = ((s - white) / (1 - white)).clamp(min=0), (-s).clamp(min=0)
+    colours = torch.stack([1 - below, 1 - above - below, 1 - above])
+    said = f"{title}: blue -1, white 0, red 1" if low < 0 else f"{title}: white {low:.3g}, red 1"
+    draw(colours.repeat_interleave(_CELL, dim=1).repeat_interleave(_CELL, dim=2)[None], path, said)
 
 
 def bars(kl: Tensor, collapsed: Tensor, path: Path) -> None:

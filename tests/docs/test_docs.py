@@ -84,6 +84,12 @@ def test_the_reference_is_complete() -> None:
             assert f"\n## {name}\n" in pages[f"{page}.md"]
 
 
+def test_programs_and_lists_of_docstrings_are_not_typeset_as_equations() -> None:
+    pages = "".join(made("reference").values())
+    typeset = "".join(found[0] for found in re.finditer(r"```{math}.*?```|\$[^$\n]+\$", pages, re.DOTALL))
+    assert "log" in typeset and not re.search(r"\"|title, paper|timm|results\.json", typeset)
+
+
 def test_every_option_of_a_run_is_on_the_page_of_the_config() -> None:
     page = made("reference")["config.md"]
     names = [name for name, expected, *_ in option_rows(RunConfig) if expected != "options"]
@@ -253,7 +259,7 @@ EXAMPLES = [
 ]
 #: What cannot apply: a density without a constant, and images that are not drawn anew.
 INAPPLICABLE = {
-    "Laplace": {"draws_are_sets_of_related_latents", "density_integrates_to_one", "draws_have_the_density"},
+    "LaplacePrior": {"draws_are_sets_of_related_latents", "density_integrates_to_one", "draws_have_the_density"},
     "Waves": {"fresh_images_are_a_function_of_the_epoch"},
     "Clouds": {"fresh_images_are_a_function_of_the_epoch"},
 }

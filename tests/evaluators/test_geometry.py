@@ -256,13 +256,27 @@ def test_similarities_and_the_posterior_have_pictures(tmp_path: Path) -> None:
     drawn = opened(tmp_path / "similarity.png")
     order = permutation(90, Use.EVALUATION, 0)
     chosen = torch.cat([order[test.labels[order] == each][:8] for each in range(3)])
-    expected = heat(pixels(images[chosen]).flatten(1))[0].permute(1, 2, 0)
+    u = torch.nn.functional.normalize(pixels(images[chosen]).flatten(1))
+    s = u @ u.T  # no pixel is negative, so white is the lowest one
+    low = math.floor(1000 * float(s.min())) / 1000
+    above = ((s - low) / (1 - low)).repeat_interleave(4, dim=0).repeat_interleave(4, dim=1)
+    expected = torch.stack([torch.ones_like(above), 1 - above, 1 - above], dim=2)
     below = drawn[-3 * 8 * 4 :, : 3 * 8 * 4]  # its title stands above, and may be wider
     assert below.shape == expected.shape and (below / 255 - expected).abs().max() <= 0.5 / 255 + 1e-6
     height, width, _ = opened(tmp_path / "similarity-views.png").shape
     assert (height - len(drawn) + len(below), width) == (10 * 8 * 4, 10 * 8 * 4)
 
 
-def test_the_colours_of_similarities() -> None:
-    z = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]])
-    assert heat(z)[0, :, ::4, ::4].permute(1, 2, 0)[0].tolist() == [[1.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.0, 0.0, 1.0]]
+@pytest.mark.parametrize(
+    ("z", "row"),
+    [
+        ([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]], [[255, 0, 0], [255, 255, 255], [0, 0, 255]]),
+        ([[1.0, 0.0], [1.0, 0.0], [0.995, (1 - 0.995**2) ** 0.5]], [[255, 0, 0], [255, 0, 0], [255, 255, 255]]),
+    ],
+)
+def test_the_colours_of_similarities_span_those_that_there_are(
+    z: list[list[float]], row: list[list[int]], tmp_path: Path
+) -> None:
+    heat(torch.tensor(z), tmp_path / "it.png", "")
+    drawn = opened(tmp_path / "it.png")[-48::16, :48:16]  # three cells of 4 pixels, four times enlarged
+    assert (drawn[0] - torch.tensor(row)).abs().max() <= 51  # the limit is rounded to thousandths

@@ -45,6 +45,7 @@ from sslx.outputs.plots import (
     scatter,
     similarity,
 )  # fmt: skip
+from sslx.outputs.plots.numbers import loss_and_terms
 from sslx.runs.drawn import subjects
 from sslx.runs.grid import opened
 
@@ -109,6 +110,18 @@ def test_curves_show_the_mean_and_the_standard_error_of_what_was_recorded(folder
         assert float(row["value"]) == pytest.approx((a + b) / 2) and row["runs"] == "2"
         assert float(row["error"]) == pytest.approx(abs(a - b) / 2)  # sqrt(((a-b)/2)^2 * 2) / sqrt(2)
     assert {row["series"] for row in table(folder.path / "curves.csv")} == {"simclr", "vae"}
+
+
+def test_a_term_that_alone_is_the_loss_is_not_drawn_again(folder: Folder) -> None:
+    logs = [{"loss": 2.0, "contrast": 2.0, "lr": 0.1}, {"loss": 1.0, "contrast": 1.0, "test/knn": 0.5}]
+    assert loss_and_terms(logs) == ["loss", "test/knn"]
+    assert loss_and_terms([*logs, {"loss": 3.0, "contrast": 1.0, "other": 2.0}]) == [
+        "loss",
+        "contrast",
+        "test/knn",
+        "other",
+    ]
+    assert curves(folder.runs("two/simclr-seed=0")).data["record"][-1] == "loss"
 
 
 def test_known_minima_are_those_from_which_distances_were_recorded(folder: Folder) -> None:

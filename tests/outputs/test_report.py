@@ -35,6 +35,8 @@ from sslx.core.training.config import configure
 from sslx.core.training.run import Launch, Run
 from sslx.outputs import report
 from sslx.outputs.report import Figure, Section, gallery, page, report as module
+from sslx.outputs.report.page import blocks_of
+from sslx.outputs.rows import Table
 from sslx.outputs.tables import tables
 from sslx.runs.grid import Grid
 
@@ -183,6 +185,22 @@ def test_the_page_of_a_grid_has_sortable_tables_and_leads_to_its_runs(folder: Pa
     mean = np.mean([run.results["trained"]["knn"]["scores"]["knn"] for run in runs])
     assert f"{mean:.4f} ±" in found.text and "loss" in found.text and "untrained encoder" in found.text
     assert len(found.all("button")) == len([attrs for attrs in found.all("th") if attrs.get("scope") == "col"]) > 8
+
+
+def test_losses_of_different_methods_have_panels_of_their_own(folder: Path) -> None:
+    shown = [attrs["aria-label"] for attrs in Parsed(folder / "grid" / "report.html").all("div") if "role" in attrs]
+    assert [label.split(":")[0] for label in shown if label.startswith("loss over")] == [
+        f"loss over the steps of training of {name}" for name in ("simvae", "vae")
+    ]
+
+
+@pytest.mark.parametrize(
+    "widths", [("latent of 10 dimensions",), ("latent of 10 dimensions", "features of 256 dimensions")]
+)
+def test_a_table_of_different_widths_says_so(widths: tuple[str, ...]) -> None:
+    notes = [f"knn of method {i}: {width}; k between 1 and 15" for i, width in enumerate(widths)]
+    lines = [each for each in blocks_of(Table("digits", [], [], notes)) if isinstance(each, str)]
+    assert [line.split(": ")[1] for line in lines] == [f"{' and '.join(widths)}."] * (len(widths) > 1)
 
 
 def test_a_page_is_made_again_from_the_files_alone(

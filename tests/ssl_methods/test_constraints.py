@@ -456,7 +456,7 @@ def test_a_constraint_of_ones_own_file(command: Callable[..., Any], tmp_path: Pa
         ("Empty", "must define domains and log_prob, as sslx.api.Constraint says"),
         ("NoRule", "must define holds, as sslx.api.Predicate says"),
         ("Mixed", "clusters: expected the constraint's number of classes, 3 and 10; got 10"),
-        ("Pair", r"Pair is about 2 images that belong together, here 1 do"),
+        ("Pair", r"Pair relates 2 images that belong together, but in this dataset 1 belong together"),
     ):
         code, _, errors = command("run", "--plugin", "nesy", "--set", f"constraint=./my.py:{name}")
         assert code == 2 and re.search(said, errors), errors
@@ -513,7 +513,10 @@ def test_batches_of_every_process_are_of_whole_sets(
     [
         ({"train": {"batch_size": 64}}, "train.batch_size: expected a multiple of 3, as 3 images belong together"),
         ({"subset": 100}, "subset: expected a multiple of 3, as this many images belong together, got 100"),
-        ({"method": {"constraint": "equal"}}, "constraint: Equal is about 2 images that belong together, here 3 do"),
+        (
+            {"method": {"constraint": "equal"}},
+            "Equal relates 2 images that belong together, but in this dataset 3 belong",
+        ),
     ],
 )
 def test_numbers_that_do_not_fit_the_sets_are_refused(options: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -613,6 +616,10 @@ def test_a_rule_alone_collapses_and_with_a_balance_of_classes_it_names_the_digit
             method={**small, "balance_weight": weight}, train={"epochs": 40},
         )  # fmt: skip
         found[weight] = run.results["trained"]["cluster"]["scores"]
+        collapsed = (
+            "cluster collapse: the rule holds with probability 1.000, but most images" in run.training["diagnosis"]
+        )
+        assert collapsed == ("--set balance_weight=400" in run.training["diagnosis"]) == (weight == 0)
     assert found[0]["cluster-unmatched"] < 0.15 and found[0]["cluster-nmi"] == pytest.approx(0, abs=1e-6)
     assert found[400]["cluster-unmatched"] > 0.75  # 0.93 and 0.86 for seeds 0 and 1 when this was written
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 import torch
 from torch import Tensor
@@ -29,6 +31,11 @@ def similarities(z: Tensor) -> Tensor:
     """(n, D) -> cosine similarities, (n, n), on the CPU."""
     u = normalize(z.float().cpu())
     return (u @ u.T).clamp(-1, 1)
+
+
+def lower_limit(lowest: float) -> float:
+    """Where the colours of cosine similarities begin, which end at 1: -1, or the lowest one if none is negative."""
+    return -1.0 if lowest < 0 else min(math.floor(1000 * lowest) / 1000, 0.999)
 
 
 def divergences(method: Method, x: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -17,7 +17,7 @@ from sslx.core.data import Split, pixels
 from sslx.core.errors import ConfigError, DataError
 from sslx.core.interfaces import Method, ViewPolicy
 from sslx.core.randomness import Use, borrowed, permutation, seed_of, seed_torch
-from sslx.outputs.plots.computed import Plane, by_class, divergences, plane, similarities
+from sslx.outputs.plots.computed import Plane, by_class, divergences, lower_limit, plane, similarities
 from sslx.outputs.plots.plot import COLOURS, Plot, colour, handle, listed, panels, styled
 
 if TYPE_CHECKING:
@@ -168,10 +168,13 @@ def similarity(subjects: Sequence[Subject]) -> Plot:
         name: [] for name in ("method", "image", "class", "other_image", "other_class", "similarity")
     }
     said = []
+    low = lower_limit(min(float(values.min()) for _, (values, _, _) in found))
     with styled():
         figure, axes = panels(len(found), size=(2.7, 2.75) if len(found) > 1 else (4.2, 3.6))
         for (subject, (values, index, labels)), panel in zip(found, axes, strict=True):
-            mesh = panel.imshow(values.numpy(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="none")
+            mesh = panel.imshow(
+                values.numpy(), cmap="RdBu_r" if low < 0 else "Reds", vmin=low, vmax=1, interpolation="none"
+            )
             panel.set_title(textwrap.fill(subject.name, _TITLE))
             panel.grid(False)
             panel.spines[:].set_visible(False)

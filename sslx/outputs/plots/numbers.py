@@ -78,18 +78,18 @@ def curves(runs: Sequence[Run], records: Sequence[str] = (), minima: bool = True
     term is dashed.
 
     Args:
-        records: names of records in metrics.jsonl, in which * stands for anything; by default the loss, its terms, and
-            the scores during training.
+        records: names of records in metrics.jsonl, in which * stands for anything; by default the loss, its terms
+            unless one alone is the loss, and the scores during training.
         minima: whether known minima are drawn.
 
     Raises:
         ConfigError: no run has such a record.
     """
     logs = {name: [_log(run) for run in members] for name, members in alike(runs)}
-    known = dict.fromkeys(name for log in logs.values() for run in log for each in run.values() for name in each)
-    if not known:
+    recorded = [each for log in logs.values() for run in log for each in run.values()]
+    if not any(recorded):
         raise ConfigError(f"{runs[0].path}: there are no records in metrics.jsonl" if runs else "expected a run")
-    chosen = _chosen(records, list(known))
+    chosen = _chosen(records, recorded) if records else loss_and_terms(recorded)
     lines = {(record, name): _line(record, name, log, minima) for record in chosen for name, log in logs.items()}
     names = [name for name in logs if any(lines[record, name] for record in chosen)]
     with styled():
@@ -119,9 +119,15 @@ def _log(run: Run) -> dict[int, dict[str, float]]:
     return dict(sorted(found.items()))
 
 
-def _chosen(patterns: Sequence[str], known: Sequence[str]) -> list[str]:
-    if not patterns:
-        return [name for name in known if name == "loss" or not reserved(name)]
+def loss_and_terms(recorded: Sequence[Mapping[str, float]]) -> list[str]:
+    """Names of the loss and of what stands beside it, but not of a term that alone is the loss."""
+    names = dict.fromkeys(name for each in recorded for name in each if name == "loss" or not reserved(name))
+    differ = {name for each in recorded for name in each if each[name] != each.get("loss")}
+    return [name for name in names if name == "loss" or name in differ]
+
+
+def _chosen(patterns: Sequence[str], recorded: Sequence[Mapping[str, float]]) -> list[str]:
+    known = list(dict.fromkeys(name for each in recorded for name in each))
     chosen: dict[str, None] = {}
     for pattern in patterns:
         found = [name for name in known if fnmatchcase(name, pattern)]

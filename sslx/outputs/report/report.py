@@ -19,10 +19,10 @@ from sslx.core.console import tolerant
 from sslx.core.errors import ConfigError, PluginError
 from sslx.core.files import misfit
 from sslx.core.toml import dumps
-from sslx.core.training.diagnosis import reserved
 from sslx.core.training.during import column_of
 from sslx.core.training.run import Run
 from sslx.outputs.plots import curves
+from sslx.outputs.plots.numbers import loss_and_terms
 from sslx.outputs.plots.plot import listed
 from sslx.outputs.report.gallery import shown
 from sslx.outputs.report.page import Code, Facts, Figure, Link, Rows, Section, blocks_of, page
@@ -38,10 +38,8 @@ _PICTURES = {
     "reconstructions": "Rows of test images over rows of their reconstructions.",
     "samples": "Images that the method has generated.",
     "plane": "Clusters and density of the method over the plane, with test points and samples.",
-    "similarity": "Cosine similarities of the representations of up to ten classes, of eight test images each: red is "
-    "1, white 0 and blue -1.",
-    "similarity-views": "Cosine similarities of the representations of ten test images, of eight views each: red is 1, "
-    "white 0 and blue -1.",
+    "similarity": "Cosine similarities of the representations of up to ten classes, of eight test images each.",
+    "similarity-views": "Cosine similarities of the representations of ten test images, of eight views each.",
     "posterior": "Divergence of each latent dimension from N(0, 1), the largest one first.",
     "views": "Rows of a test image and seven views of it, made as for training.",
 }
@@ -187,8 +185,7 @@ def _training(run: Run) -> Iterator[str | Figure]:
     if "best" in facts:
         best = facts["best"]
         yield f"{best['name']} was best at step {best['step']:,}, {best['score']:.4g}."
-    logged = dict.fromkeys(name for record in run.folder.metrics() for name in record)
-    terms = [name for name in logged if name == "loss" or not reserved(name)]
+    terms = loss_and_terms(list(run.folder.metrics()))
     scores = list(_first_scores(run))
     for names, caption in (
         (terms, "The loss and its terms over the steps of training. A dashed line is the known minimum of a term."),
@@ -241,9 +238,10 @@ def write_grid(folder: Path, names: Sequence[str], file: Path | None = None) -> 
     if len(alike(finished)) > _LINES:
         loss.append(f"Losses of more than {_LINES} methods are not drawn here; `sslx plot` draws those of some runs.")
     else:
-        with suppress(ConfigError):  # nothing was trained
-            plot = curves(finished, ["loss"])
-            loss.append(Figure(plot.svg(), plot.alt, "The loss over the steps of training."))
+        for name in dict.fromkeys(run.name for run in finished):  # losses of different methods have different scales
+            with suppress(ConfigError):  # it was not trained
+                plot = curves([run for run in finished if run.name == name], ["loss"])
+                loss.append(Figure(plot.svg(), plot.alt, f"The loss of {name} over the steps of training.", small=True))
     sections += [Section("Loss", loss), Section("Runs", [_runs(folder, names, runs, file)])]
     methods = listed(list(dict.fromkeys(run.name for run in runs.values()))) or "no method yet"
     datasets = listed(list(dict.fromkeys(run.dataset for run in runs.values()))) or "no dataset yet"
