@@ -38,7 +38,9 @@ def write_page(study: Reproduction, folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     cells = study.cells()
-    drawn = [_drawn(study, figure, number, cells, folder) for number, figure in enumerate(study.design.figures, 1)]
+    figures = [part for figure in study.design.figures for part in _by_block(cells, figure)]
+    names = [f"figure-{number}" for number in range(1, len(figures) + 1)] if len(figures) > 1 else ["figure"]
+    drawn = [_drawn(study, figure, cells, folder / name) for figure, name in zip(figures, names, strict=False)]
     sections = [
         Section("Results", [*_tables(study, cells), _measure(study)]),
         Section("Figures", drawn),
@@ -252,8 +254,20 @@ def _runs(study: Reproduction) -> Iterator[Rows]:
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def _drawn(study: Reproduction, wanted: Wanted, number: int, cells: Sequence[Cell], folder: Path) -> str | Figure:
-    """A figure, saved below the folder as PNG, SVG and PDF with its numbers; a sentence if it cannot be drawn."""
+def _by_block(cells: Sequence[Cell], wanted: Wanted) -> list[Wanted]:
+    """The figure, or if it shows images one for each block, as blocks may have other images."""
+    some = wanted.options.get("blocks", ())
+    blocks = [name for name in dict.fromkeys(cell.block.name for cell in cells) if not some or name in some]
+    if wanted.kind != "images" or len(blocks) < 2:
+        return [wanted]
+    return [
+        attrs.evolve(wanted, title=f"{wanted.title}, {name}", options={**wanted.options, "blocks": [name]})
+        for name in blocks
+    ]
+
+
+def _drawn(study: Reproduction, wanted: Wanted, cells: Sequence[Cell], path: Path) -> str | Figure:
+    """A figure, saved under this path as PNG, SVG and PDF with its numbers; a sentence if it cannot be drawn."""
     options = dict(wanted.options)
     rows, blocks = options.pop("rows", ()), options.pop("blocks", ())
     mine = [
@@ -268,9 +282,8 @@ def _drawn(study: Reproduction, wanted: Wanted, number: int, cells: Sequence[Cel
         plot = _KINDS[wanted.kind](study, mine, list(places.values()), options)
     except SslxError as error:
         return f"{wanted.title or wanted.kind}: cannot be drawn: {error}"
-    name = f"figure-{number}" if len(study.design.figures) > 1 else "figure"
-    plot.save(*(folder / f"{name}{ending}" for ending in (".png", ".svg", ".pdf")))
-    return Figure(plot.svg(), plot.alt, wanted.title, f"{name}.csv")
+    plot.save(*(path.with_name(f"{path.name}{ending}") for ending in (".png", ".svg", ".pdf")))
+    return Figure(plot.svg(), plot.alt, wanted.title, f"{path.name}.csv")
 
 
 _Places = Sequence[tuple[Block, Line]]

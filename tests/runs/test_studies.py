@@ -218,6 +218,21 @@ def test_a_figure_that_cannot_be_drawn_is_said_before_and_after_the_runs(command
     assert "Points: cannot be drawn: " in page and "| Second |" in page
 
 
+def test_images_of_blocks_with_other_data_are_a_figure_each(tmp_path: Path) -> None:
+    other = 'name = "other"\n[blocks.options]\ndataset = { use = "stand-in", size = 8, grey = true }\n[[blocks]]\n'
+    figure = '\n[[figures]]\nkind = "images"\ntitle = "Pictures"\noptions = { of = "reconstructions", count = 2 }\n'
+    changed = {
+        'name = "digits"\n[blocks.printed]': f'{other}name = "digits"\n[blocks.printed]',
+        "seeds = 3": "seeds = 1",
+    }
+    file = write(tmp_path / "mine.toml", TABLE + figure, **changed)
+    study = of(file, "smoke", tmp_path / "runs", only=["Second"])
+    assert study.carry_out() == []
+    page = write_page(study, tmp_path / "page")[1].read_text()
+    assert "cannot be drawn" not in page and "Pictures, other" in page and "Pictures, digits" in page
+    assert {"figure-1.png", "figure-2.png"} < {path.name for path in (tmp_path / "page").iterdir()}
+
+
 @pytest.mark.skipif(not os.environ.get("SSLX_LONG"), reason="takes half a minute; SSLX_LONG=1 runs it")
 def test_two_processes_fill_the_same_table(tmp_path: Path) -> None:
     file = write(tmp_path / "mine.toml", **{"seeds = 3": "seeds = 1"})
