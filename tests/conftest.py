@@ -48,6 +48,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "gedi-no-gen": {**ENCODER, "projector": [8]},
     "ebclr": {**PROJECTED, "energy": SGLD},
     "mae": {"encoder": VIT, "width": 8, "depth": 1, "heads": 2},
+    "ibot": {"encoder": VIT, "projector": [8, 8], "prototypes": 4},
     "i-jepa": {"encoder": VIT, "width": 8, "depth": 1, "heads": 2, "blocks": 2},
     "jigsaw": {**ENCODER, "grid": 2, "permutations": 4},
     "nesy": {

@@ -34,7 +34,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Joint embedding": ("joint-embedding", "bank"),
     "Clusters of images": ("prototypical", "pseudo-labels"),
     "Autoencoders": ("ae",),
-    "Hidden patches": ("mae", "i-jepa"),
+    "Hidden patches": ("mae", "ibot", "i-jepa"),
     "Densities and clusters": ("gedi", "ebclr"),
     "Pretext tasks": ("rotation", "jigsaw", "colorization"),
     "Baseline": ("random",),

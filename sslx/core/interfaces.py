@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from typing_extensions import Self
 
+from sslx.core.chunks import chunked
 from sslx.core.data import Split
 from sslx.core.distributions import Delta
 from sslx.core.errors import ConfigError, DataError, PluginError
@@ -61,6 +62,9 @@ class Module(Component, nn.Module):
     #: tensors. Then the engine can undo it on the device, and need not wait there in every step to learn whether the
     #: step was finite. It holds for the class that sets it and for subclasses without an `after_step` of their own.
     gated: ClassVar[bool] = False
+    #: Names of tensors of `local_state` whose rows are independent of each other, such as chains of a sampler. A run
+    #: that continues with another number of processes divides their rows anew, and refuses other local state.
+    divisible: ClassVar[tuple[str, ...]] = ()
 
     def __attrs_pre_init__(self) -> None:
         nn.Module.__init__(self)
@@ -182,7 +186,7 @@ class Encoder(Module, kind="encoder", must_define=("build", "features or forward
 
     def forward(self, x: Tensor) -> Distribution:
         """(B, C, H, W) -> a distribution with batch (B,) and event (D,). Its `.mean` is the representation."""
-        h = self.features(x)
+        h = chunked(self, self.features, x)
         q: Distribution = self.posterior(h) if self.dim else Delta(h.float())
         return q
 

@@ -1,6 +1,7 @@
 """The part of the core that plugins use, which these modules list in `__all__`. Imports torch."""
 
 from sslx.core.capabilities import *
+from sslx.core.chunks import *
 from sslx.core.console import *
 from sslx.core.data import *
 from sslx.core.distributions import *

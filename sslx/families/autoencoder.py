@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from sslx.core.public import Context, Decoder, Encoder, Terms, Views, option, resized, slot
+from sslx.core.public import Context, Decoder, Encoder, Terms, Views, chunked, option, resized, slot
 from sslx.families.aggregate import Aggregate
 from sslx.families.encoded import Encoded
 
@@ -41,7 +41,11 @@ class Autoencoder(Encoded, representation="latent"):
             x = views.flat
         else:
             x = resized(views.original, self.size).repeat_interleave(views.count, dim=0)
-        return -self.decoder(z).log_prob(x).mean()
+        return -chunked(self.decoder, self.log_likelihood, z, x).mean()
+
+    def log_likelihood(self, z: Tensor, x: Tensor) -> Tensor:
+        """Latents (B, D) and images (B, C, H, W) -> log p(x|z), (B,)."""
+        return self.decoder(z).log_prob(x)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the images decoded from the means of q(z|x), (B, C, H, W)."""

@@ -26,8 +26,7 @@ from sslx.families.heads import head
 class Projected(Encoded):
     """An encoder f followed by a projection head g: a loss is computed on the embeddings z = g(f(x)) of all processes.
 
-    Training on two processes equals training on one with the joined batch, except for batch normalization, whose
-    statistics are those of the images on one process. `norm=none` and an encoder without it make the two equal exactly.
+    Training on two processes equals training on one with the joined batch.
 
     If embeddings are logits or have similarities, log p(x) = f(x) - log Z with f their logsumexp is a density. An
     `energy` can train it in addition to the method's own loss, on the first view of each image.

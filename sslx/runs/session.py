@@ -195,6 +195,7 @@ def resume(
             if run.folder.finished:
                 return run
         data = chosen(run.config, halves)
+        check(run.config.train, data[0], runtime.world)
         scored = halves_to_score(run.config, data, launch, runtime)
         return _execute(run, data, scored, watched(run.config, halves, scored), runtime, launch)
 

@@ -42,6 +42,7 @@ _RECORDS = {
         ("jem", "jem:JEM", "the energy of GEDI alone", "arXiv:1912.03263"),
         ("ebclr", "ebclr:EBCLR", "contrast and an energy from the same distances", "Kim & Ye 2022"),
         ("mae", "mae:MAE", "reconstruction of patches that were hidden", "arXiv:2111.06377"),
+        ("ibot", "ibot:IBOT", "agreement with a teacher on views and on hidden patches", "arXiv:2111.07832"),
         ("i-jepa", "i_jepa:IJEPA", "prediction of a teacher's tokens of hidden blocks", "arXiv:2301.08243"),
         ("rotation", "rotation:Rotation", "prediction of the angle of a rotated image", "arXiv:1803.07728"),
         ("jigsaw", "jigsaw:Jigsaw", "prediction of how an image's tiles were permuted", "arXiv:1603.09246"),

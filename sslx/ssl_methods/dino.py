@@ -22,10 +22,13 @@ class DINOLoss(Assignment):
         self.centre = nn.Buffer(torch.zeros(ctx.latent))
         return ctx
 
-    def forward(self, online: Tensor, target: Tensor) -> Terms:
+    def teach(self, target: Tensor) -> Tensor:
+        """Scores of the teacher (N, J, K) -> its probabilities P'. The centre will move towards their mean."""
         self.mean = target.detach().mean(dim=(0, 1))
-        teacher = ((target.detach() - self.centre) / self.teacher_temperature).softmax(dim=2)
-        return Terms(distillation=-over_pairs(self.log_prob(online) @ teacher.mT))
+        return ((target.detach() - self.centre) / self.teacher_temperature).softmax(dim=2)
+
+    def forward(self, online: Tensor, target: Tensor) -> Terms:
+        return Terms(distillation=-over_pairs(self.log_prob(online) @ self.teach(target).mT))
 
     def after_step(self, step: int) -> None:
         self.centre.lerp_(self.mean, 1 - self.centre_momentum)

@@ -8,12 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from conftest import digest, together
 
+from sslx.core.errors import CheckpointError
+from sslx.core.files import sealed
+from sslx.core.interfaces import Module
 from sslx.core.training import checkpoint
 
 ARGUMENTS = """
@@ -23,7 +28,7 @@ ARGUMENTS = """
 """  # gedi, whose chains differ between processes
 
 
-def test_a_run_of_two_processes_stops_and_resumes_exactly(sslx_command: Any, command: Any, tmp_path: Path) -> None:
+def test_a_run_of_two_processes_stops_and_resumes_exactly(sslx_command: Any, tmp_path: Path) -> None:
     first, second = together(tmp_path, f"from sslx.cli import main; main({ARGUMENTS.split()})", 2)
     assert "\ngedi " in first and "whole: trained" in first and not second  # one process prints
     path, _ = checkpoint.newest(tmp_path / "whole" / "checkpoints")
@@ -38,14 +43,118 @@ def test_a_run_of_two_processes_stops_and_resumes_exactly(sslx_command: Any, com
         child.unlink()
     path.rmdir()
     (tmp_path / "whole" / "results.json").unlink()
-    code, _, errors = command("resume", "whole", "--devices", "1")
-    assert code == 1 and "resume it with --devices 2" in errors
     assert sslx_command("resume", "whole").returncode == 0
     assert digest(tmp_path / "whole") == before
     for rank, chains_of in enumerate(ranks):
         assert torch.equal(torch.load(path / f"rank-{rank}.pt", weights_only=True)["energy.buffer"], chains_of)
     assert (tmp_path / "whole" / "metrics.jsonl").read_text() == log
     assert json.loads((tmp_path / "whole" / "results.json").read_text()) == results
+
+
+PHASES = """
+import multiprocessing
+import os
+import signal
+import socket
+import sslx
+import torch._dynamo  # which torch imports for several processes: once here, not in each of them
+from conftest import SMALL, TINY
+from sslx.core import signals
+from sslx.core.dotted import merge
+from sslx.core.errors import Interrupted
+from sslx.core.training.engine import Engine
+from sslx.core.training.runtime import Runtime
+
+TRAIN = {"epochs": 3, "batch_size": 24, "optimizer": {"use": "sgd", "lr": 1e-2}}
+update = Engine.update
+
+def begin(name, out):
+    sslx.run(name, out=out, **merge(TINY, {"method": SMALL[name], "train": TRAIN, "views": {"backend": "torch"}}))
+
+def phase(rank, world, stop, port):
+    if world > 1:
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), **address}
+
+    def until(self, *arguments):
+        if self.step + 1 == stop:
+            signals._received = signal.SIGTERM
+        return update(self, *arguments)
+
+    Engine.update = until
+    for name in NAMES:
+        try:
+            begin(name, name) if stop == 3 else sslx.resume(name)
+        except Interrupted:
+            signals._received = None
+    Runtime.leave(0)
+
+fork = multiprocessing.get_context("fork")
+for world, stop in (2, 3), (1, 6), (4, 9), (2, 0):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    members = [fork.Process(target=phase, args=(rank, world, stop, port)) for rank in range(world)]
+    for member in members:
+        member.start()
+    for member in members:
+        member.join()
+        assert member.exitcode == 0
+for name in NAMES:
+    begin(name, f"{name}-alone")
+"""
+
+
+def test_a_run_continues_with_any_number_of_processes(tmp_path: Path) -> None:
+    """With 2, 1, 4 and 2 of them the losses are those of one process to 1e-4, or in law if a sampler has chains."""
+    names = ["vicreg", "moco", "swav", "gedi"]
+    (said,) = together(tmp_path, PHASES.replace("NAMES", repr(names)), 1)
+    for name in names:
+        changes = [line for line in said.splitlines() if line.startswith(f"{name}: continues with ")]
+        assert [change.split()[3] for change in changes] == ["one", "4", "2"]
+        assert all(change.endswith("energy.buffer is divided among them") is (name == "gedi") for change in changes)
+        disturbed, alone = (
+            {record["step"]: record["loss"] for record in map(json.loads, path.read_text().splitlines())}
+            for path in (tmp_path / name / "metrics.jsonl", tmp_path / f"{name}-alone" / "metrics.jsonl")
+        )
+        assert list(disturbed) == list(range(1, 13))
+        assert disturbed == pytest.approx(alone, rel=0.02 if name == "gedi" else 1e-4)
+
+
+class Scattered(Module):
+    divisible = ("chains",)
+
+    def local_state(self) -> dict[str, torch.Tensor]:
+        return self.state
+
+    def load_local_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.state = dict(state)
+
+
+def test_rows_are_divided_in_order_and_other_state_is_refused_by_name(tmp_path: Path) -> None:
+    def written(**more: torch.Tensor) -> Path:
+        """A checkpoint of two processes, whose chains are 0, 1, 2 and 10, 11, 12."""
+        draft = tmp_path / "step-000000001"
+        draft.mkdir(exist_ok=True)
+        torch.save({"method": {}, "step": 1, "complete": False}, draft / "shared.pt")
+        for rank in (0, 1):
+            torch.save({"chains": torch.arange(3) + 10 * rank, **more}, draft / f"rank-{rank}.pt")
+        (draft / "manifest.json").write_text(sealed({"format": 1, "step": 1, "world": 2, "files": {}}))
+        return draft
+
+    def filled(path: Path, rank: int, world: int) -> list[int]:
+        made = Scattered()
+        checkpoint.fill(made, path, rank, world)
+        return made.state["chains"].tolist()
+
+    path = written()
+    assert [filled(path, rank, 2) for rank in range(2)] == [[0, 1, 2], [10, 11, 12]]
+    assert filled(path, 0, 1) == [0, 1, 2]
+    assert [filled(path, rank, 3) for rank in range(3)] == [[0, 1, 2], [2, 10, 11], [11, 12, 0]]
+    with pytest.raises(
+        CheckpointError, match="counter belongs to one of 2 processes .* resume the run with --devices 2"
+    ):
+        filled(written(counter=torch.tensor(0)), 0, 1)
 
 
 RUN = (
@@ -99,8 +208,13 @@ def test_a_killed_process_is_one_line_that_names_the_command_to_go_on(tmp_path: 
     ]
 
 
-def test_a_mistake_with_two_processes_is_that_of_one(sslx_command: Any, tmp_path: Path) -> None:
+def test_a_mistake_with_several_processes_is_that_of_one(sslx_command: Any, tiny_run: Any, tmp_path: Path) -> None:
     done = sslx_command("run", "-p", "vae", "--subset", "60", "--devices", "2", "--batch-size", "15", "--out", "run")
     assert done.returncode == 2
     assert done.stderr == "sslx: train.batch_size: expected a multiple of 2, the number of processes, got 15\n"
     assert not (tmp_path / "run").exists()
+    run = tiny_run("vae", "made")
+    (run.path / "results.json").unlink()
+    done = sslx_command("resume", "made", "--devices", "3")
+    assert done.returncode == 2
+    assert done.stderr == "sslx: train.batch_size: expected a multiple of 3, the number of processes, got 16\n"

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import sslx
-from sslx.api import Context, Split, Terms
+from sslx.api import Context, Split, Terms, diagonal_normal
 from sslx.core.training import precision
 from sslx.core.training.config import configure
 from sslx.core.training.engine import Engine
@@ -65,7 +65,11 @@ def test_objectives_are_computed_in_float32(name: str) -> None:
 def test_priors_are_computed_in_float32(name: str) -> None:
     part: Any = sslx.make("prior", name)
     torch.manual_seed(0)
-    part.build(Context((1, 4, 4), 32, 2, 4, latent=5))
+
+    def posterior(x: torch.Tensor) -> Any:
+        return diagonal_normal(x.flatten(1)[:, :5], x.flatten(1)[:, 5:10])
+
+    part.build(Context((1, 4, 4), 32, 2, 4, latent=5, posterior=posterior))
     close(part, rounded(16, 2, 5), lambda made, z: made(z).mean())
 
 

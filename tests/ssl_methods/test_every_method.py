@@ -27,12 +27,12 @@ def build(name: str, **options: Any) -> Any:
     return method
 
 
-def batch() -> Views:
+def batch(n: int = N) -> Views:
     """Images of their own colours, whose views differ by noise."""
     generator = torch.Generator().manual_seed(1)
-    original = torch.rand(N, *SHAPE, generator=generator)
-    x = original[:, None] + 0.1 * torch.rand(N, J, *SHAPE, generator=generator)
-    return Views(x / 1.1, original, torch.arange(N))
+    original = torch.rand(n, *SHAPE, generator=generator)
+    x = original[:, None] + 0.1 * torch.rand(n, J, *SHAPE, generator=generator)
+    return Views(x / 1.1, original, torch.arange(n))
 
 
 #: Methods whose loss moves with its target, or has a high floor. Of these the images of the batch must separate.
@@ -42,6 +42,7 @@ MOVING = (
     "moco",
     "moco-v2",
     "dino",
+    "ibot",
     "proto-cpc",
     "deep-cluster",
     "sela",
@@ -65,74 +66,80 @@ def test_training_separates_the_images_of_a_batch(name: str) -> None:
     method = build(name)
     before = separation(method)
     train(method, batch(), 200)
-    assert separation(method) > 5 * before
+    times = 1 if name == "ibot" else 5  # a mean of tokens averages the noise away before training as well
+    assert separation(method) > times * before
 
 
 SCRIPT = """
-import sys
 import torch
-from conftest import ENCODER, SMALL
+from torch.utils._python_dispatch import TorchDispatchMode
 from sslx.api import Context, Views
 from sslx.core.training.config import configure
-from sslx.core.options import options_of
 from sslx.core.training.runtime import Runtime
 from sslx.testing.components import arity_of, state_of
-from test_every_method import N, SHAPE, TRAINED, batch
+from test_every_method import CASES, SHAPE, batch
 
-runtime = Runtime.start("cpu")
-whole, n, found = batch(), N // runtime.world, {}
-mine = slice(runtime.rank * n, (runtime.rank + 1) * n)
-views = Views(whole.x[mine], whole.original[mine], whole.index[mine])
-for name in TRAINED:
-    method = configure({"method": {"use": name, **SMALL.get(name, ENCODER)}}).method
-    if "norm" in options_of(type(method)):
-        method.norm = "none"
+class Still(TorchDispatchMode):  # noise is zero, as processes draw other numbers than one alone
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        random = torch.Tag.nondeterministic_seeded in function.tags and isinstance(out, torch.Tensor)
+        return out.zero_() if random else out
+
+torch.set_default_dtype(torch.float64)
+torch.Tensor.float = torch.Tensor.double
+runtime, n = Runtime.start("cpu"), 12
+whole, share, found = batch(n), n // runtime.world, {}
+mine = slice(runtime.rank * share, (runtime.rank + 1) * share)
+views = Views(whole.x[mine].double(), whole.original[mine].double(), whole.index[mine])
+for case, options in CASES.items():
+    method = configure({"method": options}).method
     torch.manual_seed(0)
-    method.build(Context(SHAPE, samples=N, steps=10, arity=arity_of(method)))
-    losses = []
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        with torch.no_grad():
-            losses.append(method(whole).total.item())
-    if losses[0] != losses[1]:
-        continue  # its randomness differs between processes, as it should
-    method.zero_grad()
+    method.build(Context(SHAPE, samples=n, steps=10, arity=arity_of(method)))
     wrapped, optimizer, steps = runtime.wrap(method), torch.optim.SGD(method.parameters(), lr=1e-2), []
-    for step in range(4):
-        if step % 2 == 0:
-            torch.manual_seed(step)
-            method.before_epoch(step // 2)
-        optimizer.zero_grad()
-        loss = wrapped(views).total
-        loss.backward()
+    for step in range(2):
+        torch.manual_seed(step)
+        method.before_epoch(step)
+        with Still():
+            loss = wrapped(views).total
+            optimizer.zero_grad()
+            loss.backward()
         grads = {key: w.grad.clone() for key, w in method.named_parameters() if w.grad is not None}
         optimizer.step()
         method.after_step(step)
         steps.append({"loss": runtime.mean(loss.detach()), "grads": grads})
-    found[name] = {"steps": steps, "state": {key: value.clone() for key, value in state_of(method).items()}}
+    state = {key: value for key, value in state_of(method).items() if not key.startswith("local.")}
+    found[case] = {"steps": steps, "state": state}
 torch.save(found, f"{runtime.world}-{runtime.rank}.pt")
 runtime.leave(0)
 """
 
+#: Every method with its own networks, and the other networks.
+CASES: dict[str, dict[str, Any]] = {
+    **{name: {"use": name} for name in TRAINED},
+    **{name: {"use": name, "clusters": 4} for name in ("deep-cluster", "sela")},
+    "small resnets": {"use": "vae", "encoder": "resnet18-small", "decoder": "resnet18-small"},
+    "cnn": {"use": "simclr", "encoder": "cnn"},
+    "a teacher": {"use": "moco", "encoder": "resnet18-small"},
+}
+
 
 def test_two_processes_equal_one_with_the_joined_batch(tmp_path: Path) -> None:
-    """Loss, gradient and all state, over four steps of every method whose loss is not random."""
+    """Loss, gradient and all shared state, over two steps of every method with its own networks."""
     together(tmp_path, SCRIPT, 1, 2)
     one, first, second = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1-0", "2-0", "2-1"))
-    exact = "simclr moco byol dino swav deep-cluster sela vicreg rotation mae i-jepa lejepa nnclr"
-    assert set(exact.split()) <= set(one)
+    assert list(one) == list(CASES)
     for name, alone in one.items():
         for a, b in zip(alone["steps"], first[name]["steps"], strict=True):
-            assert b["loss"].item() == pytest.approx(a["loss"].item(), rel=1e-4, abs=1e-6), name
+            assert b["loss"].item() == pytest.approx(a["loss"].item(), rel=1e-6, abs=1e-9), name
             assert_near(b["grads"], a["grads"], name)
         assert_near(first[name]["state"], alone["state"], name)
         torch.testing.assert_close(second[name]["state"], first[name]["state"], rtol=0, atol=0)
 
 
 def assert_near(got: dict[str, Any], expected: dict[str, Any], name: str) -> None:
-    """Each tensor to 1e-3 of its norm, or 1e-5 of the norm of all: some gradients are zero but for rounding."""
+    """Each tensor to 1e-6 of its norm, or 1e-9 of the norm of all: some gradients are zero but for rounding."""
     assert got.keys() == expected.keys()
     total = torch.stack([tensor.double().norm() for tensor in expected.values()]).norm()
     for key, tensor in expected.items():
         distance = (got[key].double() - tensor.double()).norm()
-        assert distance <= max(1e-3 * tensor.double().norm(), 1e-5 * total), f"{name}: {key}"
+        assert distance <= max(1e-6 * tensor.double().norm(), 1e-9 * total), f"{name}: {key}"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SMALL, VIT
+from scipy.special import log_softmax, softmax
 from torch import Tensor
 
 import sslx
@@ -16,7 +17,7 @@ from sslx.api import ConfigError, Context, HasTokens, Use, Views, can
 from sslx.core.training.config import configure
 from sslx.ssl_methods.mae import MAE
 from sslx.ssl_methods.networks.vit import ViTEncoder, picked
-from sslx.ssl_methods.parts.masked import block_size, blocks, others, shuffled
+from sslx.ssl_methods.parts.masked import block_size, blocks, covered, others, shuffled
 
 SHAPE = (3, 8, 8)
 
@@ -222,7 +223,52 @@ def test_a_predictor_knows_places_and_no_order() -> None:
     assert not torch.allclose(predictor(tokens, at, ask - ask + 6)[:, 0], found[:, 0], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["mae", "i-jepa"])
+def test_ibot_predicts_the_teachers_clusters_of_views_and_of_hidden_patches() -> None:
+    model, batch = method("ibot", whole=0.3), views(seed=3, epoch=1)
+    hidden, x = model.hidden(batch), batch.flat
+    assert hidden.sum() > 0 and (hidden.sum(dim=1) <= 8).all() and (hidden.sum(dim=1) == 0).any()  # of 16
+    hid = covered(x, hidden.unflatten(1, (4, 4)), model.blank)
+    for i, patches in enumerate(hidden):
+        for t, is_hidden in enumerate(patches.tolist()):
+            place = (slice(None), *(slice(2 * each, 2 * each + 2) for each in divmod(t, 4)))
+            assert torch.equal(hid[i][place], model.blank.to(x) if is_hidden else x[i][place])
+    with torch.no_grad():
+        for weight in model.teacher.parameters():
+            weight += 0.05
+        model.patch_objective.centre += 0.02
+
+    def clusters(network: Any, head: Any, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        tokens = network.tokens(images)
+        views = head(tokens.mean(dim=1)).unflatten(0, (-1, 2))
+        return views.detach().numpy(), torch.stack([head(each) for each in tokens]).detach().numpy()
+
+    (z, student), (target, teacher) = clusters(model.encoder, model.head, hid), clusters(*model.teacher, x)
+    distances = [
+        -(softmax((target[n, 1 - j] - 0) / 0.04) * log_softmax(z[n, j] / 0.1)).sum() for n in range(4) for j in (0, 1)
+    ]
+    patches = []
+    for i, mine in enumerate(hidden):
+        each = [
+            -(softmax((teacher[i, t] - 0.02) / 0.07) * log_softmax(student[i, t] / 0.1)).sum()
+            for t in mine.nonzero().flatten().tolist()
+        ]
+        patches.append(np.mean(each) if each else 0.0)
+    terms = model(batch)
+    assert terms["distillation"].value.item() == pytest.approx(np.mean(distances), rel=1e-4)
+    assert terms["patches"].value.item() == pytest.approx(np.mean(patches), rel=1e-4)
+    terms.total.backward()
+    assert model.blank.grad is not None and all(weight.grad is None for weight in model.teacher.parameters())
+    model.after_step(5)
+    expected = 0.9 * 0.02 + 0.1 * teacher.mean(axis=(0, 1))
+    np.testing.assert_allclose(model.patch_objective.centre.numpy(), expected, rtol=1e-4)
+
+
+def test_ibot_refuses_features_that_it_does_not_train() -> None:
+    with pytest.raises(ConfigError, match=r"encoder\.pool: IBOT trains the mean of the tokens, expected mean"):
+        method("ibot", encoder={**VIT, "pool": "class"})
+
+
+@pytest.mark.parametrize("name", ["mae", "i-jepa", "ibot"])
 def test_a_network_without_tokens_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(ConfigError, match=r"^encoder: MLPEncoder gives no tokens of patches, which .* such as vit$"):
         method(name, encoder={"use": "mlp"})

@@ -14,7 +14,7 @@ from sslx.testing import Check, parametrize_with_checks
 
 METHODS = list(registry().providers("method"))
 #: Methods whose loss moves with its target, or has a high floor: test_every_method sees their images separate.
-MOVING = ("cor-info-max", "instance-discrimination", "moco", "moco-v2", "deep-cluster", "sela")
+MOVING = ("cor-info-max", "instance-discrimination", "moco", "moco-v2", "deep-cluster", "sela", "ibot")
 NETWORK = {"hidden": [16]}
 RULES = """nn(digit, [X], Y, [0, 1, 2]) :: digit(X, Y).
 same(X, Y) :- digit(X, A), digit(Y, A).

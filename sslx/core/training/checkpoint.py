@@ -8,7 +8,7 @@ executes nothing: `weights_only=True`.
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from sslx.core.console import explain
 from sslx.core.errors import CheckpointError, ConfigError
 from sslx.core.files import read, sealed
+from sslx.core.interfaces import Module
 from sslx.core.training.runtime import Runtime
 
 FORMAT = 1
@@ -190,20 +191,41 @@ def _hash(path: Path) -> str:
 
 def load(path: Path, rank: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
     """Shared and local state of a verified checkpoint, on the CPU. Raises CheckpointError, and executes nothing."""
-    states = []
-    for name in ("shared.pt", f"rank-{rank}.pt"):
-        try:
-            states.append(torch.load(path / name, map_location="cpu", weights_only=True))
-        except OSError:
-            raise
-        except Exception as error:  # torch raises many kinds for files that it did not write
-            raise CheckpointError(
-                f"{path}: {name} holds more than tensors and plain values; nothing is loaded"
-            ) from error
-    shared, local = states
-    if not (isinstance(shared, dict) and isinstance(local, dict) and {"method", "step", "complete"} <= shared.keys()):
+    shared, local = _load(path, "shared.pt"), _load(path, f"rank-{rank}.pt")
+    if not {"method", "step", "complete"} <= shared.keys():
         raise CheckpointError(f"{path}: is not a checkpoint of sslx")
     return shared, local
+
+
+def _load(path: Path, name: str) -> dict[str, Any]:
+    try:
+        state = torch.load(path / name, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch raises many kinds for files that it did not write
+        raise CheckpointError(f"{path}: {name} holds more than tensors and plain values; nothing is loaded") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: is not a checkpoint of sslx")
+    return state
+
+
+def _divided(path: Path, written: int, rank: int, world: int, divisible: Collection[str]) -> dict[str, Any]:
+    """Local state for process `rank` of `world`, from a checkpoint of another number of processes.
+
+    The rows of all `written` processes are joined in order of rank. Process r begins r/world of the way through them
+    and takes as many as one process had, going on with the first row after the last one.
+    """
+    states, found = [_load(path, f"rank-{each}.pt") for each in range(written)], {}
+    for name in dict.fromkeys(name for state in states for name in state):
+        if name not in divisible:
+            raise CheckpointError(
+                f"{path}: {name} belongs to one of {written} processes and cannot be divided among {world}; resume the "
+                f"run with --devices {written}"
+            )
+        rows = torch.cat([state[name] for state in states])
+        place = rank * len(rows) // world + torch.arange(len(states[0][name]))
+        found[name] = rows[place % len(rows)]
+    return found
 
 
 def newest(folder: Path) -> tuple[Path | None, dict[Path, str]]:
@@ -224,10 +246,23 @@ def newest(folder: Path) -> tuple[Path | None, dict[Path, str]]:
     return None, complaints
 
 
-def fill(method: Any, path: Path, rank: int = 0) -> dict[str, Any]:
-    """Give a method the weights of a verified checkpoint, and return the shared state. Raises CheckpointError."""
-    shared, local = load(path, rank)
+def fill(method: Any, path: Path, rank: int = 0, world: int | None = None) -> dict[str, Any]:
+    """Give a method the weights of a verified checkpoint, and return the shared state.
+
+    Args:
+        world: number of processes, if the training continues; none: the state is that of process `rank`.
+
+    Raises:
+        CheckpointError: the weights do not fit, or there is local state of another number of processes that cannot be
+            divided. `Module.divisible` names what can.
+    """
+    written = manifest(path)["world"]
+    shared, local = load(path, rank if world in (None, written) else 0)
     try:
+        if world not in (None, written):
+            parts = [(name, part) for name, part in method.named_modules() if isinstance(part, Module)]
+            divisible = {f"{name}.{each}".lstrip(".") for name, part in parts for each in part.divisible}
+            local = _divided(path, written, rank, world, divisible)
         method.load_state_dict(shared["method"])
         method.load_local_state(local)
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:

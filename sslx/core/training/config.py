@@ -84,6 +84,17 @@ class Training(Component):
         "bf16 and fp16 are autocast, fp16 with a scaled loss.",
     )
     compile: bool = option(default=False, help="Whether the method is compiled with torch.compile.")
+    norm: Literal["shared", "local"] = option(
+        default="shared",
+        help="Batch whose statistics batch normalization has in a training with several processes: the joined batch of "
+        "all processes, or the part of each process alone.",
+    )
+    chunk: int | None = option(
+        default=None,
+        gt=0,
+        help="Number of views that pass through the networks at once, so that a large batch fits into memory; none: "
+        "all views. The gradient is that of the whole batch, and each step has a second forward pass.",
+    )
     checkpoint_minutes: float = option(default=10.0, gt=0, help="Minutes between checkpoints.")
     checkpoint_steps: int | None = option(
         default=None, gt=0, help="Steps between further checkpoints; none: no others."
@@ -96,6 +107,8 @@ class Training(Component):
     stop: Stopping = slot(default=None, help="When training stops early.")
 
     def __attrs_post_init__(self) -> None:
+        if self.compile and self.chunk is not None:
+            raise ConfigError("chunk: torch.compile cannot repeat the forward pass of a chunk; expected compile=false")
         if self.stop.by is None:
             return
         if self.evaluate.every is None:

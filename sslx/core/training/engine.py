@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from sslx.core import signals
+from sslx.core.chunks import chunks, warn_of_statistics
 from sslx.core.console import say
 from sslx.core.data import Split
 from sslx.core.errors import CheckpointError, ConfigError, Interrupted, NonFiniteError, PluginError
@@ -108,7 +109,7 @@ class Engine:
             arrange(method)
         if self.training.compile:
             self.method.compile()  # in place, which keeps the names of the weights
-        self.module = runtime.wrap(method) if self.parameters else method
+        self.module = runtime.wrap(method, self.training.norm) if self.parameters else method
         self.optimizer: torch.optim.Optimizer | None = None
         # A tensor, which a captured step can read. In float64 the CPU's steps are those of a Python number.
         wide = torch.float64 if runtime.device.type == "cpu" else torch.float32
@@ -116,6 +117,8 @@ class Engine:
         if self.parameters:
             self.optimizer = self.training.optimizer.build(self.training.optimizer.groups(method))
             self._hand_over_rate()
+        if runtime.main:
+            warn_of_statistics(method, self.training.chunk)
         self.advice = advice(runtime.precision, runtime.device)
         self.scaler = Scaler(runtime.device) if runtime.precision == "fp16" else None
         self.gate: Gate | None = None
@@ -221,9 +224,11 @@ class Engine:
     def loss(self, views: Views) -> Terms:
         """Forward pass of the current step, with torch's generators seeded for it."""
         seed_torch(seed_of(Use.STEP, self.config.seed, self.step, self.runtime.rank))
-        with self.runtime.autocast():
+        with self.runtime.autocast(), chunks(self.training.chunk) as used:
             terms = self.module(views)
         name = type(self.method).__name__
+        if used is not None and not used.used and self.step == 0:
+            say(f"train.chunk: no network of {name} computes in chunks, so it has no effect")
         if not isinstance(terms, Terms):
             raise PluginError(f"{name}.forward must return Terms, it returned {type(terms).__name__}")
         for label, term in terms.items():
@@ -350,14 +355,12 @@ class Engine:
         return path
 
     def restore(self, path: Path) -> None:
-        """Continue from a verified checkpoint. Raises CheckpointError if another number of processes wrote it."""
-        world = checkpoint.verify(path)["world"]
-        if world != self.runtime.world:
-            raise CheckpointError(
-                f"{path} was written by {world} processes, this run has {self.runtime.world}; "
-                f"resume it with --devices {world}"
-            )
-        shared = checkpoint.fill(self.method, path, self.runtime.rank)
+        """Continue from a verified checkpoint, with any number of processes.
+
+        Raises CheckpointError if it does not fit, or if local state cannot be divided among this number of processes.
+        """
+        before, world = checkpoint.verify(path)["world"], self.runtime.world
+        shared = checkpoint.fill(self.method, path, self.runtime.rank, world)
         if self.optimizer is not None:
             try:
                 self.optimizer.load_state_dict(shared["optimizer"])
@@ -372,6 +375,10 @@ class Engine:
             self.scores = self.runtime.lead(self.folder.scores)
             self.best = best_of(self.scores, self.config)
         self.complete = self.is_complete()
+        if before != world and not self.complete:
+            divided = "".join(f"; {name} is divided among them" for name in self.method.local_state())
+            count = f"{world} processes" if world > 1 else "one process"
+            say(f"{self.folder.path}: continues with {count} instead of {before}, and other random numbers{divided}")
 
     def _hand_over_rate(self) -> None:
         assert self.optimizer is not None
@@ -383,7 +390,8 @@ class Engine:
         path = checkpoint.save(
             self.folder.crash, self.step, self.state(), self.method.local_state(), self.runtime, keep=2
         )
-        names = self.not_finite(views) if all(_finite(term.value) for term in terms.values()) else []
+        unknown, *_ = self.runtime.agree(not all(_finite(term.value) for term in terms.values()))
+        names = [] if unknown else self.not_finite(views)  # on all processes or on none
         mine = {
             "rank": self.runtime.rank,
             "gradients": names,
@@ -412,7 +420,7 @@ class Engine:
     def not_finite(self, views: Views) -> list[str]:
         """The terms whose gradients are not finite, from the same step again."""
         seed_torch(seed_of(Use.STEP, self.config.seed, self.step, self.runtime.rank))
-        with self.runtime.autocast():
+        with self.runtime.autocast(), chunks(self.training.chunk):
             terms = self.method(views)
         found = []
         for name, term in terms.items():

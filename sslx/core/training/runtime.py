@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sslx.core.errors import ConfigError, SslxError
 from sslx.core.launchers import join
+from sslx.core.training.normalization import share_statistics
 from sslx.core.training.precision import autocast
 from sslx.core.views import Views
 
@@ -90,10 +91,16 @@ class Runtime:
         """Whether this is the one process that writes and prints."""
         return self.rank == 0
 
-    def wrap(self, method: nn.Module) -> nn.Module:
-        """The module to call for a training step. The method itself stays usable for everything else."""
+    def wrap(self, method: nn.Module, norm: str = "shared") -> nn.Module:
+        """The module to call for a training step. The method itself stays usable for everything else.
+
+        With several processes, batch normalization has the statistics of all of them from here on, if `norm` is
+        "shared".
+        """
         if self.world == 1:
             return method
+        if norm == "shared":
+            share_statistics(method, self.device)
         ids = [self.device.index] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(_Step(method), device_ids=ids)
 

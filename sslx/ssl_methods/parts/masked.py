@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sslx.api import ConfigError, Context, Encoded, Encoder, HasTokens, bits, can, mix, slot, uniform
+from sslx.api import ConfigError, Context, Encoded, Encoder, HasTokens, bits, can, chunked, mix, slot, uniform
 from sslx.ssl_methods.networks.vit import Block, initialize, sincos
 
 
@@ -19,18 +19,10 @@ class Masked(Encoded):
     encoder: Encoder = slot(default="vit", posterior="delta", dim=0, help="Network that gives tokens of patches (f).")
 
     def build(self, ctx: Context) -> Context:
-        ctx = super().build(ctx)
-        name = type(self).__name__
-        if not can(self.encoder, HasTokens):
-            what = f"{type(self.encoder).__name__} gives no tokens of patches"
-            raise ConfigError(f"encoder: {what}, which {name} needs; expected a vision transformer such as vit")
-        if self.encoder.dim:
-            raise ConfigError(f"encoder.dim: {name} trains tokens and no layer above them, expected 0")
-        _, h, w, self.pixels = self.patches(torch.zeros(1, *ctx.image_shape)).shape
-        self.grid = (h, w)
-        if h * w < 2:
-            raise ConfigError(f"encoder.patch_size: views have {h * w} patch, {name} needs at least 2")
-        return ctx
+        built = super().build(ctx)
+        *grid, self.pixels = grid_of(self.encoder, type(self).__name__, ctx)
+        self.grid = (grid[0], grid[1])
+        return built
 
     def patches(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the pixels of each patch, (B, h, w, P)."""
@@ -40,7 +32,23 @@ class Masked(Encoded):
     def tokens(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """(B, C, H, W) -> tokens of all patches, (B, T, F), or of those at `keep` (B, K), (B, K, F)."""
         assert can(self.encoder, HasTokens), "`build` says so"
-        return self.encoder.tokens(x, keep)
+        return chunked(self.encoder, self.encoder.tokens, x, keep)
+
+
+def grid_of(encoder: Encoder, name: str, ctx: Context) -> tuple[int, int, int]:
+    """The rows and columns of patches of a view, and the size of a patch, for the method with this name.
+
+    Raises ConfigError if the encoder gives no tokens of patches, or has a layer above them.
+    """
+    if not can(encoder, HasTokens):
+        what = f"{type(encoder).__name__} gives no tokens of patches"
+        raise ConfigError(f"encoder: {what}, which {name} needs; expected a vision transformer such as vit")
+    if encoder.dim:
+        raise ConfigError(f"encoder.dim: {name} trains tokens and no layer above them, expected 0")
+    _, h, w, P = encoder.patches(torch.zeros(1, *ctx.image_shape)).shape
+    if h * w < 2:
+        raise ConfigError(f"encoder.patch_size: views have {h * w} patch, {name} needs at least 2")
+    return h, w, P
 
 
 class Predictor(nn.Module):
@@ -66,6 +74,21 @@ class Predictor(nn.Module):
 def shuffled(keys: Tensor, patches: int) -> Tensor:
     """A random order of the patches for each key, (B,) -> (B, T)."""
     return bits(keys, patches).argsort(dim=1)
+
+
+def scattered(keys: Tensor, patches: int, share: tuple[float, float], whole: float) -> Tensor:
+    """Which patches are hidden for each key, (B,) -> (B, T): a share in a range, or none with probability `whole`."""
+    chance, amount = uniform(keys, 2).unbind(dim=1)
+    part = torch.where(chance < whole, 0.0, share[0] + (share[1] - share[0]) * amount)
+    rank = bits(mix(keys), patches).argsort(dim=1).argsort(dim=1)
+    return rank < (part * patches).round()[:, None]
+
+
+def covered(x: Tensor, hidden: Tensor, patch: Tensor) -> Tensor:
+    """Images (B, C, H, W) with a patch (C, s, s) in place of the hidden ones, (B, h, w)."""
+    (H, W), (h, w), side = x.shape[2:], hidden.shape[1:], patch.shape[1]
+    mask = hidden[:, None].repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
+    return torch.where(mask[:, :, :H, :W], patch.repeat(1, h, w)[:, :H, :W], x)
 
 
 def block_size(

@@ -25,6 +25,8 @@ class SGLD(Energy):
     for pixels in [0, 1]. GEDI and JEM do not clamp, and draw chains with replacement.
     """
 
+    divisible = ("buffer",)
+
     steps: int = option(default=20, gt=0, help="Sampler steps in a training step (T); GEDI has 20, and 1 for points.")
     step_size: float = option(default=0.25, gt=0, help="Step size of the sampler (a).")
     noise: float = option(default=0.005, ge=0, help="Standard deviation of the sampler's noise (s).")
