@@ -185,11 +185,11 @@ def _differences(study: Reproduction, cells: Sequence[Cell]) -> Iterator[str | N
     notes = {f"{each.name}: {each.note}": None for pair in study.places() for each in pair if each.note}
     yield from notes
     changed: dict[tuple[str, Any, Any], list[tuple[str, str]]] = {}
-    trained = [(block.name, row.name) for block, row in study.places() if not row.gain]
-    for block, row in study.places():
-        if not row.gain:
-            for key, (ours, paper) in study.changes(block, row).items():
-                changed.setdefault((key, repr(ours), repr(paper)), []).append((block.name, row.name))
+    places = [(block, row) for block, row in study.places() if not row.gain and not study.absent(block, row)]
+    trained = [(block.name, row.name) for block, row in places]
+    for block, row in places:
+        for key, (ours, paper) in study.changes(block, row).items():
+            changed.setdefault((key, repr(ours), repr(paper)), []).append((block.name, row.name))
     lines = []
     for (key, ours, paper), users in changed.items():
         where = "" if len(users) == len(trained) else f" ({_where(users, trained)})"
@@ -218,7 +218,7 @@ def _without_score(study: Reproduction, cells: Sequence[Cell]) -> Iterator[Notes
         for names in dict.fromkeys(columns.values()):
             where = _where([place for place, own in columns.items() if own == names], everywhere)
             parts.append(where if len(names) == len(study.design.columns) else f"{', '.join(names)} of {where}")
-        lines.append(f"{reason}: {'; '.join(parts)}")
+        lines.append(f"{reason.rstrip('.')}: {'; '.join(parts)}")
     if lines:
         yield Notes("Cells without a score", lines)
 
