@@ -495,7 +495,7 @@ def test_batches_of_every_process_are_of_whole_sets(
 ) -> None:
     config = configure({"method": "nesy", "train": {"batch_size": 12}, "views": {"count": 2}, "seed": 3})
     split = Split(torch.randint(256, (60, 1, 8, 8)).byte(), arity=3)
-    monkeypatch.setattr(Runtime, "wrap", lambda _, method: method)  # only the order of images is asked for
+    monkeypatch.setattr(Runtime, "wrap", lambda _, method, norm: method)  # only the order of images is asked for
     seen = []
     for rank in range(world):
         runtime = Runtime(torch.device("cpu"), rank, world)

@@ -27,6 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "encoder:timm": {"model": "resnet10t"},
     **dict.fromkeys(("objective:queue-nce", "objective:neighbour-nce"), {"queue_length": 40}),
     "constraint:problog": {"rules": RULES},
+    "prior:vamp": {"components": 20},
     "dataset:folder": {"path": "images"},
     "dataset:beton": {"path": "images.beton"},
     "tracker:trackio": {"project": "digits"},

@@ -52,7 +52,7 @@ class GaussianMean(StandardNormal):
 
     def log_prob(self, z: Tensor) -> Tensor:
         uncertainty = self.variance / z.shape[1] if self.mean == "integrated" else 0.0
-        return _around(z, self.origin[None], self.variance, self.scale, uncertainty)[:, 0]
+        return _around(z, z.new_zeros(1, z.shape[2]), self.variance, self.scale, uncertainty)[:, 0]
 
     def sample(self, n: int, views: int = 1) -> Tensor:
         mean = self.scale * torch.randn_like(self.origin.expand(n, 1, -1))
