@@ -45,7 +45,7 @@ from sslx.outputs.plots import (
     scatter,
     similarity,
 )  # fmt: skip
-from sslx.outputs.plots.numbers import loss_and_terms
+from sslx.outputs.plots.numbers import _minimum, loss_and_terms
 from sslx.runs.drawn import subjects
 from sslx.runs.grid import opened
 
@@ -122,6 +122,9 @@ def test_a_term_that_alone_is_the_loss_is_not_drawn_again(folder: Folder) -> Non
         "other",
     ]
     assert curves(folder.runs("two/simclr-seed=0")).data["record"][-1] == "loss"
+    known = {"loss": 2.0, "reconstruction": 2.0, "reconstruction_excess": 1.5}
+    assert _minimum("loss", known) == _minimum("reconstruction", known) == 0.5
+    assert math.isnan(_minimum("loss", {**known, "loss": 3.0, "prior": 1.0}))
 
 
 def test_known_minima_are_those_from_which_distances_were_recorded(folder: Folder) -> None:

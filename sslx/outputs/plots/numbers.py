@@ -155,6 +155,8 @@ def _minimum(record: str, values: Mapping[str, float]) -> float:
     """The known minimum of a recorded value; not a number if there is none."""
     if record == "excess" or record.endswith(_EXCESS):
         return 0.0
+    if record == "loss":  # that of a term that alone is the loss
+        record = next((name for name in values if name + _EXCESS in values and values[name] == values["loss"]), record)
     return values[record] - values.get(record + _EXCESS, math.nan)
 
 
