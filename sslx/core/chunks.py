@@ -17,8 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sslx.core.console import say
-
 __all__ = ["chunked"]
 
 
@@ -28,6 +26,7 @@ class Chunks:
     def __init__(self, size: int) -> None:
         self.size = size
         self.used = False  # whether any part of the method was computed in chunks
+        self.normalized = False  # whether such a part has batch normalization, whose statistics are those of a chunk
 
 
 _CHUNKS: ContextVar[Chunks | None] = ContextVar("chunks", default=None)
@@ -50,15 +49,15 @@ def chunked(part: nn.Module, function: Callable[..., Tensor], *inputs: Any) -> T
     Args:
         part: the module whose weights and buffers the function uses.
         function: treats each element of the batch by itself, apart from batch normalization.
-        inputs: tensors with the batch first, which are split, and anything else, which is not.
+        inputs: a tensor with the batch first, then such tensors, which are split, and anything else, which is not.
     """
     known = _CHUNKS.get()
     if known is None:
         return function(*inputs)
     known.used = True
-    n = max(len(each) for each in inputs if isinstance(each, Tensor))
+    known.normalized |= any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in part.modules())
     parts = []
-    for start in range(0, n, known.size):
+    for start in range(0, len(inputs[0]), known.size):
         some = [each[start : start + known.size] if isinstance(each, Tensor) else each for each in inputs]
         if torch.is_grad_enabled():
             repeat: Any = partial(_contexts, part)
@@ -66,12 +65,6 @@ def chunked(part: nn.Module, function: Callable[..., Tensor], *inputs: Any) -> T
         else:
             parts.append(function(*some))
     return torch.cat(parts)
-
-
-def warn_of_statistics(method: nn.Module, size: int | None) -> None:
-    """Say that the statistics of batch normalization are those of a chunk, if there are any."""
-    if size is not None and any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in method.modules()):
-        say(f"train.chunk: batch normalization in the encoder has the statistics of {size} views, not of the batch")
 
 
 def _contexts(part: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

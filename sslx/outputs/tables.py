@@ -358,8 +358,13 @@ def _verdicts(groups: Sequence[_Group], columns: Sequence[str]) -> Iterator[str]
 
 def _headlines(groups: Sequence[_Group], columns: Sequence[str]) -> list[str]:
     """The columns that are the first score of an evaluator."""
-    results = [result for group in groups for each in group.members for result in each.results["trained"].items()]
-    first = {column_of(name, next(iter(result["scores"]))) for name, result in results if result.get("scores")}
+    results = [each.results.get("trained", {}) for group in groups for each in group.members]
+    first = {
+        column_of(name, next(iter(result["scores"])))
+        for found in results
+        for name, result in found.items()
+        if result.get("scores")
+    }
     return [column for column in columns if column in first]
 
 

@@ -197,7 +197,11 @@ def test_a_batch_of_4096_in_chunks_of_64_needs_a_tenth_of_the_memory() -> None:
 
 def test_a_run_in_chunks_resumes_exactly_and_says_what_changes(tiny_run: Any, capsys: Any) -> None:
     whole = tiny_run("simclr", "whole", train={"chunk": 7})
-    assert "has the statistics of 7 views, not of the batch" in capsys.readouterr().err
+    said = "batch normalization has the statistics of 7 views, not of the batch"
+    assert said not in capsys.readouterr().err, "only the head is normalized, which sees the whole batch"
+    network = {"use": "resnet18-small", "widths": [4, 4, 4, 4, 4]}
+    tiny_run("simclr", "normalized", method={"encoder": network}, train={"chunk": 7}, evaluators=[])
+    assert said in capsys.readouterr().err
     part = tiny_run("simclr", "part", train={"chunk": 7, "epochs": 1})
     sslx.resume(part.path, changes={"train.epochs": 2})
     assert digest(part.path) == digest(whole.path)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from sslx.core import signals
-from sslx.core.chunks import chunks, warn_of_statistics
+from sslx.core.chunks import chunks
 from sslx.core.console import say
 from sslx.core.data import Split
 from sslx.core.errors import CheckpointError, ConfigError, Interrupted, NonFiniteError, PluginError
@@ -117,8 +117,6 @@ class Engine:
         if self.parameters:
             self.optimizer = self.training.optimizer.build(self.training.optimizer.groups(method))
             self._hand_over_rate()
-        if runtime.main:
-            warn_of_statistics(method, self.training.chunk)
         self.advice = advice(runtime.precision, runtime.device)
         self.scaler = Scaler(runtime.device) if runtime.precision == "fp16" else None
         self.gate: Gate | None = None
@@ -227,8 +225,11 @@ class Engine:
         with self.runtime.autocast(), chunks(self.training.chunk) as used:
             terms = self.module(views)
         name = type(self.method).__name__
-        if used is not None and not used.used and self.step == 0:
-            say(f"train.chunk: no network of {name} computes in chunks, so it has no effect")
+        if used is not None and self.step == 0:
+            if not used.used:
+                say(f"train.chunk: no network of {name} computes in chunks, so it has no effect")
+            elif used.normalized:
+                say(f"train.chunk: batch normalization has the statistics of {used.size} views, not of the batch")
         if not isinstance(terms, Terms):
             raise PluginError(f"{name}.forward must return Terms, it returned {type(terms).__name__}")
         for label, term in terms.items():
