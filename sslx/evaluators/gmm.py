@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import torch
 
 from sslx.api import Evaluation, Evaluator, Result, Use, option, seed_of
@@ -43,10 +44,13 @@ class Mixture(Evaluator, of=("latent",)):
             z, q = standardized(z, q)
         train, test = labels(evaluation)
         components, seed = len(train.unique()), seed_of(Use.EVALUATION, evaluation.seed) % 2**32
-        mixture = GaussianMixture(components, n_init=self.restarts, max_iter=self.max_iter, random_state=seed)
+        fitted, draws, fits = z.double().numpy(), np.random.RandomState(seed), []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `converged` says it, and equal features make no distinct clusters
-            mixture.fit(z.double().numpy())
+            for _ in range(self.restarts):  # as `n_init` does, but a stop signal is heard in between
+                evaluation.heed()
+                fits.append(GaussianMixture(components, max_iter=self.max_iter, random_state=draws).fit(fitted))
+            mixture = max(fits, key=lambda fit: fit.lower_bound_)
             clusters = torch.from_numpy(mixture.predict(q.double().numpy()))
         scores = agreement(clusters, test, evaluation.seed)
         raw = "" if self.standardize else " on raw features"

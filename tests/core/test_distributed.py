@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -49,6 +50,71 @@ def test_a_run_of_two_processes_stops_and_resumes_exactly(sslx_command: Any, tmp
         assert torch.equal(torch.load(path / f"rank-{rank}.pt", weights_only=True)["energy.buffer"], chains_of)
     assert (tmp_path / "whole" / "metrics.jsonl").read_text() == log
     assert json.loads((tmp_path / "whole" / "results.json").read_text()) == results
+
+
+SUMMED = """
+import time
+from sslx.cli import main
+from sslx.core.training.engine import Engine
+
+def timed(self, fit=Engine.fit):
+    begun = time.process_time()
+    fit(self)
+    print("spent", time.process_time() - begun)
+
+Engine.fit = timed
+main("run -p vae --subset 400 --epochs 9999 --cpu-seconds 2 --batch-size 16 -e knn -o run".split())
+"""
+
+
+def test_a_budget_of_processor_time_is_that_of_all_processes_together(tmp_path: Path) -> None:
+    spent = [float(said.split("spent ")[1].split()[0]) for said in together(tmp_path, SUMMED, 2)]
+    recorded = json.loads((tmp_path / "run" / "training.json").read_text())["cpu_seconds"]
+    assert recorded >= 2.0 and max(spent) < recorded <= sum(spent)
+
+
+HANGING = """
+import os
+import signal
+from datetime import timedelta
+from sslx.cli import main
+from sslx.core.training import runtime
+from sslx.core.training.engine import Engine
+
+runtime.LIMIT = timedelta(seconds=5)
+
+def stuck(self, *arguments, update=Engine.update):
+    if self.step == 3 and os.environ["RANK"] == "RANK_THAT_HANGS":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return update(self, *arguments)
+
+Engine.update = stuck
+main("run -p vae --subset 400 --epochs 9999 --batch-size 16 --set train.log_every=1 -o run".split())
+"""
+
+
+@pytest.mark.parametrize("hanging", [0, 1])
+def test_nothing_waits_longer_than_the_limit_for_a_process_that_hangs(hanging: int, tmp_path: Path) -> None:
+    """Started as by torchrun, where nobody else looks after the processes."""
+    code = [sys.executable, "-c", HANGING.replace("RANK_THAT_HANGS", str(hanging))]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    children = [
+        subprocess.Popen(
+            code, cwd=tmp_path, env={**os.environ, **group, "RANK": rank}, stderr=subprocess.PIPE, text=True
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        _, said = children[1 - hanging].communicate(timeout=120)
+        assert children[1 - hanging].returncode == 1
+        (line,) = lines(said)
+        who = "" if hanging else "process 1: "
+        assert line == f"sslx: {who}another process of run is gone; `sslx resume run` continues"
+    finally:
+        children[hanging].kill()
+        children[hanging].communicate()
 
 
 PHASES = """

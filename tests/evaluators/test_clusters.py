@@ -14,7 +14,7 @@ from sklearn.mixture import GaussianMixture
 from test_probes import CPU, Pixels, Shift, blobs, noise, points, results, score
 from torch import Tensor
 
-from sslx.api import ConfigError, Dataset, Split, option
+from sslx.api import ConfigError, Dataset, Split, Use, option, seed_of
 from sslx.core.options import make, to_dict
 from sslx.core.training.evaluation import evaluate
 from sslx.data_loaders.datasets.celeba import _HAIR, CelebA
@@ -143,6 +143,18 @@ def test_an_embedding_gives_a_density_and_a_confidence_only_if_told() -> None:
 
 
 # --- the mixture ------------------------------------------------------------------------------------------------------
+
+
+def test_a_mixture_is_the_best_of_its_starts() -> None:
+    """As scikit-learn's `n_init` chooses it, from the same draws."""
+    train, test = blobs(60, 1, classes=6, dimensions=2), blobs(60, 2, classes=6, dimensions=2)
+    found = results({"it": Mixture(restarts=4, standardize=False)}, train, test)["it"]
+    seed = seed_of(Use.EVALUATION, 0) % 2**32
+    starts = [
+        GaussianMixture(6, n_init=n, max_iter=200, random_state=seed).fit(train.images.flatten(1).double().numpy())
+        for n in (1, 4)
+    ]
+    assert starts[0].lower_bound_ < starts[1].lower_bound_ == found["protocol"]["log_likelihood"]
 
 
 def test_a_mixture_may_be_fitted_to_raw_features() -> None:

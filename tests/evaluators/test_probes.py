@@ -497,6 +497,7 @@ def test_evaluation_stops_between_evaluators(monkeypatch: pytest.MonkeyPatch) ->
         (Probe(epochs=4), 4),
         (Finetune(epochs=3), 3),
         (Linear(shots=(5,), repeats=2), 20),  # at least: before each iteration
+        (Mixture(restarts=3), 3),
         (MLP(steps=1, tuned=(0.1,)), 4),  # before and after the step, with and without weight decay
     ],
 )
