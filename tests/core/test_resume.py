@@ -22,8 +22,11 @@ import sslx
 from sslx.core import signals
 from sslx.core.dotted import merge
 from sslx.core.errors import CheckpointError, ConfigError, Interrupted, LockedError
+from sslx.core.files import digest as file_digest, sealed
+from sslx.core.toml import dumps
 from sslx.core.training import checkpoint
 from sslx.core.training.run_folder import RunFolder
+from sslx.runs.verify import verify
 
 TinyRun = Callable[..., Any]
 
@@ -52,6 +55,33 @@ def same(a: Path, b: Path) -> bool:
     logs = [(path / "metrics.jsonl").read_bytes() for path in (a, b)]
     results = [json.loads((path / "results.json").read_text()) for path in (a, b)]
     return digest(a) == digest(b) and logs[0] == logs[1] and results[0] == results[1]
+
+
+def test_a_run_of_a_version_with_fewer_options_goes_on_more_than_once(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files keep the config as that version wrote it, so every checkpoint is one of the same run."""
+    whole = tiny_run("vae", "whole")
+    stop_at(monkeypatch, 4)
+    with pytest.raises(Interrupted):
+        tiny_run("vae", "older")
+    folder = RunFolder(tmp_path / "older")
+    config, facts = folder.config(), folder.facts()
+    for options in config["train"], facts["config"]["train"]:
+        del options["chunk"], options["norm"]
+    folder.write("run.json", facts)
+    (folder.path / "config.toml").write_text(dumps(config))
+    path, _ = checkpoint.newest(folder.checkpoints)
+    assert path is not None
+    (path / "manifest.json").write_text(sealed(checkpoint.manifest(path) | {"config": file_digest(config)}))
+    stop_at(monkeypatch, 3)
+    with pytest.raises(Interrupted):
+        sslx.resume(folder.path)
+    go_on(monkeypatch)
+    assert checkpoint.steps(folder.checkpoints) == [4, 7]
+    sslx.resume(folder.path)
+    assert same(whole.path, folder.path) and folder.config() == config
+    assert not [problems for _, problems in verify(folder.path) if problems]
 
 
 @pytest.mark.parametrize("step", [1, 4, 6, 7, 11])  # an epoch has six steps
