@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sslx.core.errors import ConfigError, SslxError
 from sslx.core.launchers import join
+from sslx.core.training import rendezvous
 from sslx.core.training.normalization import share_statistics
 from sslx.core.training.precision import autocast
 from sslx.core.views import Views
@@ -76,14 +77,7 @@ class Runtime:
         if target.type == "cuda":
             torch.cuda.set_device(target)
         if "RANK" in os.environ and not dist.is_initialized():
-            file = os.environ.get("SSLX_RENDEZVOUS")  # of `sslx --devices`; torchrun names an address and a port
-            dist.init_process_group(
-                "nccl" if target.type == "cuda" else "gloo",
-                init_method=f"file://{file}" if file else "env://",
-                rank=rank,
-                world_size=world,
-                timeout=LIMIT,
-            )
+            rendezvous.join("nccl" if target.type == "cuda" else "gloo", rank, world, LIMIT)
         return cls(target, rank, world, precision)
 
     @property
