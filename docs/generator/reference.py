@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import inspect
 import io
 import os
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
+import attrs
 import click
 
 from generator.methods import plural
@@ -249,11 +251,31 @@ def described(place: str, module: Any, names: Iterable[str]) -> Iterator[str]:
             kind = "exception" if issubclass(thing, BaseException) else "class"
             head = signature(name, thing).removesuffix(" -> None")
             yield f"\n::::{{py:{kind}}} {head}\n:module: {place}\n\n{prose(thing.__doc__)}\n"
+            for part, comment in attributes(thing):
+                yield f":::{{py:attribute}} {part}\n\n{comment}\n:::\n"
             for part, function in functions(thing):
                 is_property = isinstance(vars(thing)[part], property)
                 head = part if is_property else signature(part, function)
                 yield f":::{{py:{'property' if is_property else 'method'}}} {head}\n\n{prose(function.__doc__)}\n:::\n"
             yield "::::\n"
+
+
+def attributes(cls: type) -> Iterator[tuple[str, str]]:
+    """The fields of a class and the members of an enumeration, as written in the code, with the comments on them."""
+    if not attrs.has(cls) and not issubclass(cls, enum.Enum):
+        return
+    above = ""
+    for line in inspect.getsource(cls).splitlines():
+        if found := re.fullmatch(r" {4}#: (.+)", line):
+            above = f"{above} {found[1]}".strip()
+        elif found := re.fullmatch(r" {4}(?!_)(\w+(?:: [^#]+?)?(?: = [^#]+?)?)(?:  # (.+))?", line):
+            comment = above or (found[2] or "")
+            if comment and "option(" not in line and "slot(" not in line:
+                start = comment[:1] if comment[1:2] == "(" else comment[:1].upper()  # q(z|x)
+                yield found[1], f"{start}{comment[1:].removesuffix('.')}."
+            above = ""
+        else:
+            above = ""
 
 
 def functions(cls: type) -> Iterator[tuple[str, Any]]:

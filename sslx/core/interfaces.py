@@ -39,10 +39,10 @@ class Context:
 
     image_shape: tuple[int, int, int]  # (C, H, W) of the views, which may be smaller than the images of the dataset
     samples: int  # number of training images
-    views: int = 2  # J
+    views: int = 2  # number of views of each image, J
     steps: int = 0  # number of training steps, for schedules
     arity: int = 1  # number of consecutive images that belong together, as in Split
-    latent: int = 0  # D, known once the encoder is built
+    latent: int = 0  # width of the latent, D, known once the encoder is built
     features: int = 0  # width of the layer below the posterior
     posterior: Callable[[Tensor], Distribution] | None = None  # q(z|x) of the method's encoder, for images (B, C, H, W)
 

@@ -21,15 +21,15 @@ _MIX2 = 0x94D049BB133111EB - (1 << 64)
 class Use(enum.IntEnum):
     """The purpose of random numbers. It is the first part of every key, so that no two purposes share numbers."""
 
-    WEIGHTS = 1
-    ORDER = 2
-    VIEWS = 3
-    STEP = 4
-    SUBSET = 5
-    EVALUATION = 6
-    DATA = 7
-    EPOCH = 8
-    MASKS = 9
+    WEIGHTS = 1  # initial weights
+    ORDER = 2  # order of the images in an epoch
+    VIEWS = 3  # what happens to each image in each view
+    STEP = 4  # noise of a training step
+    SUBSET = 5  # which images are kept or set apart
+    EVALUATION = 6  # everything that scores and pictures draw
+    DATA = 7  # images that a dataset makes
+    EPOCH = 8  # torch's own generators, at the beginning of an epoch
+    MASKS = 9  # which patches are hidden
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
