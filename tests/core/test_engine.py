@@ -11,6 +11,7 @@ from torch import Tensor
 
 import sslx
 from sslx.api import Context, Encoder, Method, PluginError, Term, Terms, Views, slot
+from sslx.core.training import checkpoint
 from sslx.core.training.diagnosis import diagnose
 
 
@@ -59,6 +60,23 @@ class Scripted(Method):
 
     def represent(self, x: Tensor) -> Tensor:
         return self.encoder(x).mean
+
+
+@pytest.mark.parametrize(("minutes", "steps"), [(10.0, [3, 6, 12, 24, 48, 96]), (1.0, [3, 6, *range(12, 97, 6)])])
+def test_the_time_between_checkpoints_grows_to_its_length(
+    minutes: float, steps: list[int], tiny_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With steps of ten seconds: a short run loses half of its time at most, and a long one writes few files."""
+    now = [0.0]
+    monkeypatch.setattr("sslx.core.training.engine.time.monotonic", lambda: now[0])
+
+    class Slow(Scripted):
+        def after_step(self, step: int) -> None:
+            now[0] += 10.0
+
+    kept = {"epochs": 16, "checkpoint_minutes": minutes, "checkpoint_keep": 100}
+    run = tiny_run(Slow, "run", train=kept)
+    assert checkpoint.steps(run.folder.checkpoints) == steps
 
 
 class ComesAndGoes(Scripted):

@@ -95,7 +95,12 @@ class Training(Component):
         help="Number of views that pass through the networks at once, so that a large batch fits into memory; none: "
         "all views. The gradient is that of the whole batch, and each step has a second forward pass.",
     )
-    checkpoint_minutes: float = option(default=10.0, gt=0, help="Minutes between checkpoints.")
+    checkpoint_minutes: float = option(
+        default=10.0,
+        gt=0,
+        help="Most minutes between checkpoints. The first one is written after half a minute, and the time between two "
+        "doubles until it has this length.",
+    )
     checkpoint_steps: int | None = option(
         default=None, gt=0, help="Steps between further checkpoints; none: no others."
     )

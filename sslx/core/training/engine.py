@@ -41,6 +41,7 @@ from sslx.core.training.runtime import Runtime
 from sslx.core.training.shapes import first_step
 from sslx.core.views import Views
 
+_FIRST = 30  # seconds before the first checkpoint, unless `train.checkpoint_minutes` is less
 _LONG = 60  # seconds of training after which the engine says once that another precision is faster
 
 
@@ -151,10 +152,8 @@ class Engine:
                     self.complete = self.is_complete()
                     self.record(terms, norm, epoch, views, progress, scores)
                     clock, cpu = clock + time.monotonic() - paused[0], cpu + time.process_time() - paused[1]
-                    minutes = (time.monotonic() - saved) / 60
-                    stop, due = self.runtime.agree(
-                        bool(signals.received()), minutes >= self.training.checkpoint_minutes
-                    )
+                    pause = min(60 * self.training.checkpoint_minutes, max(_FIRST, saved - clock))
+                    stop, due = self.runtime.agree(bool(signals.received()), time.monotonic() - saved >= pause)
                     every = self.training.checkpoint_steps
                     improved = self.best is not None and self.best.step == self.step
                     if self.complete or stop or due or improved or (every and self.step % every == 0):
