@@ -114,8 +114,9 @@ def score(
     or of features that are tensors.
 
     Args:
-        train_x: features (n, D) of any real type. With a model these are its inputs: images (n, C, H, W) of uint8,
-            which it sees as floats in [0, 1], or floats, which it sees as they are.
+        train_x: features (n, D) of any real type. With a model these are its inputs: images (n, C, H, W), or
+            (n, H, W, C) with C = 1 or 3, of uint8, which it sees as floats in [0, 1], or floats, which it sees as they
+            are.
         train_y: integer labels, (n,).
         test_x: features or images of the test set, of the same shape.
         test_y: their labels.
@@ -266,15 +267,20 @@ def _batches(images: Any) -> list[tuple[Tensor, Tensor]]:
 
 def _image_bytes(x: Tensor) -> Tensor:
     """(N, H, W), (N, C, H, W) or (N, H, W, C) -> (N, C, H, W) uint8. Raises ConfigError."""
-    shape = tuple(x.shape)
-    if x.ndim == 3 and shape[2] not in (1, 3):
-        x = x[:, None]
-    elif x.ndim == 4 and shape[1] not in (1, 3) and shape[3] in (1, 3):
-        x = x.movedim(3, 1)
+    shape, x = tuple(x.shape), _channels_first(x)
     if x.ndim != 4 or x.shape[1] not in (1, 3) or not x.numel():
         expected = "(N, H, W), (N, C, H, W) or (N, H, W, C) with C = 1 or 3"
         raise ConfigError(f"views: expected images as {expected}, got {shape}; one image x is [x]")
     return in_bytes(x, "views")
+
+
+def _channels_first(x: Tensor) -> Tensor:
+    """(N, H, W) or (N, H, W, C) -> (N, C, H, W), for one or three channels; anything else as it is."""
+    if x.ndim == 3 and x.shape[2] not in (1, 3):
+        return x[:, None]
+    if x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[3] in (1, 3):
+        return x.movedim(3, 1)
+    return x
 
 
 def _key(key: Any, n: int) -> tuple[int, int, Tensor]:
@@ -312,4 +318,6 @@ def _split(x: Any, y: Any, model: nn.Module | None, half: str) -> Split:
     if labels.shape != (len(inputs),) or labels.is_floating_point() or labels.is_complex():
         got = f"{tuple(labels.shape)} of {labels.dtype}"
         raise ConfigError(f"{half}_y: expected integer labels ({len(inputs)},), got {got}")
+    if model is not None and (inputs.ndim == 4 or inputs.dtype == torch.uint8):
+        inputs = _channels_first(inputs)
     return Split(inputs if model is not None and inputs.dtype == torch.uint8 else inputs.float(), labels.long().cpu())

@@ -48,7 +48,7 @@ from sslx.runs.changes import amend
 from sslx.runs.data import Halves, changes as changes_of_data, chosen, facts, fingerprint, load_data, watched
 from sslx.runs.protocols import with_protocol
 from sslx.runs.scoring import halves_to_score, other_dataset, other_halves, score_run
-from sslx.runs.weights import begin_with, encoder_from
+from sslx.runs.weights import begin_with, encoder_from, quiet_hub
 
 
 def run(
@@ -133,7 +133,7 @@ def _installed() -> list[str]:
 
 def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
     """Carry out a new run, on every process that was launched for it, or go on with this run if `out` has begun it."""
-    with borrowed(), signals.heard(), _followed(launch):
+    with borrowed(), signals.heard(), _followed(launch), quiet_hub(launch.offline):
         runtime = Runtime.start(launch.device, config.train.precision)
         halves = load_data(config.dataset, launch, runtime)
         data = chosen(config, halves)
@@ -185,7 +185,7 @@ def resume(
         return run
     launch = _launched(run, launch, device, data_dir)
     provenance.say_differences(run)
-    with borrowed(), signals.heard(), _followed(launch, run):
+    with borrowed(), signals.heard(), _followed(launch, run), quiet_hub(launch.offline):
         runtime = Runtime.start(launch.device, run.config.train.precision)
         halves = load_data(run.configured(layer(changes)).dataset, launch, runtime)
         runtime.lead(lambda: _same_data(run, halves, changed_data))
@@ -256,7 +256,7 @@ def evaluate(
     run.folder.lock()
     try:
         launch = _launched(run, launch, device, data_dir)
-        with borrowed(), signals.heard(), _followed(launch, run):
+        with borrowed(), signals.heard(), _followed(launch, run), quiet_hub(launch.offline):
             runtime = Runtime.start(launch.device)
             evaluated = Run(run.folder, config, run.objects, run.trust_code, run.checkpoint)
             method, changed = run.method().to(runtime.device), ""

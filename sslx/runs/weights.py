@@ -117,7 +117,7 @@ def _read(source: str, offline: bool) -> tuple[dict[str, Tensor], bool]:
         if not timm.is_model(name):
             raise ConfigError(f"weights: timm has no model {name!r}")
         try:
-            with _quiet_hub(offline):
+            with quiet_hub(offline):
                 return timm.create_model(name, pretrained=True, num_classes=0).state_dict(), False
         except Exception as error:  # no network, no weights for this model
             reason = "it is not in the cache, and --offline downloads nothing" if offline else _words(error)
@@ -142,7 +142,7 @@ def _words(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet_hub(offline: bool) -> Iterator[None]:
+def quiet_hub(offline: bool) -> Iterator[None]:
     """Keep the hub, from which timm downloads, from printing each retry; and from any download if `offline`."""
     from huggingface_hub import constants
 

@@ -301,3 +301,9 @@ def test_weights_of_timm_are_never_downloaded_offline(
     assert errors.strip().splitlines()[-1] == (
         "sslx: weights: timm:resnet18 cannot be had: it is not in the cache, and --offline downloads nothing"
     )
+    pretrained = ["--set", "encoder=timm:resnet18", "--set", "encoder.pretrained=true"]
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    code, _, errors = command("run", "-p", "random", *pretrained, "--offline", "--subset", "60")
+    assert code == 2 and not constants.HF_HUB_OFFLINE
+    (line,) = errors.strip().splitlines()
+    assert line.startswith("sslx: encoder.pretrained: no weights of timm:resnet18 on this computer, and none to downl")

@@ -217,6 +217,8 @@ def test_scores_of_a_network_are_those_of_the_run(trained: Run, data: Any) -> No
     assert found == sslx.score(*data, model=trained.method(), evaluators=table, views=policy, seed=2)
     images = (pixels(data[0]), data[1], pixels(data[2]), data[3])
     once = sslx.score(*images, model=network, evaluators="knn", seed=2)
+    for shaped in (data[0][:, 0], data[2][:, 0]), (data[0].movedim(1, 3), data[2].movedim(1, 3)):  # as views takes them
+        assert once == sslx.score(shaped[0], data[1], shaped[1], data[3], model=network, evaluators="knn", seed=2)
     assert once["knn"]["scores"].items() >= {("knn", expected["knn"]["scores"]["knn"])}
 
 
