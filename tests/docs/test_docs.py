@@ -10,6 +10,8 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -22,6 +24,7 @@ from PIL import Image
 from sslx import api
 from sslx.cli.plugins import option_rows
 from sslx.core.interfaces import INTERFACES
+from sslx.core.toml import read
 from sslx.core.training.config import RunConfig
 from sslx.plugins import hookspecs
 from sslx.plugins.record import KINDS
@@ -34,6 +37,8 @@ from sslx.testing.packages import CHECKS as OF_DISTRIBUTIONS
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 EXTRAS = {"howto/export": ("onnxruntime",), "howto/embed": ("pyarrow",), "howto/track": ("tensorboard", "trackio")}
+PROJECT = read(ROOT / "pyproject.toml")["project"]
+EXTRA: dict[str, list[str]] = PROJECT["optional-dependencies"]
 SHELL = ("sh", "console")
 CHECKED = (DOCS / "reference" / "checks.md").read_text()
 HOOKS = [name for name in vars(hookspecs) if name.startswith("sslx_")]
@@ -115,6 +120,62 @@ def test_every_file_of_a_run_has_its_schema() -> None:
     for name in ("run.json", "results.json", "training.json", "grid.json", "checkpoints/step-N/manifest.json"):
         assert f"\n## {name}\n" in page
     assert "| `trained.NAME` | [A result](#a-result)" in page and "| `scores.NAME` | A number. |" in page
+
+
+#: Imports what docs/conf.py imports and makes all pages that are made, without the modules that are named.
+BUILD = """
+import ast, importlib, runpy, sys
+from pathlib import Path
+docs, *absent = sys.argv[1:]
+sys.modules |= dict.fromkeys(absent)
+code = Path(docs, "conf.py").read_text()
+for node in ast.walk(ast.parse(code)):
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        exec(ast.unparse(node))
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets) == "extensions":
+        list(map(importlib.import_module, ast.literal_eval(node.value)))
+made = runpy.run_path(str(Path(docs, "generate.py")))
+made["reference"](), made["pages"]()
+"""
+
+
+def brought(distribution: str, extras: set[str], found: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """All distributions, with an extra or "", that pip installs with this one."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    texts = requires(distribution) or []
+    if distribution == "sslx":  # what was installed may be older than the file
+        texts = [*PROJECT["dependencies"], *(f"{t}; extra == '{e}'" for e in EXTRA for t in EXTRA[e])]
+    for extra in {"", *extras} - {e for name, e in found if name == distribution}:
+        found.add((distribution, extra))
+        for each in map(Requirement, texts):
+            if each.marker is None or each.marker.evaluate({"extra": extra}):
+                with suppress(PackageNotFoundError):  # not installed here
+                    brought(canonicalize_name(each.name), each.extras, found)
+    return found
+
+
+def test_the_extra_docs_brings_all_that_the_site_is_made_of() -> None:
+    """The pages are made in a process that lacks whatever else is installed here."""
+    pytest.importorskip("sphinx")
+    there = {name for name, _ in brought("sslx", {"docs"}, set())}
+    absent = [
+        module
+        for module, distributions in packages_distributions().items()
+        if module.isidentifier() and there.isdisjoint(re.sub("[-_.]+", "-", each).lower() for each in distributions)
+    ]
+    assert "pytest" in absent and "sphinx" not in absent
+    done = subprocess.run([sys.executable, "-c", BUILD, str(DOCS), *absent], capture_output=True, text=True, cwd=DOCS)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_extra_dev_brings_all_but_what_is_compiled_and_what_is_compared() -> None:
+    (dev,) = EXTRA["dev"]
+    named = set(re.findall(r"\w+", dev.removeprefix("sslx")))
+    assert EXTRA.keys() - named == {"dev", "ffcv", "bench", "nesy"} and "sslx[nesy]" in EXTRA["docs"]
+    page = (DOCS / "start" / "install.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == EXTRA.keys()
 
 
 def without_code(text: str) -> str:
