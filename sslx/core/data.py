@@ -103,6 +103,7 @@ class Split:
         paths: the n files of the images, where each image has one.
         arity: number of consecutive images that belong together, such as the three digits of a sum. They are in the
             same batch, side by side.
+        classes: names of the classes in the order of their numbers, where they have names.
     """
 
     images: Tensor | Lazy
@@ -113,6 +114,7 @@ class Split:
     skipped: Sequence[str] = ()
     paths: Sequence[Path] | None = None
     arity: int = 1
+    classes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -127,6 +129,8 @@ class Split:
             return f"{n} images, but {len(self.labels)} labels"
         if self.sizes is not None and self.sizes.shape != (n, 2):
             return f"expected sizes as ({n}, 2), got {tuple(self.sizes.shape)}"
+        if self.classes and self.labels is not None and n and int(self.labels.max()) >= len(self.classes):
+            return f"{len(self.classes)} names of classes, but labels up to {int(self.labels.max())}"
         return f"{n} images, but every {self.arity} belong together" if n % self.arity else ""
 
     def remark(self) -> str:

@@ -22,7 +22,7 @@ SUFFIXES = (".npz", ".parquet")
 
 
 def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch, file: Path) -> NDArray[np.float32]:
-    """Write `features` (n, D) of both halves of a dataset, with `split`, and `label` and `path` where there are any.
+    """Write `features` (n, D) of both halves of a dataset, `split`, and `label`, `class` and `path` where they are known.
 
     Args:
         data: reference to a dataset; None is that of the run, with all of its images.
@@ -51,6 +51,9 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
     }
     if all(half.labels is not None for half in halves):
         columns["label"] = np.concatenate([half.labels.numpy() for half in halves if half.labels is not None])
+        if all(half.classes for half in halves):
+            numbers = [(half, k) for half in halves if half.labels is not None for k in half.labels.tolist()]
+            columns["class"] = np.array([half.classes[k] for half, k in numbers])
     if all(half.paths is not None for half in halves):
         columns["path"] = np.array([str(path) for half in halves for path in half.paths or ()])
     file.parent.mkdir(parents=True, exist_ok=True)

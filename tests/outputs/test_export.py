@@ -228,6 +228,7 @@ def test_features_of_a_folder_are_written_with_the_paths_of_their_files(
     found = np.load(tmp_path / "z.npz")
     assert sorted(found["path"]) == sorted(str(path) for path in (tmp_path / "photos").rglob("*.png"))
     assert [Path(path).parent.name for path in found["path"]] == [["cat", "dog"][label] for label in found["label"]]
+    assert found["class"].tolist() == [Path(path).parent.name for path in found["path"]]
     for path, z in zip(found["path"], found["features"], strict=True):
         # By Pillow alone: grey and of the run's size, though the files are neither.
         grey = np.asarray(Image.open(path).convert("L").resize((8, 8), Image.Resampling.BILINEAR))

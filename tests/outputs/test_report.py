@@ -25,7 +25,7 @@ import pytest
 import torch
 from conftest import SMALL, TINY, digest, reseal
 from PIL import Image
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 import sslx
 from sslx.core.data import Split
@@ -217,6 +217,20 @@ def test_a_page_is_made_again_from_the_files_alone(
     assert command("report", str(folder / "grid"), "--to", "grid.html").code == 0
     href = Parsed(copied.path.parent / "grid.html").all("a")[-1]["href"]
     assert (copied.path.parent / href).samefile(folder / "grid" / "vae" / "report.html")
+
+
+def test_classes_have_the_names_of_their_folders(command: Callable[..., Any], copied: Run) -> None:
+    file = copied.path / "report" / "map.safetensors"
+    names = [f"<u>{name}" for name in ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")]
+    file.write_bytes(save(load(file.read_bytes()), {"classes": json.dumps(names)}))
+    assert command("report", "digits", "--to", "named.html").code == 0
+    found = Parsed(copied.path.parent / "named.html")
+    assert {attrs["data-label"] for attrs in found.all("circle")} == set(names)
+    assert all(name in found.text for name in names) and not found.all("u")
+    for wrong in ('["zero"]', '{"0": "zero"}', "zero"):
+        file.write_bytes(save(load(file.read_bytes()), {"classes": wrong}))
+        done = command("report", "digits", "--to", "wrong.html")
+        assert done.code == 1 and "damaged" in done.errors and done.errors.count("\n") == 1
 
 
 def test_umap_needs_its_package(command: Callable[..., Any], bare: Run, monkeypatch: pytest.MonkeyPatch) -> None:

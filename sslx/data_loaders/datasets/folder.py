@@ -98,7 +98,7 @@ class Folder(Dataset):
             raise DataError(f"{_name(root)}: training and test images differ in size; set dataset.size to resize them")
         if test_split.labels is not None:  # numbered like the training classes
             numbers = torch.tensor([names.index(name) for name in others])
-            test_split = attrs.evolve(test_split, labels=numbers[test_split.labels])
+            test_split = attrs.evolve(test_split, labels=numbers[test_split.labels], classes=names)
         return train, test_split
 
     def _read(self, root: Path, report: str) -> tuple[Split, Sequence[str]]:
@@ -116,13 +116,14 @@ class Folder(Dataset):
             levels=self.range, pages=self.pages, max_pixels=self.max_pixels,
         )  # fmt: skip
         split = attrs.evolve(split, paths=[paths[i] for i in kept.tolist()])
+        names = [path.name for path in groups]
         if groups:
             labels = torch.tensor([number for number, group in enumerate(groups.values()) for _ in group])[kept]
             counts = labels.bincount(minlength=len(groups))
-            if empty := [path.name for path, n in zip(groups, counts.tolist(), strict=True) if n == 0]:
+            if empty := [name for name, n in zip(names, counts.tolist(), strict=True) if n == 0]:
                 raise DataError(f"{_name(root)}: classes without an image: {_some(empty)}")
-            split = attrs.evolve(split, labels=labels)
-        return split, [path.name for path in groups]
+            split = attrs.evolve(split, labels=labels, classes=names)
+        return split, names
 
 
 def _name(path: Path) -> str:

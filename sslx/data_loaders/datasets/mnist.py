@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,6 +23,7 @@ class MNIST(Dataset):
     )
 
     source: ClassVar[str] = "MNIST"  # torchvision's name of the dataset and its folder
+    classes: ClassVar[Sequence[str]] = ()  # the digits are their own names
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         from torchvision import datasets  # slow to import
@@ -41,7 +43,7 @@ class MNIST(Dataset):
             agreeing(raw / f"{prefix}-*", len(images), labels, classes=10)
             if self.binarize:
                 images = (images >= 128).to(torch.uint8) * 255
-            return Split(images[:, None], labels)
+            return Split(images[:, None], labels, classes=self.classes)
 
         return half("train"), half("t10k")
 
@@ -52,3 +54,6 @@ class FashionMNIST(MNIST):
     defaults = suited(28, channels=1, images=60_000)
 
     source: ClassVar[str] = "FashionMNIST"
+    classes: ClassVar[Sequence[str]] = (
+        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+    )  # fmt: skip

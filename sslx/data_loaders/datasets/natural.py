@@ -50,6 +50,9 @@ class CIFAR10(Dataset):
     batches: ClassVar[tuple[Sequence[str], Sequence[str]]] = ([f"data_batch_{i}" for i in range(1, 6)], ["test_batch"])
     #: Keys of the label, and of a coarser one if there is one, with their numbers of classes.
     labels: ClassVar[Mapping[str, int]] = {"labels": 10}
+    classes: ClassVar[Sequence[str]] = (
+        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+    )  # fmt: skip
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         from torchvision import datasets  # slow to import
@@ -68,7 +71,7 @@ class CIFAR10(Dataset):
     def _read(self, files: Sequence[Path]) -> Split:
         parts = [self._batch(file) for file in files]
         images, labels, *coarse = (torch.cat(column) for column in zip(*parts, strict=True))
-        return Split(images, labels, {"coarse": coarse[0]} if coarse else {})
+        return Split(images, labels, {"coarse": coarse[0]} if coarse else {}, classes=self.classes)
 
     def _batch(self, file: Path) -> list[Tensor]:
         with reading(file), open(file, "rb") as stream:
@@ -86,6 +89,7 @@ class CIFAR100(CIFAR10):
     source: ClassVar[str] = "CIFAR100"
     batches: ClassVar[tuple[Sequence[str], Sequence[str]]] = (["train"], ["test"])
     labels: ClassVar[Mapping[str, int]] = {"fine_labels": 100, "coarse_labels": 20}
+    classes: ClassVar[Sequence[str]] = ()  # their names are in a file of their own
 
 
 class SVHN(Dataset):
@@ -151,4 +155,5 @@ class STL10(Dataset):
         with reading(file):
             labels = torch.from_numpy(np.fromfile(file, dtype=np.uint8).astype(np.int64)) - 1  # from 1 to 10
         agreeing(base / f"{half}_*.bin", len(images), labels, classes=10)
-        return Split(images, labels)
+        names = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
+        return Split(images, labels, classes=names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import attrs
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn.functional import normalize, pad
@@ -42,7 +43,7 @@ def gather(method: Method, test: Split, device: torch.device, seed: int, folder:
 
     `views.png`: rows of a test image and seven views of it, as the policy makes them for training. `report/`: up to
     1000 test images, by the first 50 principal components of their representations and as thumbnails, with the nearest
-    neighbours of some of them. What fails is one line on standard error.
+    neighbours of some of them and the names of their classes. What fails is one line on standard error.
     """
     if not len(test):
         return
@@ -61,7 +62,8 @@ def gather(method: Method, test: Split, device: torch.device, seed: int, folder:
                 small.append(resized(x, [max(1, side * _SIDE // max(_SIDE, *x.shape[2:])) for side in x.shape[2:]]))
             labels = None if test.labels is None else test.labels[order]
             (folder / "report").mkdir(exist_ok=True)
-            replace(folder / "report" / "map.safetensors", save(_reduced(torch.cat(z), labels)))
+            names = {"classes": json.dumps([*test.classes])} if test.classes else None
+            replace(folder / "report" / "map.safetensors", save(_reduced(torch.cat(z), labels), names))
             if is_picture:
                 replace(folder / "report" / "thumbnails.png", _sprite(torch.cat(small)))
 
@@ -172,10 +174,14 @@ def shown(folder: Path, how: str = "pca") -> list[Map | Neighbours]:
         return []
     try:
         data = load(file.read_bytes())
+        with safe_open(file, "pt") as opened:
+            named = json.loads((opened.metadata() or {}).get("classes", "[]"))
         points, near = data["points"].double(), data["neighbours"].tolist()
         n, labels = len(points), data["labels"].tolist() if "labels" in data else None
         share = [*data["share"].tolist(), 0.0]
         address = embedded(sprite.read_bytes(), _SPRITE) if sprite.is_file() else ""
+        if not isinstance(named, list) or not (named == [] or 0 <= max(labels or [0]) < len(named)):
+            raise ValueError("its parts do not fit together")
         if points.ndim != 2 or not n or len(labels or points) != n or not all(0 <= i < n for row in near for i in row):
             raise ValueError("its parts do not fit together")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -187,13 +193,14 @@ def shown(folder: Path, how: str = "pca") -> list[Map | Neighbours]:
     }[how]
     xy = _fitted(_flat(points, how))
     classes = sorted(set(labels or ()))
-    names = [f"image {i + 1}" if labels is None else f"class {labels[i]}" for i in range(n)]
+    known = {each: str(named[each]) if named else f"class {each}" for each in classes}
+    names = [f"image {i + 1}" if labels is None else known[labels[i]] for i in range(n)]
     colours = [0 if labels is None else classes.index(labels[i]) % _COLOURS for i in range(n)]
     dots = [Dot(i, round(x, 1), round(y, 1), colours[i], names[i]) for i, (x, y) in enumerate(xy.tolist())]
     middles = []
     for each in classes if len(classes) <= _NAMED else []:
         x, y = xy[torch.tensor([label == each for label in labels or ()])].median(dim=0).values.tolist()
-        middles.append((str(each), round(x, 1), round(y, 1)))
+        middles.append((str(named[each]) if named else str(each), round(x, 1), round(y, 1)))
     by = " The colours are those of their classes." if classes else ""
     hover = " Point at one to see it." if address else ""
     drawn = Map(dots, middles, address, f"Representations of {n:,} test images: {what}.{by}{hover}")
