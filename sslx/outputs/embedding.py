@@ -22,7 +22,7 @@ SUFFIXES = (".npz", ".parquet")
 
 
 def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch, file: Path) -> NDArray[np.float32]:
-    """Write `features` (n, D) of both halves of a dataset, `split`, and `label`, `class` and `path` where they are known.
+    """Write `features` (n, D) of both halves of a dataset, `split`, and `label`, `class` and `path` if they are known.
 
     Args:
         data: reference to a dataset; None is that of the run, with all of its images.
