@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -56,6 +58,33 @@ def test_new_packages_install_are_listed_pass_and_train(tmp_path: Path) -> None:
     line = next(line for line in (folders[0] / "README.md").read_text().splitlines() if line.startswith("sslx run"))
     done = python("-m", *line.split(), "--subset", "64", cwd=tmp_path, path=site)
     assert done.returncode == 0 and "\nsimvae " in done.stdout, done.stderr
+
+
+def test_an_edit_reaches_the_tests_of_a_package_that_is_installed_as_its_readme_says(tmp_path: Path) -> None:
+    """In an environment of its own, which sees the packages of this one."""
+    import venv
+
+    package = create("sslx-edited", "prior", tmp_path)
+    venv.create(tmp_path / "env")
+    (site,) = (tmp_path / "env").glob("lib/python*/site-packages")
+    (site / "outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    inner = str(tmp_path / "env" / "bin" / "python")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(words, cwd=package, capture_output=True, text=True, timeout=600)
+
+    install, test = (package / "README.md").read_text().split("```")[-2].split("\n")[1:3]
+    assert install.startswith("pip install") and test == "pytest"
+    assert install in (EXAMPLES.parent / "docs" / "write" / "publish.md").read_text()
+    assert all(install in path.read_text() for path in EXAMPLES.glob("*/README.md"))
+    offline = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+    done = run(sys.executable, "-m", "pip", "--python", inner, *shlex.split(install)[1:], *offline)
+    assert done.returncode == 0, done.stderr
+    tests = [inner, "-m", test, "-q", "-p", "no:cacheprovider", "-k", "density_is_a_number"]
+    assert "\n1 passed" in (done := run(*tests)).stdout, done.stdout
+    source = package / "src" / "sslx_edited" / "components.py"
+    source.write_text(source.read_text().replace("sum(dim=(1, 2))", "sum(dim=2)"))
+    assert "expected shape (8,), got (8, 1)" in (done := run(*tests)).stdout, done.stdout
 
 
 def test_ci_makes_a_package_of_each_kind() -> None:
