@@ -40,7 +40,7 @@ def relative(table: Table, name: str, judged: Sequence[str]) -> Table:
     for column in judged:
         notes += _statements(column, [row for row in table.rows if row is not reference], reference)
     columns = [column for column in table.columns if any(column in row.cells for row in rows)]
-    return attrs.evolve(table, columns=columns, rows=rows, notes=[*table.notes, *notes])
+    return attrs.evolve(table, columns=columns, rows=rows, notes=[*notes, *table.notes])
 
 
 def _pairs(row: Row, reference: Row, column: str) -> list[float]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from sslx.core.training.run import Run
 from sslx.outputs.differences import relative
 from sslx.outputs.rows import SEEN, TIME, Cell, Row, Table, mean_and_error
 
+_VALUE = re.compile(r"=[\d.]+(?:e[+-]?\d+)?\b")  # that an evaluator has chosen
 _HARDLY = 0.01  # a smaller gain in accuracy, which another seed may undo
 
 
@@ -42,9 +44,9 @@ def tables(runs: Sequence[Run], wanted: Sequence[str] = (), sort_by: str = "", r
             their first score.
         sort_by: a score, or an evaluator for its first one, by which the trained rows are sorted. The best one comes
             first if the evaluator says what is best, otherwise the largest one. The floors stay at the end.
-        relative_to: the name of a row. All others then have the differences of their scores from those of this row,
-            with a note on whether they are more than chance for the columns that are named, by default the first score
-            of each evaluator.
+        relative_to: the name of a row, or of its method or run if no other row has it. All others then have the
+            differences of their scores from those of this row, with a note on whether they are more than chance for
+            the columns that are named, by default the first score of each evaluator.
 
     Raises:
         ConfigError: no run has such a score, or a table has no such row.
@@ -69,9 +71,19 @@ def tables(runs: Sequence[Run], wanted: Sequence[str] = (), sort_by: str = "", r
         table = Table(dataset, columns, rows, notes)
         if relative_to:
             judged = [column for column in columns if column in wanted] or _headlines(groups, columns)
-            table = relative(table, relative_to, judged)
+            table = relative(table, _meant(relative_to, groups), judged)
         found.append(table)
     return found
+
+
+def _meant(name: str, groups: Sequence[_Group]) -> str:
+    """The row with this name, or else the only one with a method or a run of this name."""
+    found = [
+        group.name
+        for group in groups
+        if any(name in (each.run.name, each.run.path.name, str(each.run.path)) for each in group.members)
+    ]
+    return found[0] if len(found) == 1 and name not in [group.name for group in groups] else name
 
 
 def _scored(run: Run) -> list[_Scored]:
@@ -295,8 +307,26 @@ def _summaries(groups: Sequence[_Group], evaluators: Container[str] | None) -> I
                     ways.setdefault(name, {}).setdefault(reason or result["summary"], {})[row] = None
     for name, texts in ways.items():
         if evaluators is None or name in evaluators:
-            for text, users in texts.items():
-                yield f"{name}: {text}" if len(texts) == 1 else f"{name} of {', '.join(users)}: {text}"
+            joined = _joined(texts)
+            for text, users in joined.items():
+                yield f"{name}: {text}" if len(joined) == 1 else f"{name} of {', '.join(users)}: {text}"
+
+
+def _joined(texts: Mapping[str, Mapping[str, None]]) -> dict[str, dict[str, None]]:
+    """Texts that differ in chosen values alone, such as `C=20`, as one text with their range and all of their users."""
+    found: dict[str, dict[str, None]] = {}
+    for frame in dict.fromkeys(_VALUE.sub("=", text) for text in texts):
+        alike = [text for text in texts if _VALUE.sub("=", text) == frame]
+        columns = zip(*(_VALUE.findall(text) for text in alike), strict=True)
+        ranges = iter([sorted(set(column), key=lambda value: float(value[1:])) for column in columns])
+
+        def joined(_: re.Match[str], ranges: Iterator[list[str]] = ranges) -> str:
+            values = next(ranges)
+            return values[0] if len(values) == 1 else f"{values[0]} to {values[-1][1:]}"
+
+        users = {user: None for text in alike for user in texts[text]}
+        found.setdefault(_VALUE.sub(joined, alike[0]), {}).update(users)
+    return found
 
 
 def _differences(groups: Sequence[_Group], evaluators: Container[str] | None) -> Iterator[str]:
@@ -322,6 +352,16 @@ def _differences(groups: Sequence[_Group], evaluators: Container[str] | None) ->
                     }
             for key, value in facts.items():
                 values.setdefault(key, {}).setdefault(value, {})[group.name] = None
+    widths = dict.fromkeys(
+        f"{of} of {width} dimensions"
+        for group in groups
+        for name, result in group.members[0].results.get("trained", {}).items()
+        if evaluators is None or name in evaluators
+        for of, width in result.get("of", {}).items()
+        if len(result["of"]) == 1  # the names of columns say which, otherwise
+    )
+    if len(widths) > 1:
+        yield f"note: the representations differ in width, which alone can change a score: {_listed([*widths])}"
     for key, users in values.items():
         if len(users) > 1:
             parts = "; ".join(f"{value} of {', '.join(rows)}" for value, rows in users.items())

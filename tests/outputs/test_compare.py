@@ -119,6 +119,32 @@ def test_other_protocols_are_noted(make: Make) -> None:
     assert "style: skipped, no factors" in table.notes
 
 
+def test_protocols_that_differ_in_chosen_values_are_one_line_and_widths_are_noted(make: Make) -> None:
+    """Nine runs with nine values of C say it once. Other differences, as in a width, stay lines of their own."""
+
+    def noted(*facts: tuple[str, str, int]) -> list[str]:
+        runs = [make(f"{len(facts)}-{i}", "vae", 0.5, subset=i + 1) for i in range(len(facts))]
+        for run, (summary, of, width) in zip(runs, facts, strict=True):
+            results = run.results
+            for which in ("trained", "untrained"):
+                results[which] = {"linear": {**results[which]["knn"], "summary": summary, "of": {of: width}}}
+            run.folder.write("results.json", results)
+        return [note for table in tables(runs) for note in table.notes]
+
+    chosen = [f"features of 8 dimensions; on 100 images with C={c}, chosen" for c in ("20", "0.05", "1e+03", "20")]
+    assert noted(*[(each, "features", 8) for each in chosen]) == [
+        "linear: features of 8 dimensions; on 100 images with C=0.05 to 1e+03, chosen"
+    ]
+    assert noted(*[(each, "features", 8) for each in chosen[:1]]) == [f"linear: {chosen[0]}"]
+    other = "features of 9 dimensions; on 100 images with C=20, chosen"
+    first, second, note = noted((chosen[0], "features", 8), (other, "features", 9), (chosen[1], "features", 8))
+    assert first.endswith("with C=0.05 to 20, chosen") and second.endswith(other)
+    assert note == (
+        "note: the representations differ in width, which alone can change a score: features of 8 dimensions and "
+        "features of 9 dimensions"
+    )
+
+
 def test_columns_are_chosen_by_name_by_pattern_and_by_evaluator(make: Make) -> None:
     run = make("a", "vae", 0.5)
     results = run.results
@@ -192,6 +218,8 @@ def test_scores_are_printed_relative_to_a_row(make: Make, command: Command) -> N
     assert "note: the other rows are differences from the scores of simvae" in output
     with pytest.raises(ConfigError, match=r"^relative-to simvea: the table of digits has no such row \(did you mean"):
         tables(runs, relative_to="simvea")
+    (other,) = tables([*runs, make("d", "vae", 0.8, subset=50)], relative_to="d")  # the folder of a run
+    assert [row.relative for row in other.rows[:3]] == [True, True, False]
     make("m", "vae", 0.1, dataset="moons")
     code, _, errors = command("compare", "c", "m", "--relative-to", "simclr")
     assert code == 2 and "relative-to simclr: the table of moons has no such row" in errors

@@ -19,7 +19,6 @@ from PIL import Image
 
 from sslx.core.files import replace
 from sslx.outputs.formats import cells
-from sslx.outputs.plots.plot import listed
 from sslx.outputs.rows import Table
 
 LIMIT = 5_000_000  # bytes of a page
@@ -29,7 +28,6 @@ _SIDES = (1024, 768, 512, 384, 256, 128)  # pixels, to which the longer side of 
 _FLOOR = re.compile(r"(untrained encoder|pixels|pca)( of .*)?")
 _NUMBER = re.compile(r"([-+]?(\d[\d,]*\.?\d*(e[-+]?\d+)?|nan|inf)( ± .*)?( \(n=\d+\))?|-)?")
 _VERDICT = re.compile(r" (?:is|are) (?:hardly |not )?above ")
-_WIDTH = re.compile(r"[:;] (\w+ of \d+ dimensions)")
 _TITLE = re.compile(r"<title>.*?</title>", re.DOTALL)
 _ABOVE = re.compile(r"(hardly |not )?above ")
 
@@ -214,9 +212,7 @@ def blocks_of(table: Table, turned: bool = False) -> list[str | Block]:
     verdicts = [note for note in table.notes if not note.startswith("note: ") and _VERDICT.search(note)]
     notes = [note for note in table.notes if note not in verdicts]
     found: list[str | Block] = [Rows(f"Representations of {table.dataset}", head, rows, floors)]
-    widths = list(dict.fromkeys(width for note in notes for width in _WIDTH.findall(note)))
-    if len(widths) > 1:
-        found.append(f"These representations differ in width, which alone can change a score: {listed(widths)}.")
+    found += [f"{note[6:7].upper()}{note[7:]}." for note in notes if "differ in width" in note]
     found += [Verdicts(verdicts)] if verdicts else []
     return found + ([Notes("How the scores were computed", notes)] if notes else [])
 
