@@ -86,14 +86,23 @@ def method(record: Any, classes: dict[str, type], row: dict[str, Any] | None) ->
         yield f"- Family: {link(above[0], classes)}"
     yield f"\n## When to use it\n\n{said['use']}\n"
     yield f"## Run it\n\n```sh\nsslx run --plugin {record.name}{command(record.name)}\n```\n"
-    if cls.defaults and cls.defaults != (above[0].defaults if above else {}):
-        yield f"It recommends {listed(list(settings(cls.defaults)))} for its runs, which your settings override.\n"
+    if cls.defaults != (above[0].defaults if above else {}):
+        yield recommended(cls.defaults)
     equations, explaining, differing = divided(rest)
     yield from loss(cls, above, classes, [*equations, *explaining])
     yield from details(differing)
     yield from own_options(cls, above, classes)
     if row and record.name != "random" and "knn" in row.get("trained", {}):
         yield f"\n## Measured\n\n{result(row)}"
+
+
+def recommended(defaults: dict[str, Any]) -> str:
+    """What a method asks of its runs. Evaluators are added to those of the data, all else takes their place."""
+    kept = {name: value for name, value in defaults.items() if name != "evaluators"}
+    said = f"It recommends {listed(list(settings(kept)))} for its runs, which your settings override." if kept else ""
+    added = listed([f"[`{name}`](../reference/evaluators.md#{name})" for name in defaults.get("evaluators", ())])
+    scored = f"Its runs are scored by {added} beside the evaluators of the dataset, unless you name evaluators."
+    return f"{said} {scored if added else ''}".strip() + "\n"
 
 
 def documented(cls: type, classes: dict[str, type]) -> list[str]:

@@ -25,7 +25,7 @@ from sslx import api
 from sslx.cli.plugins import option_rows
 from sslx.core.interfaces import INTERFACES
 from sslx.core.toml import read
-from sslx.core.training.config import RunConfig
+from sslx.core.training.config import RunConfig, configure
 from sslx.plugins import hookspecs
 from sslx.plugins.record import KINDS
 from sslx.plugins.registry import Registry, registry
@@ -67,6 +67,29 @@ def test_every_method_has_a_page_for_people_who_choose() -> None:
         assert f"```sh\nsslx run --plugin {name}" in page
         assert "\n- Paper: " in page or name in ("ae", "random")
         assert f"]({name}.md)" in pages["index.md"]
+
+
+def test_pages_count_the_methods_and_those_who_choose_see_some_of_each_group() -> None:
+    pages = {path: path.read_text() for path in [*PAGES, ROOT / "README.md"]}
+    count = len(registry().providers("method"))
+    assert f"sslx has {count} methods" in made("pages")["index.md"]
+    for path in ("README.md", "docs/howto/choose-a-method.md", "docs/project/comparison.md"):
+        assert re.search(rf"\b{count} (self-supervised and generative )?methods|\[{count}\]\(", pages[ROOT / path]), (
+            path
+        )
+    choice = pages[DOCS / "howto" / "choose-a-method.md"]
+    for part in made("pages")["index.md"].split("\n## ")[1:-2]:
+        names = re.findall(r"^\| \[([\w-]+)\]", part, re.MULTILINE)
+        assert names and (part.startswith("Pretext") or re.search(rf"(`|-p |-plugin )({'|'.join(names)})\b", choice)), (
+            part
+        )
+
+
+def test_evaluators_of_a_method_are_said_to_be_added() -> None:
+    page = " ".join((DOCS / "methods" / "nesy.md").read_text().split())
+    assert "`views.count=1`" in page and "scored by [`cluster`](../reference/evaluators.md#cluster) beside" in page
+    config = configure({"method": "nesy", "dataset": "mnist-addition"})
+    assert list(config.evaluators) == ["knn", "linear", "cluster"]
 
 
 def test_options_are_documented_once_where_they_are_declared() -> None:
