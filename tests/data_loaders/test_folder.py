@@ -273,7 +273,7 @@ def _no_test(root: Path) -> None:
     [
         (_strange_class, "classes that are missing in .*train: c"),
         (_half_labelled, "train has class folders and test has none; put the images of both"),
-        (_loose, "1 files are next to the class folders, for example stray.png"),
+        (_loose, "1 file is next to the class folders, for example stray.png; use --bad-images skip"),
         (_empty_class, "classes without an image: d"),
         (_no_test, "has train; expected train and one of test, val"),
         (lambda root: root.mkdir(), "there are no images"),
@@ -285,6 +285,22 @@ def test_labels_that_disagree_with_the_images_are_fatal(
     make(tmp_path / "data")
     with pytest.raises(DataError, match=message):
         Folder(path=tmp_path / "data").load(tmp_path, offline=True)
+
+
+def test_files_next_to_the_class_folders_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _loose(tmp_path / "data")
+    (tmp_path / "data" / "readme.txt").write_text("photographs of the year")
+    with pytest.raises(
+        DataError, match=r"2 files are next to the class folders, for example readme.txt; use .* them o"
+    ):
+        Folder(path=tmp_path / "data").load(tmp_path, offline=True)
+    found = Folder(path=tmp_path / "data", bad_images="skip").load(tmp_path, offline=True)
+    (tmp_path / "data" / "readme.txt").unlink()
+    (tmp_path / "data" / "stray.png").unlink()
+    expected = Folder(path=tmp_path / "data").load(tmp_path, offline=True)
+    assert all(torch.equal(a.images, b.images) for a, b in zip(found, expected, strict=True))
+    assert [line.split(": ")[0].rsplit("/")[-1] for line in found[0].skipped] == ["readme.txt", "stray.png"]
+    assert "2 files are next to the class folders, for example readme.txt, and are skipped" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_not_there_is_the_option_s_fault(tmp_path: Path) -> None:

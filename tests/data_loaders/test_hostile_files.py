@@ -329,7 +329,7 @@ def test_an_odd_name(name: bytes, memory: float, tmp_path: Path) -> None:
     assert record.read_text(encoding="utf-8").count("\n") == 1
     Path(os.fsdecode(folder + b"/nested " + name[:100])).mkdir()
     Path(os.fsdecode(os.fsencode(data) + b"/loose " + name[:100])).write_bytes(b"")
-    halves(Folder(path=data), data, "1 files are next to the class folders, for example loose")
+    halves(Folder(path=data), data, "1 file is next to the class folders, for example loose")
 
 
 def _fifo(path: Path) -> None:

@@ -265,8 +265,8 @@ def find(
     _remark(source, where)
     sizes = torch.tensor([outcome for outcome in outcomes if not isinstance(outcome, str)])
     if size is None and len(different := sizes.unique(dim=0)) > 1:
-        some = ", ".join(f"{height}x{width}" for height, width in different[:3].tolist())
-        found = f"images of {len(different)} sizes ({some}, ...)"
+        some = [f"{height}x{width}" for height, width in different[:3].tolist()] + ["..."] * (len(different) > 3)
+        found = f"images of {len(different)} sizes ({', '.join(some)})"
         raise DataError(f"{printable(str(where))}: {found}; set dataset.size to resize them")
     mixed = square is None and bool((sizes != torch.tensor(shape[1:])).any())
     chosen = Lazy(source, kept) if images is None else images if not broken else images[kept]

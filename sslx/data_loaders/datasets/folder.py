@@ -11,7 +11,7 @@ from typing import Any, Literal
 import attrs
 import torch
 
-from sslx.api import ConfigError, DataError, Dataset, Split, option, printable
+from sslx.api import ConfigError, DataError, Dataset, Split, option, printable, say
 from sslx.data_loaders.datasets.files import BAD_IMAGES, MAX_PIXELS, MEMORY, find, first_size
 from sslx.data_loaders.datasets.splitting import halve
 from sslx.data_loaders.datasets.suited import suited
@@ -105,9 +105,14 @@ class Folder(Dataset):
         """The images below `root` and the names of their classes, which are empty if the images are not labelled."""
         folders, loose = _content(root)
         groups = {path: files for path in folders if (files := _files(path, root)) is not None}
-        if groups and loose:
-            found = f"{len(loose)} files are next to the class folders, for example {printable(loose[0].name)}"
-            raise DataError(f"{_name(root)}: {found}")
+        beside = loose if groups else []
+        if beside:
+            n, example = len(beside), printable(beside[0].name)
+            found = f"{n} file{'s are' if n > 1 else ' is'} next to the class folders, for example {example}"
+            if self.bad_images == "fail":
+                advice = f"use --bad-images skip (dataset.bad_images=skip) to leave {'them' if n > 1 else 'it'} out"
+                raise DataError(f"{_name(root)}: {found}; {advice}")
+            say(f"{_name(root)}: {found}, and {'are' if n > 1 else 'is'} skipped")
         paths = [path for group in groups.values() for path in group] if groups else loose
         if not paths:
             raise DataError(f"{_name(root)}: there are no images")
@@ -115,7 +120,8 @@ class Folder(Dataset):
             paths, root, self.size, self.grey, self.bad_images, report, self.memory,
             levels=self.range, pages=self.pages, max_pixels=self.max_pixels,
         )  # fmt: skip
-        split = attrs.evolve(split, paths=[paths[i] for i in kept.tolist()])
+        skipped = [*split.skipped, *(f"{path}: next to the class folders" for path in beside)]
+        split = attrs.evolve(split, paths=[paths[i] for i in kept.tolist()], skipped=skipped)
         names = [path.name for path in groups]
         if groups:
             labels = torch.tensor([number for number, group in enumerate(groups.values()) for _ in group])[kept]
