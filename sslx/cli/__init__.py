@@ -31,6 +31,8 @@ _COMMANDS = {
     "data": ("sslx.cli.data", "Convert datasets, and make pictures of their views."),
     "plugins": ("sslx.cli.plugins", "List, explain, write and check plugins and their components."),
 }
+#: Parts of methods, which `--set` chooses and which may be taken for flags.
+_PARTS = ("encoder", "decoder", "prior", "objective", "energy", "constraint")
 
 
 class _Lazy(click.Group):
@@ -133,6 +135,8 @@ def _report(error: BaseException) -> int:
         return FORSAKEN  # the process that launched this one says more
     if isinstance(error, click.ClickException):
         lines, code = [error.format_message()], error.exit_code
+        if isinstance(error, click.NoSuchOption) and (part := error.option_name.lstrip("-")) in _PARTS:
+            lines = [f"No such option {error.option_name!r}; `--set {part}=NAME` chooses the {part}"]
     elif isinstance(error, SslxError):
         lines, code = str(error).splitlines(), error.exit_code
     else:

@@ -21,7 +21,7 @@ from typing_extensions import dataclass_transform
 
 from sslx.core.catalogue import Resolved, catalogue
 from sslx.core.dotted import merge
-from sslx.core.errors import ConfigError, PluginError, Problems, nearest
+from sslx.core.errors import ConfigError, PluginError, Problems, SslxError, nearest
 from sslx.core.values import Text, describe, read
 
 __all__ = ["Component", "option", "slot"]
@@ -278,7 +278,7 @@ def _values(
     """The checked value of each option of a class. Raises ConfigError with one line for each mistake."""
     known, problems, values = options_of(cls), Problems(), {}
     for unknown in sorted(map(str, given.keys() - known.keys())):
-        advice = "; its forward does not use it" if unknown in cls.ignored else _advice(unknown, known, around)
+        advice = "; its forward does not use it" if unknown in cls.ignored else _advice(unknown, known, around, given)
         problems.append(f"{where}.{unknown}".lstrip(".") + f": {name} has no option {unknown!r}{advice}")
     for option in _declared(cls).values():
         dotted = f"{where}.{option.name}".lstrip(".")
@@ -375,8 +375,8 @@ def _article(noun: str) -> str:
     return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
 
 
-def _advice(name: str, known: Mapping[str, Option], around: type[Component] | None) -> str:
-    """A suggestion for an unknown name: a group that has this option, or the nearest option, here or in `around`."""
+def _advice(name: str, known: Mapping[str, Option], around: type[Component] | None, given: Mapping[str, Any]) -> str:
+    """A suggestion for an unknown name: a part that has this option, or the nearest option, here or in `around`."""
     everywhere = {**known, **(options_of(around) if around else {})}
     for group, option in everywhere.items():
         interface = interface_of(option.type)
@@ -385,7 +385,22 @@ def _advice(name: str, known: Mapping[str, Option], around: type[Component] | No
             parts = [part for each in inner.values() if (part := interface_of(each.type)) is not None]
             if name in inner or any(name in options_of(part) for part in parts):
                 return f" (did you mean '{group}.{name}'?)"
+    for slot, option in everywhere.items():
+        if name in _options_in(option, given.get(slot)):
+            return f" (did you mean '{slot}.{name}'?)"
     return nearest(name, known, everywhere)
+
+
+def _options_in(option: Option, value: Any) -> Iterable[str]:
+    """The options of what a slot is given, or else of its default; none if that cannot be had."""
+    interface, use = interface_of(option.type), value.get("use") if isinstance(value, Mapping) else value
+    use = option.default if use is None else use
+    if interface is None or not interface.kind or not isinstance(use, str | type):
+        return ()
+    try:
+        return options_of(_resolve(interface, use, option.name, option.owner).cls)
+    except SslxError:
+        return ()
 
 
 # --- names and values of a component -----------------------------------------------------------------------------

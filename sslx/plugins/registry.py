@@ -144,8 +144,11 @@ class Registry(code.Gate):
         hint = f"; plugins that could not be loaded: {', '.join(broken)}" if broken else ""
         if not self.plugins:
             hint = "; no plugin is installed, not even sslx's own: run `pip install .`"
-        noun = "view policy" if kind == "views" else kind
-        raise PluginError(f"there is no {noun} {name!r}{nearest(short, providers)}{hint}")
+        noun, near = "view policy" if kind == "views" else kind, nearest(short, providers)
+        if kind == "dataset" and os.path.exists(name):
+            folder = name if os.path.isdir(name) else os.path.dirname(name) or "."
+            near = f" (did you mean 'folder:{folder}'?)"
+        raise PluginError(f"there is no {noun} {name!r}{near}{hint}")
 
     def resolve(self, kind: str, reference: str, owner: str = "") -> Resolved:
         """The class of a reference. Raises PluginError.
