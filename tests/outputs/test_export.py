@@ -225,6 +225,7 @@ def test_features_of_a_folder_are_written_with_the_paths_of_their_files(
         Image.fromarray(pixels).save(path)
     code, output, errors = command("embed", "run", "--data", "folder:photos", "--to", "z.npz")
     assert code == 0 and "5 images, 10 dimensions" in output, errors
+    assert errors.endswith("\nimages of folder:photos are read in grey and at 8x8, as those of run\n")
     found = np.load(tmp_path / "z.npz")
     assert sorted(found["path"]) == sorted(str(path) for path in (tmp_path / "photos").rglob("*.png"))
     assert [Path(path).parent.name for path in found["path"]] == [["cat", "dog"][label] for label in found["label"]]
