@@ -26,6 +26,7 @@ from sslx.cli.plugins import option_rows
 from sslx.core.interfaces import INTERFACES
 from sslx.core.toml import read
 from sslx.core.training.config import RunConfig, configure
+from sslx.outputs import tables
 from sslx.plugins import hookspecs
 from sslx.plugins.record import KINDS
 from sslx.plugins.registry import Registry, registry
@@ -332,6 +333,26 @@ def test_commands_and_programs_of_a_page_work(
             code, output, errors = command(*words)
             assert code == (2 if said else 0), f"{words}\n{errors}"
             assert said in errors if said else output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("run -p simvea", "there is no method 'simvea' (did you mean 'simvae'?)"),
+        ("run -p vae -d folder:PATH", "dataset.path: PATH does not exist or is not a folder"),
+        ("run -p vae --subset 128 --batch-size 200", "train.batch_size: expected at most 128, the number of training images"),
+        ("run -p vae -d fashion-mnist --offline --data-dir PATH", "FashionMNIST is not in ...: choose another folder with --data-dir or SSLX_DATA"),
+    ],
+)  # fmt: skip
+def test_messages_of_the_page_on_troubles_are_those_of_the_program(words: str, message: str, command: Any) -> None:
+    assert f"`{message}`" in (DOCS / "howto" / "troubleshooting.md").read_text()
+    code, _, errors = command(*words.split())
+    assert code == 2 and all(part in errors for part in re.split(r"\.\.\.|PATH", message)), errors
+
+
+def test_a_gain_that_is_called_hardly_one_is_defined() -> None:
+    page = " ".join((DOCS / "concepts" / "evaluation.md").read_text().split())
+    assert f"a gain of at least {tables._HARDLY:g}" in page and "*hardly above* it by less" in page
 
 
 PYTHON = re.compile(r"^```python\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
