@@ -16,6 +16,7 @@ from sslx.core.files import replace
 from sslx.core.study import Block, Figure as Wanted, Line, Value
 from sslx.core.training.run import Run
 from sslx.outputs import plots
+from sslx.outputs.formats import written
 from sslx.outputs.report import Figure, Notes, Rows, Section, page
 from sslx.runs.drawn import subjects
 from sslx.runs.studies import Cell, Reproduction
@@ -44,7 +45,7 @@ def write_page(study: Reproduction, folder: Path) -> list[Path]:
     sections = [
         Section("Results", [*_tables(study, cells), _measure(study)]),
         Section("Figures", drawn),
-        Section("What was found", list(_found(study, cells))),
+        Section("What was found", list(_found(study, cells)) if study.budget != "smoke" else []),
         Section("What differs from the paper", list(_differences(study, cells))),
         Section("Runs", list(_runs(study))),
     ]
@@ -56,6 +57,15 @@ def write_page(study: Reproduction, folder: Path) -> list[Path]:
     replace(folder / "index.md", _markdown(study.design.title, lead, numbers, sections))
     replace(folder / "table.csv", _csv(study, cells))
     return [folder / "index.html", folder / "index.md"]
+
+
+def tables_of(study: Reproduction) -> str:
+    """The tables of the page, for a terminal."""
+    shown = []
+    for table in _tables(study, study.cells()):
+        body = [[str(cell) for cell in row] for row in table.rows]
+        shown.append(f"{table.caption}\n{written([[*table.head], *body], 'simple')}\n")
+    return "\n".join([*shown, _measure(study)])
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
