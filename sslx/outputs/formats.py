@@ -25,7 +25,7 @@ def text(tables: Sequence[Table], width: float = math.inf) -> str:
     blocks = []
     for table in tables:
         parts = [part for each in _by_frequency(table, width) for part in _fitting(cells(each), width)]
-        written = "\n\n".join(written(part, "simple") for part in parts)
+        written = "\n\n".join(as_table(part, "simple") for part in parts)
         blocks.append("\n".join([_title(table), written, *table.notes]))
     return "\n\n".join(blocks) + "\n"
 
@@ -38,7 +38,7 @@ def markdown(tables: Sequence[Table]) -> str:
     for table in tables:
         grid = [[escaped(cell) for cell in row] for row in cells(table)]
         notes = [f"- {escaped(note)}" for note in table.notes]
-        blocks.append("\n".join([f"**{escaped(_title(table))}**\n", written(grid, "pipe"), "", *notes]))
+        blocks.append("\n".join([f"**{escaped(_title(table))}**\n", as_table(grid, "pipe"), "", *notes]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -47,7 +47,7 @@ def latex(tables: Sequence[Table]) -> str:
     blocks = []
     for table in tables:
         notes = [f"% {note}" for note in table.notes]
-        blocks.append("\n".join([f"% {_title(table)}", written(cells(table), "latex"), *notes]))
+        blocks.append("\n".join([f"% {_title(table)}", as_table(cells(table), "latex"), *notes]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -103,14 +103,14 @@ def _number(row: Row, column: str) -> str:
     return f"{cell.mean:{sign}.{digits}f}{error}{fewer}"
 
 
-def written(grid: Grid, style: str) -> str:
+def as_table(grid: Grid, style: str) -> str:
     """A table with a head, as text: names to the left, numbers to the right."""
     alignment = ("left", *("right" for _ in grid[0][1:]))
     return tabulate(grid[1:], grid[0], style, disable_numparse=True, colalign=alignment)
 
 
 def _width(grid: Grid) -> int:
-    return max(map(len, written(grid, "simple").splitlines()))
+    return max(map(len, as_table(grid, "simple").splitlines()))
 
 
 def _by_frequency(table: Table, width: float) -> Iterator[Table]:

@@ -3,11 +3,13 @@
 import csv
 import io
 import math
+import os
 import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 
@@ -16,8 +18,8 @@ from sslx.core.files import replace
 from sslx.core.study import Block, Figure as Wanted, Line, Value
 from sslx.core.training.run import Run
 from sslx.outputs import plots
-from sslx.outputs.formats import written
-from sslx.outputs.report import Figure, Notes, Rows, Section, page
+from sslx.outputs.formats import as_table
+from sslx.outputs.report import Figure, Link, Notes, Rows, Section, page
 from sslx.runs.drawn import subjects
 from sslx.runs.studies import Cell, Reproduction
 
@@ -47,7 +49,7 @@ def write_page(study: Reproduction, folder: Path) -> list[Path]:
         Section("Figures", drawn),
         Section("What was found", list(_found(study, cells)) if study.budget != "smoke" else []),
         Section("What differs from the paper", list(_differences(study, cells))),
-        Section("Runs", list(_runs(study))),
+        Section("Runs", list(_runs(study, folder))),
     ]
     sections = [section for section in sections if section.blocks]
     lead = f"{study.design.paper}. {study.design.shows}".strip()
@@ -64,7 +66,7 @@ def tables_of(study: Reproduction) -> str:
     shown = []
     for table in _tables(study, study.cells()):
         body = [[str(cell) for cell in row] for row in table.rows]
-        shown.append(f"{table.caption}\n{written([[*table.head], *body], 'simple')}\n")
+        shown.append(f"{table.caption}\n{as_table([[*table.head], *body], 'simple')}\n")
     return "\n".join([*shown, _measure(study)])
 
 
@@ -246,8 +248,9 @@ def _where(users: Sequence[tuple[str, str]], places: Sequence[tuple[str, str]]) 
     return "; ".join(f"{rows} of {blocks}" if rows else blocks for rows, blocks in said)
 
 
-def _runs(study: Reproduction) -> Iterator[Rows]:
-    rows = []
+def _runs(study: Reproduction, folder: Path) -> Iterator[Rows]:
+    """The finished runs, with links from the page in `folder` to their reports."""
+    rows = list[list[str | Link]]()
     for task in study.tasks:
         path = study.folder / task.name
         if not (path / "results.json").exists():
@@ -255,7 +258,9 @@ def _runs(study: Reproduction) -> Iterator[Rows]:
         run = Run.open(path)
         training = run.training
         images, seconds = f"{training.get('images', 0):,}", f"{training['cpu_seconds']:.0f}"
-        rows.append([task.block.name, task.row.name, str(task.config.seed), images, seconds, task.name])
+        there = os.path.relpath(path / "report.html", folder)
+        name = Link(task.name, quote(there)) if (path / "report.html").is_file() else task.name
+        rows.append([task.block.name, task.row.name, str(task.config.seed), images, seconds, name])
     if rows:
         head = ["block", "row", "seed", "images seen", "CPU-seconds of training", "run"]
         yield Rows("Each run holds its complete config", head, rows)

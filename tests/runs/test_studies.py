@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from conftest import digest
@@ -79,7 +80,7 @@ name = "faces"
 files = "no-such-folder"
 options = { dataset = "celeba" }
 
-[budgets.smoke]
+[budgets.cpu]
 options = { train.epochs = 1 }
 
 [budgets.paper]
@@ -111,11 +112,11 @@ def results(folder: Path, study: Reproduction, row: str, which: str = "trained")
 
 def test_a_table_has_the_scores_of_its_runs_and_a_second_time_changes_nothing(command: Command, tmp_path: Path) -> None:
     file, folder = write(tmp_path / "mine.toml"), tmp_path / "runs"
-    code, out, errors = command("reproduce", "./mine.toml", "--budget", "smoke", "--runs", "runs", "--device", "cpu")
+    code, out, errors = command("reproduce", "./mine.toml", "--budget", "cpu", "--runs", "runs", "--device", "cpu")
     assert code == 0, errors
-    assert out.splitlines()[-2:] == ["runs/mine-smoke/index.html", "runs/mine-smoke/index.md"]
-    study = of(file, "smoke", folder)
-    with open(folder / "mine-smoke" / "table.csv") as opened:
+    assert out.splitlines()[-2:] == ["runs/mine-cpu/index.html", "runs/mine-cpu/index.md"]
+    study = of(file, "cpu", folder)
+    with open(folder / "mine-cpu" / "table.csv") as opened:
         rows = {(row["block"], row["row"], row["column"]): row for row in csv.DictReader(opened)}
     for name in ("First", "Second"):
         found = results(folder, study, name)
@@ -135,7 +136,7 @@ def test_a_table_has_the_scores_of_its_runs_and_a_second_time_changes_nothing(co
     assert rows["faces", "Second", "linear"]["reason"].startswith("needs data: there is no no-such-folder in ")
     floors = [each["knn"]["scores"]["knn"] for each in results(folder, study, "First", "pixels")]
     assert float(rows["digits", "pixels", "kNN %"]["ours"]) == pytest.approx(100 * sorted(floors)[1], abs=1e-12)
-    page = (folder / "mine-smoke" / "index.md").read_text()
+    page = (folder / "mine-cpu" / "index.md").read_text()
     assert "39.7 ± 2.4" in page and "Median ± standard deviation over 3 seeds." in page
     assert "- train.epochs: 1, paper 3" in page and "The digits are other ones." in page
     assert "- it is not described: Third of digits, faces\n" in page
@@ -143,20 +144,26 @@ def test_a_table_has_the_scores_of_its_runs_and_a_second_time_changes_nothing(co
     assert re.search(r"^\| pixels \| \d\d\.\d", page, re.MULTILINE) and re.search(r"^\| pca \|", page, re.MULTILINE)
     assert re.search(r"^Second against First: above in \d of 2 scores and below in \d", page, re.MULTILINE)
     before = contents(folder)
-    code, again, errors = command("reproduce", "./mine.toml", "--budget", "smoke", "--runs", "runs", "--device", "cpu")
+    code, again, errors = command("reproduce", "./mine.toml", "--budget", "cpu", "--runs", "runs", "--device", "cpu")
     assert code == 0 and "0 of 6 runs to train" in again, errors
     after = contents(folder)
     assert {path: text for path, (_, text) in after.items()} == {path: text for path, (_, text) in before.items()}
-    runs = [path for path in after if path.parts[-2] != "mine-smoke"]
+    runs = [path for path in after if path.parts[-2] != "mine-cpu"]
     assert runs and all(before[path][0] == after[path][0] for path in runs)
+    reports = [folder / task.name / "report.html" for task in study.tasks]
+    for report in reports:
+        report.touch()
+    (html, *_) = write_page(study, tmp_path / "a page")
+    links = re.findall(r'href="(\.\./[^"]+)"', html.read_text())
+    assert [(html.parent / unquote(link)).resolve() for link in links] == reports
 
 
 def test_studies_share_runs_and_add_what_they_score(tmp_path: Path) -> None:
-    first = of(write(tmp_path / "first.toml"), "smoke", tmp_path / "runs", only=["Second"])
+    first = of(write(tmp_path / "first.toml"), "cpu", tmp_path / "runs", only=["Second"])
     assert first.carry_out() == []
     linear = 'name = "linear"\nscore = "linear.linear"'
     file = write(tmp_path / "second.toml", **{linear: 'name = "rank"\nscore = "geometry.rankme"'})
-    second = of(file, "smoke", tmp_path / "runs", only=["Second"])
+    second = of(file, "cpu", tmp_path / "runs", only=["Second"])
     assert [task.name for task in second.tasks] == [task.name for task in first.tasks]
     before = {task.name: digest(tmp_path / "runs" / task.name) for task in first.tasks}
     assert second.carry_out() == []
@@ -172,7 +179,7 @@ def test_studies_share_runs_and_add_what_they_score(tmp_path: Path) -> None:
 
 
 def test_a_run_stays_when_sslx_has_a_new_option_and_not_when_a_default_has_changed(tmp_path: Path) -> None:
-    study = of(write(tmp_path / "mine.toml"), "smoke", tmp_path / "runs", only=["Second"])
+    study = of(write(tmp_path / "mine.toml"), "cpu", tmp_path / "runs", only=["Second"])
     assert study.carry_out() == []
     names = [task.name for task in study.tasks]
     first, second = (tmp_path / "runs" / name / "config.toml" for name in names[:2])
@@ -180,7 +187,7 @@ def test_a_run_stays_when_sslx_has_a_new_option_and_not_when_a_default_has_chang
     first.write_text(first.read_text().replace(option, ""))
     assert option not in first.read_text() and option in second.read_text()
     second.write_text(re.sub(r"(\[train.optimizer\](?:.|\n)*?\nlr = )\S+", r"\g<1>0.125", second.read_text()))
-    again = of(tmp_path / "mine.toml", "smoke", tmp_path / "runs", only=["Second"])
+    again = of(tmp_path / "mine.toml", "cpu", tmp_path / "runs", only=["Second"])
     assert [task.name for task in again.tasks] == [names[0], f"{names[1]}-2", names[2]]
 
 
@@ -190,11 +197,11 @@ def test_blocks_with_one_training_may_score_other_images(tmp_path: Path) -> None
     file = write(
         tmp_path / "mine.toml", **{'name = "digits"\n[blocks.printed]': f'{other}name = "digits"\n[blocks.printed]'}
     )
-    study = of(file, "smoke", tmp_path / "runs", only=["Second"])
+    study = of(file, "cpu", tmp_path / "runs", only=["Second"])
     assert study.carry_out() == [] and len({task.name for task in study.tasks}) == 3 and len(study.tasks) == 6
     before = contents(tmp_path / "runs")
     assert study.carry_out() == [] and contents(tmp_path / "runs") == before
-    alone = of(write(tmp_path / "alone.toml"), "smoke", tmp_path / "alone", only=["Second"])
+    alone = of(write(tmp_path / "alone.toml"), "cpu", tmp_path / "alone", only=["Second"])
     assert alone.carry_out() == []
     values = {cell.block.name: cell.values for cell in study.cells() if cell.column.name == "kNN %"}
     expected = {cell.block.name: cell.values for cell in alone.cells() if cell.column.name == "kNN %"}
@@ -204,12 +211,12 @@ def test_blocks_with_one_training_may_score_other_images(tmp_path: Path) -> None
 def test_a_figure_that_cannot_be_drawn_is_said_before_and_after_the_runs(command: Command, tmp_path: Path) -> None:
     figure = '\n[[figures]]\nkind = "KIND"\ntitle = "Points"\n'
     write(tmp_path / "typo.toml", TABLE + figure.replace("KIND", "plane"))
-    code, _, errors = command("reproduce", "./typo.toml", "--budget", "smoke")
+    code, _, errors = command("reproduce", "./typo.toml", "--budget", "cpu")
     assert code == 2 and "figures: there is no kind 'plane' (did you mean 'planes'?)" in errors
     assert not (tmp_path / "runs").exists()
     study = of(
         write(tmp_path / "mine.toml", TABLE + figure.replace("KIND", "planes")),
-        "smoke",
+        "cpu",
         tmp_path / "runs",
         only=["Second"],
     )
@@ -226,7 +233,7 @@ def test_images_of_blocks_with_other_data_are_a_figure_each(tmp_path: Path) -> N
         "seeds = 3": "seeds = 1",
     }
     file = write(tmp_path / "mine.toml", TABLE + figure, **changed)
-    study = of(file, "smoke", tmp_path / "runs", only=["Second"])
+    study = of(file, "cpu", tmp_path / "runs", only=["Second"])
     assert study.carry_out() == []
     page = write_page(study, tmp_path / "page")[1].read_text()
     assert "cannot be drawn" not in page and "Pictures, other" in page and "Pictures, digits" in page
@@ -236,19 +243,19 @@ def test_images_of_blocks_with_other_data_are_a_figure_each(tmp_path: Path) -> N
 @pytest.mark.skipif(not os.environ.get("SSLX_LONG"), reason="takes half a minute; SSLX_LONG=1 runs it")
 def test_two_processes_fill_the_same_table(tmp_path: Path) -> None:
     file = write(tmp_path / "mine.toml", **{"seeds = 3": "seeds = 1"})
-    arguments = ["reproduce", str(file), "--budget", "smoke", "--device", "cpu", "--devices", "2", "--only", "Second"]
+    arguments = ["reproduce", str(file), "--budget", "cpu", "--device", "cpu", "--devices", "2", "--only", "Second"]
     done = subprocess.run(
         [sys.executable, "-m", "sslx", *arguments, "--runs", str(tmp_path / "runs")],
         env={**os.environ, "SSLX_DATA": str(tmp_path)}, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
     assert done.returncode == 0 and "1 of 1 runs to train" in done.stdout, done.stderr
-    cells = of(file, "smoke", tmp_path / "runs", only=["Second"]).cells()
+    cells = of(file, "cpu", tmp_path / "runs", only=["Second"]).cells()
     assert [len(cell.values) for cell in cells if cell.block.name == "digits"] == [1, 1]
 
 
 def test_a_killed_study_goes_on_and_ends_like_any_other(tmp_path: Path) -> None:
     file = write(tmp_path / "mine.toml")
-    arguments = ["reproduce", str(file), "--budget", "smoke", "--device", "cpu", "--only", "Second", "--runs"]
+    arguments = ["reproduce", str(file), "--budget", "cpu", "--device", "cpu", "--only", "Second", "--runs"]
     process = subprocess.Popen(
         [sys.executable, "-m", "sslx", *arguments, str(tmp_path / "killed")],
         env={**os.environ, "SSLX_DATA": str(tmp_path)}, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -259,9 +266,9 @@ def test_a_killed_study_goes_on_and_ends_like_any_other(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 1 <= len(list((tmp_path / "killed").glob("vae-*/results.json"))) < 3
-    killed = of(file, "smoke", tmp_path / "killed", only=["Second"])
+    killed = of(file, "cpu", tmp_path / "killed", only=["Second"])
     assert killed.carry_out() == []
-    whole = of(file, "smoke", tmp_path / "whole", only=["Second"])
+    whole = of(file, "cpu", tmp_path / "whole", only=["Second"])
     assert whole.carry_out() == []
     for task in whole.tasks:
         assert digest(tmp_path / "killed" / task.name) == digest(tmp_path / "whole" / task.name)
@@ -277,9 +284,9 @@ def test_options_are_those_of_study_block_row_and_budget_in_this_order(tmp_path:
     )
     text = text.replace("options = { train.epochs = 1 }", 'drop = ["encoder"]\nby_row = { Second = { subset = 32 } }')
     file = write(tmp_path / "mine.toml", text)
-    study = of(file, "smoke", tmp_path)
+    study = of(file, "cpu", tmp_path)
     block, row = next(pair for pair in study.places() if pair[1].name == "Second")
-    assert study.design.options_of(block, row, "smoke") == {
+    assert study.design.options_of(block, row, "cpu") == {
         "dataset": "digits", "subset": 32, "train.epochs": 4, "train.batch_size": 8, "method": "vae", "beta": 3,
         "train.lr": 0.5,
     }  # fmt: skip
@@ -312,15 +319,15 @@ def test_means_errors_medians_and_deviations_are_those_of_statistics() -> None:
 def test_what_is_wrong_with_a_file_is_one_line(old: str, new: str, message: str, tmp_path: Path) -> None:
     file = write(tmp_path / "mine.toml", **{old: new})
     with pytest.raises(ConfigError, match=message) as error:
-        of(file, "smoke", tmp_path).tasks  # noqa: B018
+        of(file, "cpu", tmp_path).tasks  # noqa: B018
     assert all("\n" not in line and ("mine" in line) for line in error.value.problems)
 
 
 def test_unknown_budgets_rows_and_studies_are_one_line(command: Command, tmp_path: Path) -> None:
     write(tmp_path / "mine.toml")
     for arguments, message in (
-        (["./mine.toml", "--budget", "much"], "has no budget 'much', expected one of smoke, paper"),
-        (["./mine.toml", "--budget", "smoke", "--only", "Secnd"], "has no row 'Secnd' (did you mean 'Second'?)"),
+        (["./mine.toml", "--budget", "much"], "has no budget 'much', expected one of cpu, paper"),
+        (["./mine.toml", "--budget", "cpu", "--only", "Secnd"], "has no row 'Secnd' (did you mean 'Second'?)"),
         (["gedi-tabel-2"], "there is no study 'gedi-tabel-2' (did you mean 'gedi-table-2'?)"),
         (["show"], "expected the name of a study"),
         (["./nothing.toml"], "cannot be read"),

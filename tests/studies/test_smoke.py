@@ -21,6 +21,7 @@ def test_a_smoke_run_fills_every_cell_and_draws_every_figure(name: str, command:
     assert rows and all(row["ours"] for row in rows)
     pages = [(folder / page).read_text() for page in ("index.html", "index.md")]
     assert all("What differs from the paper" in page for page in pages) and "<svg" in pages[0]
+    assert not any("What was found" in page for page in pages)  # nothing is, by one epoch
     pictures = [path for path in folder.iterdir() if path.suffix == ".png"]
     assert pictures and all(
         path.with_suffix(ending).exists() for path in pictures for ending in (".svg", ".pdf", ".csv")
