@@ -217,6 +217,34 @@ def test_pages_have_one_title_labelled_blocks_and_short_lines(path: Path) -> Non
     assert [line for line in long if not re.search(r"\]\(|https?:|^#|::", line)] == []
 
 
+def toctree(path: Path) -> list[tuple[str, str]]:
+    """The entries of a page's menus: their titles, if they state one, and what they lead to."""
+    blocks = re.findall(r"^```\{toctree\}\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if not line.startswith(":")]
+    return [(found[1] or "", found[2]) for line in lines if (found := re.fullmatch(r"(?:(.+) <)?([^<>]+)>?", line))]
+
+
+def test_the_menu_names_every_page_in_an_order_that_somebody_chose() -> None:
+    named = [target for _, target in toctree(DOCS / "index.md")]
+    folders = ("start", "tutorials", "howto", "concepts", "write", "project")
+    there = [path for folder in folders for path in (DOCS / folder).iterdir() if path.suffix in (".md", ".ipynb")]
+    assert sorted(named) == sorted(
+        [f"{path.parent.name}/{path.stem}" for path in there]
+        + [f"{each}/index" for each in ("methods", "reference", "results")]
+    )
+    assert named.index("tutorials/my-images") < named.index("tutorials/compare-methods")
+
+
+def test_the_list_of_results_names_paper_and_contents_of_each_page() -> None:
+    index = DOCS / "results" / "index.md"
+    pages = {path.parent.name: path.read_text().splitlines() for path in index.parent.glob("*/index.md")}
+    titles = {target.removesuffix("/index"): title for title, target in toctree(index)}
+    assert titles.keys() == pages.keys(), "a page is in the table and in the toctree of docs/results/index.md"
+    for name, (title, _, lead, *_) in pages.items():
+        assert lead.startswith(f"{titles[name]}.")
+        assert f"\n| [{titles[name]}]({name}/index.md) | {title.removeprefix('# ')} |\n" in index.read_text()
+
+
 def anchors(text: str) -> set[str]:
     """The anchors of the headings of a page, as GitHub and the site make them."""
     titles = re.findall(r"^#+ (.+)$", without_code(text), flags=re.MULTILINE)
