@@ -28,6 +28,7 @@ from sslx.core.options import to_dict
 _TOLERANCE = 1e-4  # relative to the largest number: float32 sums are in another order
 _PROBES = 3  # images
 _WEIGHTS = "model.safetensors"
+_N = "n"  # the axis that may have any length, of images (n, C, H, W)
 EXPORTED: dict[str, Any] = {  # what `files.read` expects; version 0.1 wrote no hash of the weights
     "architecture": str,
     "encoder?": dict,
@@ -187,7 +188,7 @@ def _onnx(method: Method, x: Tensor, folder: Path) -> str:
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = _program(method, x).run_decompositions({torch.ops.aten.adaptive_max_pool2d.default: _pooled})
-        torch.onnx.export(program, (x,), path, dynamo=True, verbose=False, **names)
+        torch.onnx.export(program, (x,), path, dynamo=True, verbose=False, dynamic_shapes=({0: _N},), **names)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (z,) = session.run(None, {"images": x.numpy()})
     return f"{path}: images -> representation; {_agree(torch.from_numpy(z), method.represent(x), 'onnx')}"
@@ -210,7 +211,7 @@ FORMATS: dict[str, Callable[[Method, Tensor, Path], str]] = {
 
 def _program(method: Method, x: Tensor) -> Any:
     """The representation of any number of images."""
-    return torch.export.export(_Represent(method), (x,), dynamic_shapes=({0: torch.export.Dim("n")},))
+    return torch.export.export(_Represent(method), (x,), dynamic_shapes=({0: torch.export.Dim(_N)},))
 
 
 def _pooled(x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -75,6 +75,7 @@ def test_onnx_and_torch_programs_equal_the_method_for_any_number_of_images(
     code, output, errors = command("export", "run", "--to", "out", "--format", "onnx,torch")
     assert code == 0 and output.count("largest difference") == 2, errors
     session = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx"))
+    assert [each.shape[0] for each in (*session.get_inputs(), *session.get_outputs())] == ["n", "n"]
     program = torch.export.load(tmp_path / "out" / "model.pt2").module()
     for n in (1, 5):
         x = torch.rand(n, 3, 8, 8)
