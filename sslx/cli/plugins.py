@@ -80,7 +80,7 @@ def _by_kind(records: Iterable[tuple[str, Record]]) -> Iterator[str]:
 def new_command(name: str, kind: str, folder: Path) -> None:
     """Write a package NAME with one working component, tests and CI. Nothing is overwritten."""
     target = create(name, kind, folder)
-    click.echo(f'cd {target} && pip install ".[test]" && python -m pytest    # README.md says how to use it')
+    click.echo(f'cd {target} && pip install -e ".[test]" && python -m pytest    # README.md says how to use it')
 
 
 @plugins_command.command("check")
@@ -191,7 +191,8 @@ def _show(provider: Provider) -> None:
     _echo(prose(cls.__doc__ or ""))
     if cls.defaults:
         evaluators = cls.defaults.get("evaluators", {})
-        chosen = {"evaluators": ",".join(evaluators)} if evaluators else {}
+        beside = " (beside those of the dataset)" if record.kind == "method" else ""
+        chosen = {"evaluators": ",".join(evaluators) + beside} if evaluators else {}
         click.echo("\nRecommended settings of a run:")
         for key, value in (unlayer(cls.defaults) | chosen).items():
             _echo(filled(f"{key} = {_text(value)}", "  ", 6))
