@@ -1,7 +1,7 @@
 """Parametrizations of the variance of q(z|x): the loss in the first steps, by method, seed and precision.
 
     python benchmarks/posterior.py                                     # every candidate, three seeds, twelve steps
-    python benchmarks/posterior.py --only tamed --seeds 20 --steps 100
+    python benchmarks/posterior.py --only tamed --seeds 20 --steps 100 --batch-size 16 --precisions fp32 bf16
     python benchmarks/posterior.py --precisions fp32 bf16 --device cuda --size 64
 
 Encoder and decoder are `resnet18-small` on CIFAR-10. Every other option has its default: batches of 64 images, Adam
