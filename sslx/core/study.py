@@ -205,9 +205,7 @@ _INNER = {"columns": Column, "rows": Line, "figures": Figure}
 
 
 def _design(path: Path) -> Design:
-    table = read(path)
-    if isinstance(base := table.pop("like", None), str):
-        table = {**read(path.parent / base), **table}
+    table = _with_likes(path)
     if problem := misfit(table, _SHAPE):
         raise ConfigError(f"{path}: {problem}")
     problems = Problems()
@@ -245,6 +243,15 @@ def _design(path: Path) -> Design:
     inner = {key: [cls(**each) for each in table.get(key, [])] for key, cls in _INNER.items()}
     budgets = {name: Budget(**budget) for name, budget in table["budgets"].items()}
     return Design(**{**table, **inner, "blocks": blocks, "budgets": budgets})
+
+
+def _with_likes(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys of a file, with those of the file that it is like, and so on, where it has none."""
+    if path in seen:
+        raise ConfigError(f"{path}: like: expected a file that is not like this one")
+    table = read(path)
+    base = table.pop("like", None)
+    return {**_with_likes(path.parent / base, (*seen, path)), **table} if isinstance(base, str) else table
 
 
 def _tables(table: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], type]]:

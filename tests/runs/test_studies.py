@@ -295,6 +295,17 @@ def test_options_are_those_of_study_block_row_and_budget_in_this_order(tmp_path:
     assert (config.seed, config.train.batch_size, list(config.evaluators)) == (5, 8, ["knn", "linear"])
 
 
+def test_a_file_like_another_one_has_its_keys_and_those_that_it_is_like(tmp_path: Path) -> None:
+    write(tmp_path / "first.toml")
+    (tmp_path / "second.toml").write_text('like = "first.toml"\nseeds = 5')
+    (tmp_path / "third.toml").write_text('like = "second.toml"\ntitle = "Another"')
+    design = make(Study, str(tmp_path / "third.toml"), "study").design()
+    assert (design.title, design.seeds, design.paper) == ("Another", 5, "A paper, Table 1")
+    (tmp_path / "first.toml").write_text('like = "third.toml"')
+    with pytest.raises(ConfigError, match="like: expected a file that is not like this one"):
+        make(Study, str(tmp_path / "third.toml"), "study").design()
+
+
 def test_means_errors_medians_and_deviations_are_those_of_statistics() -> None:
     values = [1.0, 4.0, 2.5, 9.0]
     assert summary(values, "mean", "error") == (statistics.fmean(values), statistics.stdev(values) / 2)
