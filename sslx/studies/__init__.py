@@ -1,4 +1,4 @@
-"""The tables and figures of the papers, as a plugin like any other: a TOML file for each."""
+"""The tables and figures of the papers, and recipes, as a plugin like any other: a TOML file for each."""
 
 from collections.abc import Iterator
 
@@ -68,9 +68,45 @@ _STUDIES = (
     ("simvae-text", "SimVAEText", "gaps and gains that section 7 states", "SimVAE"),
 )
 
+#: Studies of one run with published settings: name, class, summary and source.
+RECIPES = (
+    ("cifar10-speedrun", "CIFAR10Speedrun", "recipe: 90 % of CIFAR-10 without labels, on one GPU", "dkobak"),
+    (
+        "fashion-mnist-cpu",
+        "FashionMNISTCPU",
+        "recipe: Fashion-MNIST without labels in 10 minutes of processor time",
+        "",
+    ),
+    ("simclr-cifar10", "SimCLRCIFAR10", "recipe: SimCLR on CIFAR-10, ResNet-18", "solo-learn"),
+    ("byol-cifar10", "BYOLCIFAR10", "recipe: BYOL on CIFAR-10, ResNet-18", "solo-learn"),
+    ("vicreg-cifar10", "VICRegCIFAR10", "recipe: VICReg on CIFAR-10, ResNet-18", "solo-learn"),
+    ("barlow-twins-cifar10", "BarlowTwinsCIFAR10", "recipe: Barlow Twins on CIFAR-10, ResNet-18", "solo-learn"),
+    ("swav-cifar10", "SwAVCIFAR10", "recipe: SwAV on CIFAR-10, ResNet-18", "solo-learn"),
+    ("moco-v3-cifar10", "MoCoV3CIFAR10", "recipe: MoCo v3 on CIFAR-10, ResNet-18", "solo-learn"),
+    ("dino-cifar10", "DINOCIFAR10", "recipe: DINO on CIFAR-10, ResNet-18", "solo-learn"),
+    ("simclr-cifar100", "SimCLRCIFAR100", "recipe: SimCLR on CIFAR-100, ResNet-18", "solo-learn"),
+    ("byol-cifar100", "BYOLCIFAR100", "recipe: BYOL on CIFAR-100, ResNet-18", "solo-learn"),
+    ("vicreg-cifar100", "VICRegCIFAR100", "recipe: VICReg on CIFAR-100, ResNet-18", "solo-learn"),
+    ("barlow-twins-cifar100", "BarlowTwinsCIFAR100", "recipe: Barlow Twins on CIFAR-100, ResNet-18", "solo-learn"),
+    ("swav-cifar100", "SwAVCIFAR100", "recipe: SwAV on CIFAR-100, ResNet-18", "solo-learn"),
+    ("moco-v3-cifar100", "MoCoV3CIFAR100", "recipe: MoCo v3 on CIFAR-100, ResNet-18", "solo-learn"),
+    ("dino-cifar100", "DINOCIFAR100", "recipe: DINO on CIFAR-100, ResNet-18", "solo-learn"),
+    ("simclr-imagenette", "SimCLRImagenette", "recipe: SimCLR on Imagenette, ResNet-18", "lightly"),
+    ("byol-imagenette", "BYOLImagenette", "recipe: BYOL on Imagenette, ResNet-18", "lightly"),
+    ("barlow-twins-imagenette", "BarlowTwinsImagenette", "recipe: Barlow Twins on Imagenette, ResNet-18", "lightly"),
+    ("swav-imagenette", "SwAVImagenette", "recipe: SwAV on Imagenette, ResNet-18", "lightly"),
+    ("dino-imagenette", "DINOImagenette", "recipe: DINO on Imagenette, ResNet-18", "lightly"),
+    ("lejepa-imagenette", "LeJEPAImagenette", "recipe: LeJEPA on Imagenette, ViT-S/8", "arXiv:2511.08544"),
+    ("simvae-fashion-mnist", "SimVAEFashionMNIST", "recipe: SimVAE on Fashion-MNIST", "SimVAE (ICLR)"),
+    ("gedi-cifar10", "GEDICIFAR10", "recipe: GEDI on CIFAR-10", "GEDI"),
+    ("aasae-cifar10", "AASAECIFAR10", "recipe: AASAE on CIFAR-10", "AASAE"),
+)
+
 
 @hookimpl
 def sslx_components() -> Iterator[Record]:
     yield study("file", "sslx.core.study:Study", "a study in a file of its own, as ./FILE.toml", reads=".toml")
     for name, cls, summary, paper in _STUDIES:
         yield study(name, f"sslx.studies.papers:{cls}", summary=summary, paper=paper)
+    for name, cls, summary, paper in RECIPES:
+        yield study(name, f"sslx.studies.recipes:{cls}", summary=summary, paper=paper)
