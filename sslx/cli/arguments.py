@@ -9,6 +9,7 @@ import click
 
 from sslx.cli.paths import PATH
 from sslx.core.catalogue import catalogue
+from sslx.core.console import is_launched
 from sslx.core.dotted import merge, nest, parse
 from sslx.core.errors import ConfigError
 from sslx.core.training.run import Launch
@@ -20,6 +21,9 @@ trust_option = click.option(
 )
 checkpoint_option = click.option(
     "--checkpoint", type=click.IntRange(0), help="Use the weights of this step's checkpoint.  [the last one]"
+)
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(1), default=1, help="Number of runs at once, each in a process of its own.  [1]"
 )
 data_options = (
     click.option("--offline", is_flag=True, help="Never download anything."),
@@ -57,6 +61,16 @@ def launched(flags: dict[str, Any], base: Launch | None = None) -> Launch:
         offline=given["offline"] or base.offline,
         trackers=tuple(trackers) or base.trackers,
     )
+
+
+def check_jobs(jobs: int, launch: Launch, alone: bool = False) -> None:
+    """Raise ConfigError if runs, or one alone, cannot be carried out by several jobs."""
+    if jobs > 1 and alone:
+        raise ConfigError("--jobs: one run: nothing to share; --devices divides the batches of a run among processes")
+    if jobs > 1 and is_launched():
+        raise ConfigError("--jobs: expected a process without a launcher, but this is one of several that share a run")
+    if jobs > 1 and launch.devices > 1:
+        raise ConfigError(f"--jobs: expected one process for each run, got {launch.devices}; --devices 1 makes it one")
 
 
 def words(text: str) -> list[str]:

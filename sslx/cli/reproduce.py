@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sslx.cli.arguments import launch_options, launched, options, words
+from sslx.cli.arguments import check_jobs, jobs_option, launch_options, launched, options, words
 from sslx.cli.paths import PATH, out_option
 from sslx.core.console import is_launched, is_main
 from sslx.core.errors import ConfigError, SslxError
@@ -27,9 +27,10 @@ from sslx.runs.study_page import check_figures, write_page
 @click.option("--runs", "folder", type=PATH, default=Path("runs/studies"), help="Folder of the runs, which studies "
               "share.  [runs/studies]")  # fmt: skip
 @out_option("out", type=PATH, help="Folder of the page.  [the study and the budget, beside the runs]")
+@jobs_option
 @options(launch_options)
 def reproduce_command(
-    name: str, study: str | None, budget: str, only: str | None, folder: Path, out: Path | None, **flags: Any
+    name: str, study: str | None, budget: str, only: str | None, folder: Path, out: Path | None, jobs: int, **flags: Any
 ) -> None:
     """Carry out a table or a figure of a paper, and write a page with our numbers beside the paper's.
 
@@ -38,6 +39,7 @@ def reproduce_command(
     started several times at once: each run is carried out by one of the processes.
     """
     launch = launched(flags)
+    check_jobs(jobs, launch)
     if name == "list":
         if study is not None:
             raise ConfigError("list takes no name; `sslx reproduce show STUDY` shows one study")
@@ -58,7 +60,7 @@ def reproduce_command(
             sys.exit(relaunch(launch.devices))
     failed: Sequence[str] = ()
     try:
-        failed = found.carry_out()
+        failed = found.carry_out(jobs)
     finally:
         if is_main():
             for path in write_page(found, out or folder / f"{found.name}-{budget}"):

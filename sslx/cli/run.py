@@ -10,7 +10,16 @@ from typing import Any
 import attrs
 import click
 
-from sslx.cli.arguments import checkpoint_option, launch_options, launched, options, trust_option, words
+from sslx.cli.arguments import (
+    check_jobs,
+    checkpoint_option,
+    jobs_option,
+    launch_options,
+    launched,
+    options,
+    trust_option,
+    words,
+)
 from sslx.cli.layout import filled, screen
 from sslx.cli.paths import PATH, out_option
 from sslx.core.catalogue import catalogue
@@ -92,6 +101,7 @@ _protocol_option = click.option(
 @click.option("--recipe", metavar="STUDY", help="Run the one row of a study, with the settings of its paper.")
 @click.option("--from", "source", help="Start with the weights of a run, of a .safetensors file or of timm:NAME.")
 @click.option("--out", "-o", type=PATH, help="Folder of the run.  [runs/DATASET-METHOD-N]")
+@jobs_option
 @trust_option
 @options(launch_options)
 def run_command(
@@ -106,6 +116,7 @@ def run_command(
     source: str | None,
     out: Path | None,
     restarts: int | None,
+    jobs: int,
     trust_code: bool,
     **flags: Any,
 ) -> None:
@@ -154,9 +165,10 @@ def run_command(
             say(f"{config.parent}: was changed at step {change['step']}: {', '.join(change['options'])}")
     mine = trust_code or not on_record
     grid = Grid.make(out, configs, launch, restarts is not None, mine) if more or sweep is not None else None
+    check_jobs(jobs, launch, alone=grid is None)
     _relaunch_for(launch)
     if grid is not None:
-        _carry_out(grid)
+        _carry_out(grid, jobs)
     else:
         _print([session.start(first, launch, out)])
 
@@ -190,10 +202,17 @@ def _is_number(text: str) -> bool:
 @click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option to change from here "
               "on: of train (but batch_size), loader or evaluators, or a path of the dataset. Repeatable.")  # fmt: skip
 @click.option("--changed-data", is_flag=True, help="Continue even if the images have changed since the run began.")
+@jobs_option
 @trust_option
 @options(launch_options)
 def resume_command(
-    path: Path, epochs: str | None, settings: Sequence[str], changed_data: bool, trust_code: bool, **flags: Any
+    path: Path,
+    epochs: str | None,
+    settings: Sequence[str],
+    changed_data: bool,
+    jobs: int,
+    trust_code: bool,
+    **flags: Any,
 ) -> None:
     """Continue an interrupted run, or the runs of a grid, with the same result as without the interruption.
 
@@ -207,11 +226,13 @@ def resume_command(
             )
         grid = Grid.open(path, trust_code)
         grid = attrs.evolve(grid, launch=launched(flags, grid.launch))
+        check_jobs(jobs, grid.launch)
         _relaunch_for(grid.launch)
-        _carry_out(grid)
+        _carry_out(grid, jobs)
         return
     run = session.open_run(path)
     launch = launched(flags, run.launch)
+    check_jobs(jobs, launch, alone=True)
     run.folder.config()  # is refused if it was edited
     if run.folder.finished and not changes:
         click.echo(f"{printable(str(path))} is finished")
@@ -361,12 +382,12 @@ def _relaunch_for(launch: Launch) -> None:
         sys.exit(relaunch(launch.devices))
 
 
-def _carry_out(grid: Grid) -> None:
+def _carry_out(grid: Grid, jobs: int) -> None:
     """Train and evaluate the runs of a grid that are not finished, and print the table."""
     if is_main():
         grid.create()
     Runtime.start(grid.launch.device).barrier()
-    failed, runs = grid.carry_out(), grid.finished()
+    failed, runs = grid.carry_out(jobs), grid.finished()
     if is_main():
         ranking = grid.ranking() if grid.restarts else []
         if runs:

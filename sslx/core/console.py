@@ -32,9 +32,9 @@ def printable(text: str) -> str:
 
 
 def say(line: str) -> None:
-    """Print a line on standard error, from the main process only."""
+    """Print a line on standard error, from the main process only. Lines of several threads do not mix."""
     if is_main():
-        print(printable(line), file=sys.stderr, flush=True)
+        print(printable(line) + "\n", end="", file=sys.stderr, flush=True)
 
 
 @contextmanager

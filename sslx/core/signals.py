@@ -26,6 +26,17 @@ def install() -> None:
     for name in _NAMES:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _handle)
+    _mask("SIG_UNBLOCK")
+
+
+def hold() -> None:
+    """Keep stop signals from this thread, which is not the main one, and from a process it starts until `install`."""
+    _mask("SIG_BLOCK")
+
+
+def _mask(how: str) -> None:
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(getattr(signal, how), [getattr(signal, name) for name in _NAMES])
 
 
 @contextmanager

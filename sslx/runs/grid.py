@@ -13,7 +13,6 @@ import math
 import os
 import re
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -32,6 +31,7 @@ from sslx.core.training.run import Launch, Run, recorded
 from sslx.core.training.run_folder import RunFolder
 from sslx.outputs import report
 from sslx.runs import session
+from sslx.runs.jobs import Attempt, Failure, at_once, failure_of
 from sslx.runs.workers import shared
 
 _FAILED = "failed.json"
@@ -104,8 +104,11 @@ class Grid:
             groups.setdefault(json.dumps(config), []).append(run)
         return [sorted(runs, key=lambda run: run.training.get("score", math.inf)) for runs in groups.values()]
 
-    def carry_out(self) -> list[str]:
+    def carry_out(self, jobs: int = 1) -> list[str]:
         """Carry out the runs that are not finished. Returns a line for each that failed; it is tried again next time.
+
+        Args:
+            jobs: number of runs at once. If there are several, each is carried out by a process of its own.
 
         Raises Interrupted after a stop signal.
         """
@@ -114,7 +117,6 @@ class Grid:
             with problems.collecting():
                 self._configured(config)
         problems.check()
-        main, alone = is_main(), os.environ.get("WORLD_SIZE", "1") == "1"
         untangled(self.path)
         before, numbers = self._failures(), {each: number for number, each in enumerate(self.configs, 1)}
 
@@ -122,36 +124,46 @@ class Grid:
             """Whether a run has ended, or has failed in another process since this one began."""
             return (self.path / each / "results.json").exists() or self._failures().get(each) != before.get(each)
 
-        with closing(shared(self.path, {each: each for each in self.configs}, done)) as mine:
-            for each in mine:
-                path, failure = self.path / each, None
-                try:
+        def work(attempt: Attempt) -> None:
+            with closing(shared(self.path, {each: each for each in self.configs}, done)) as mine:
+                for each in mine:
                     if signals.received():
-                        raise Interrupted(f"stopped by {signals.received()}")
+                        raise Interrupted(f"{each}: stopped by {signals.received()}")
                     say(f"run {numbers[each]} of {len(self.configs)}: {each}")
-                    if (path / "config.toml").exists():
-                        session.resume(path, self.launch, trust_code=self.trust_code)
-                    else:
-                        session.start(self._configured(self.configs[each]), self.launch, path)
-                except LostError:
-                    raise
-                except Interrupted as stop:
-                    ended = f"{len(self.finished())} of {len(self.configs)} runs are finished"
-                    reason = str(stop).partition(";")[0]
-                    raise Interrupted(f"{each}: {reason}; {ended}; `sslx resume {self.path}` continues") from stop
-                except Exception as error:
-                    if not alone and not isinstance(error, NonFiniteError):
-                        raise  # the other processes have not failed
-                    failure = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-                    say(f"{each} failed: {error}")
-                if main:
-                    self._record(each, failure)
-        if main:
+                    failure = attempt(each, self._attempt, each)
+                    if failure:
+                        say(f"{each} failed: {failure['error']}")
+                    if is_main():
+                        self._record(each, failure)
+
+        try:
+            at_once(min(jobs, len(self.configs)), work)
+        except Interrupted as stop:
+            ended = f"{len(self.finished())} of {len(self.configs)} runs are finished"
+            raise Interrupted(f"{stop}; {ended}; `sslx resume {self.path}` continues") from stop
+        if is_main():
             report.written_grid(self.path, list(self.configs))
         return [
             f"{each} failed: {facts['error']}; details in {self.path / _FAILED}"
             for each, facts in self._failures().items()
         ]
+
+    def _attempt(self, each: str) -> Failure | None:
+        """Carry out a run. Returns what failed, if the others can go on."""
+        try:
+            if (self.path / each / "config.toml").exists():
+                session.resume(self.path / each, self.launch, trust_code=self.trust_code)
+            else:
+                session.start(self._configured(self.configs[each]), self.launch, self.path / each)
+        except LostError:
+            raise
+        except Interrupted as stop:
+            raise Interrupted(f"{each}: {str(stop).partition(';')[0]}") from stop
+        except Exception as error:
+            if os.environ.get("WORLD_SIZE", "1") != "1" and not isinstance(error, NonFiniteError):
+                raise  # the other processes have not failed
+            return failure_of(error)
+        return None
 
     def _failures(self) -> dict[str, dict[str, Any]]:
         """What failed.json says of each run that failed."""
@@ -161,7 +173,7 @@ class Grid:
             return {}
         return found
 
-    def _record(self, each: str, failure: dict[str, str] | None) -> None:
+    def _record(self, each: str, failure: Failure | None) -> None:
         """Write that a run has failed, or that it no longer does."""
         with FileLock(self.path / f".{_FAILED}.lock"):
             failures = self._failures()

@@ -34,6 +34,7 @@ from sslx.core.training.run_folder import RunFolder
 from sslx.core.training.runtime import Runtime
 from sslx.runs import session
 from sslx.runs.data import Halves, chosen, facts, load_data
+from sslx.runs.jobs import Attempt, Failure, at_once, failure_of
 from sslx.runs.protocols import protocol_table
 from sslx.runs.workers import shared
 
@@ -137,44 +138,54 @@ class Reproduction:
         own = options.pop("evaluators", {})
         return {**options, "evaluators": merge({name: known.get(name, {}) for name in wanted}, own)}
 
-    def carry_out(self) -> list[str]:
+    def carry_out(self, jobs: int = 1) -> list[str]:
         """Train and score whatever is missing. Returns a line for each run that failed; it is tried again next time.
+
+        Args:
+            jobs: number of runs at once. If there are several, each is carried out by a process of its own.
 
         Raises Interrupted after a stop signal.
         """
         # Places with the same training but other images to score are one run with two tasks.
         tasks = {(task.name, digest(plain(to_dict(task.config)))): task for task in self.tasks}
-        problems = list[str]()
+        problems = dict[tuple[str, str], str]()
 
         def done(key: tuple[str, str]) -> bool:
-            return _is_done(self.folder / key[0], tasks[key].config)
+            return key in problems or _is_done(self.folder / key[0], tasks[key].config)
 
-        with closing(shared(self.folder / "locks", {key: key[0] for key in tasks}, done)) as mine:
-            for key in mine:
-                task, name = tasks[key], key[0]
-                if signals.received():
-                    raise Interrupted(f"stopped by {signals.received()}; the same command goes on")
-                say(f"{self.name}: {task.row.name} of {task.block.name}, seed {task.config.seed}")
-                try:
-                    self._one(task)
-                except (LostError, LockedError):
-                    raise
-                except Interrupted as stop:
-                    raise Interrupted(f"{str(stop).partition(';')[0]}; the same command goes on") from stop
-                except Exception as error:
-                    problems.append(f"{name} failed: {type(error).__name__}: {error}")
-                    say(problems[-1])
-        return problems
+        def work(attempt: Attempt) -> None:
+            with closing(shared(self.folder / "locks", {key: key[0] for key in tasks}, done)) as mine:
+                for key in mine:
+                    task, name, seed = tasks[key], key[0], tasks[key].config.seed
+                    if signals.received():
+                        raise Interrupted(f"stopped by {signals.received()}")
+                    say(f"{self.name}: {task.row.name} of {task.block.name}, seed {seed}")
+                    if failure := attempt(name, self._attempt, task.block, task.row, seed, name):
+                        problems[key] = f"{name} failed: {failure['error']}"
+                        say(problems[key])
 
-    def _one(self, task: Task) -> None:
-        path, config = self.folder / task.name, task.config
-        if not (path / "config.toml").exists():
-            session.start(_own(config), self.launch, path)
-        elif not (path / "results.json").exists():
-            session.resume(path, self.launch)
-        if is_main() and (missing := _missing(path, config)):
-            other = None if config.eval_dataset is None else to_dict(config.eval_dataset)
-            session.evaluate(path, missing, self.launch, dataset=other)
+        try:
+            at_once(min(jobs, len(tasks)), work)
+        except Interrupted as stop:
+            raise Interrupted(f"{str(stop).partition(';')[0]}; the same command goes on") from stop
+        return list(problems.values())
+
+    def _attempt(self, block: Block, row: Line, seed: int, name: str) -> Failure | None:
+        """Train and score a run. Returns what failed, if the others can go on."""
+        path, config = self.folder / name, self.config(block, row, seed)
+        try:
+            if not (path / "config.toml").exists():
+                session.start(_own(config), self.launch, path)
+            elif not (path / "results.json").exists():
+                session.resume(path, self.launch)
+            if is_main() and (missing := _missing(path, config)):
+                other = None if config.eval_dataset is None else to_dict(config.eval_dataset)
+                session.evaluate(path, missing, self.launch, dataset=other)
+        except (LostError, LockedError, Interrupted):
+            raise
+        except Exception as error:
+            return failure_of(error)
+        return None
 
     def cells(self) -> list[Cell]:
         """Every cell of the table at this budget, filled as far as its runs are finished."""

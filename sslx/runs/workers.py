@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
+from sslx.core import signals
 from sslx.core.console import is_launched, is_main
-from sslx.core.errors import ConfigError, LockedError
+from sslx.core.errors import ConfigError, Interrupted, LockedError
 
 WAIT = 2.0  # seconds between two looks at the runs that other processes carry out
 K = TypeVar("K")
@@ -25,7 +26,8 @@ def shared(folder: Path, names: Mapping[K, str], done: Callable[[K], bool]) -> G
         names: the name of each run; keys with the same name are never carried out at the same time.
         done: whether nothing is left to do, asked while the run is locked.
 
-    Raises LockedError if this process is one of several of a launch, which cannot wait for other launches.
+    Raises LockedError if this process is one of several of a launch, which cannot wait for other launches, and
+    Interrupted if a stop signal is received while others are waited for.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,4 +48,6 @@ def shared(folder: Path, names: Mapping[K, str], done: Callable[[K], bool]) -> G
                 if not done(key):
                     yield key
         if todo:
+            if signals.received():
+                raise Interrupted(f"stopped by {signals.received()}")
             time.sleep(WAIT)
