@@ -16,7 +16,7 @@ from sslx.core.study import Study
 from sslx.core.training.launch import relaunch
 from sslx.plugins.registry import registry
 from sslx.runs.studies import Reproduction
-from sslx.runs.study_page import check_figures, write_page
+from sslx.runs.study_page import check_figures, tables_of, write_page
 
 
 @click.command("reproduce")
@@ -63,8 +63,8 @@ def reproduce_command(
         failed = found.carry_out(jobs)
     finally:
         if is_main():
-            for path in write_page(found, out or folder / f"{found.name}-{budget}"):
-                click.echo(path)
+            pages = write_page(found, out or folder / f"{found.name}-{budget}")
+            click.echo("\n".join([f"\n{tables_of(found)}\n", *map(str, pages)]))
     if failed:
         raise SslxError(f"{len(failed)} of the runs failed:\n" + "\n".join(failed))
 

@@ -2,7 +2,7 @@
 
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -161,8 +161,7 @@ def run_command(
     if config is not None and on_record and (facts := RunFolder(config.parent).facts()):  # this repeats a run
         for line in provenance.differences(facts):
             say(f"{config.parent}: {line}")
-        for change in facts.get("changes", []):
-            say(f"{config.parent}: was changed at step {change['step']}: {', '.join(change['options'])}")
+        provenance.say_changes(RunFolder(config.parent))
     mine = trust_code or not on_record
     grid = Grid.make(out, configs, launch, restarts is not None, mine) if more or sweep is not None else None
     check_jobs(jobs, launch, alone=grid is None)
@@ -247,7 +246,7 @@ def resume_command(
 @click.option("--model", help="Evaluate this encoder instead of a run: timm:NAME, or a .safetensors file. The result "
               "is a run without training.")  # fmt: skip
 @click.option("--dataset", "-d", help="Another dataset, whose images and labels are scored.  [that of the run]")
-@click.option("--evaluators", "-e", default="", help="Evaluators, separated by commas, or all.")
+@click.option("--evaluators", "-e", default="", help="Evaluators, separated by commas, or all.  [those of the run]")
 @_protocol_option
 @click.option("--set", "-s", "settings", multiple=True, metavar="KEY=VALUE", help="An option: EVALUATOR.KEY of "
               "an evaluator, dataset.KEY of the dataset, with --model also encoder.KEY. Repeatable.")  # fmt: skip
@@ -267,9 +266,10 @@ def eval_command(
     trust_code: bool,
     **flags: Any,
 ) -> None:
-    """Evaluate a finished run, or the finished runs of a grid, with other evaluators or on other data.
+    """Evaluate a finished run, or the finished runs of a grid, with other evaluators, on other data or at another step.
 
-    With --model, evaluate any encoder with the preprocessing of its weights.
+    Without names, the evaluators of the run do it again. With --model, evaluate any encoder with the preprocessing of
+    its weights.
     """
     if model is not None and (Path(model).expanduser() / "config.toml").is_file():
         path, model = Path(model).expanduser(), None
@@ -278,25 +278,30 @@ def eval_command(
     chosen = evaluator_table(session.evaluator_names(words(evaluators)))
     if protocol is not None:
         chosen = with_protocol(protocol, chosen)
-    if not chosen:
-        known = ", ".join(registry().providers("evaluator"))
-        raise ConfigError(f"--evaluators: expected names of evaluators, or --protocol; choose from {known}, or all")
     here = dict(map(parse, settings))
     given = nest({key.removeprefix("evaluators."): value for key, value in here.items()})
     data = {**({} if dataset is None else {"use": Text(dataset)}), **given.pop("dataset", {})}
     encoder = given.pop("encoder", {}) if model is not None else {}
-    if others := sorted(given.keys() - chosen.keys()):
-        raise ConfigError(f"--set {others[0]}: expected an option of one of the chosen evaluators, {', '.join(chosen)}")
+
+    def table(own: Mapping[str, Any]) -> dict[str, Any]:
+        if not own:
+            known = ", ".join(registry().providers("evaluator"))
+            raise ConfigError(f"--evaluators: expected names of evaluators, or --protocol; choose from {known}, or all")
+        if others := sorted(given.keys() - own.keys()):
+            raise ConfigError(f"--set {others[0]}: expected an option of one of the evaluators, {', '.join(own)}")
+        return merge(own, given)
+
     catalogue().vouch([dataset, *here.values()])
     if model is not None:
-        _print([session.evaluate_model(model, merge(chosen, given), data, encoder, launched(flags), out, trust_code)])
+        _print([session.evaluate_model(model, table(chosen), data, encoder, launched(flags), out, trust_code)])
         return
     assert path is not None
     if out is not None:
         raise ConfigError("--out: results of a run are added to it; --out is for --model")
     runs = opened([path], trust_code, checkpoint)
     launch = launched(flags, runs[0].launch)
-    _print([session.evaluate(run, merge(chosen, given), launch, dataset=data or None) for run in runs])
+    tables = [table(chosen or run.settings["evaluators"]) for run in runs]
+    _print([session.evaluate(run, each, launch, dataset=data or None) for run, each in zip(runs, tables, strict=True)])
 
 
 @click.command("compare")

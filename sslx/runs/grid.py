@@ -30,7 +30,7 @@ from sslx.core.training.config import RunConfig
 from sslx.core.training.run import Launch, Run, recorded
 from sslx.core.training.run_folder import RunFolder
 from sslx.outputs import report
-from sslx.runs import session
+from sslx.runs import provenance, session
 from sslx.runs.jobs import Attempt, Failure, at_once, failure_of
 from sslx.runs.workers import shared
 
@@ -118,6 +118,8 @@ class Grid:
                 self._configured(config)
         problems.check()
         untangled(self.path)
+        for each in self.configs:
+            provenance.say_changes(RunFolder(self.path / each))
         before, numbers = self._failures(), {each: number for number, each in enumerate(self.configs, 1)}
 
         def done(each: str) -> bool:

@@ -15,7 +15,7 @@ from sslx.core.files import digest
 from sslx.core.options import Component, options_of, reference
 from sslx.core.training.config import RunConfig
 from sslx.core.training.run import Run
-from sslx.core.training.run_folder import versions
+from sslx.core.training.run_folder import RunFolder, versions
 from sslx.plugins.hookspecs import API
 from sslx.plugins.registry import registry
 
@@ -86,6 +86,12 @@ def say_differences(run: Run) -> None:
     """Say what has changed since the run was made."""
     for line in differences(run.folder.facts()):
         say(f"{run.path}: {line}")
+
+
+def say_changes(folder: RunFolder) -> None:
+    """Say which options of a run have been changed while it was under way."""
+    for change in folder.facts().get("changes", []):
+        say(f"{folder.path}: was changed at step {change['step']}: {', '.join(change['options'])}")
 
 
 def _parts(component: Component) -> Iterator[Component]:

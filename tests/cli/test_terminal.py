@@ -32,7 +32,7 @@ SMALL = ("--subset", "64", "--epochs", "1", "-e", "knn", "--device", "cpu", "--s
         ("run folder:x ./m.py:Mine", "(did you mean --dataset folder:x --plugin ./m.py:Mine?)"),
         ("run ???", "unexpected argument ???; --plugin METHOD chooses a method"),
         ("run", "--plugin: expected the name of a method; `sslx plugins list --kind method` shows them"),
-        ("eval nowhere", "expected names of evaluators, or --protocol; choose from knn, linear"),
+        ("eval --model timm:resnet18", "expected names of evaluators, or --protocol; choose from knn, linear"),
         ("run -p vae --views standrd", "views: there is no view policy 'standrd' (did you mean 'standard'?)"),
         ("run -p vae --views 0", "views.count: expected an integer > 0, got 0"),
         ("run -p vae --views 1.5", "views.count: expected an integer > 0, got 1.5"),

@@ -220,6 +220,15 @@ def test_a_signal_between_two_runs_is_heeded(command: Command, tmp_path: Path, m
     assert not (tmp_path / "g" / "random-seed=1").exists()
 
 
+def test_a_run_that_was_changed_on_its_own_is_said_in_its_grid(command: Command, tmp_path: Path) -> None:
+    assert command("run", "-p", "vae", "--seed", "0,1", *TINY, "--out", "g")[0] == 0
+    assert command("resume", "g/vae-seed=1", "--epochs", "2")[0] == 0
+    code, out, errors = command("resume", "g")
+    assert code == 0 and errors.count("was changed") == 1
+    assert "g/vae-seed=1: was changed at step 1: train.epochs" in errors
+    assert "vae (seed=1, train.epochs=2)" in out or "vae (train.epochs=2)" in out
+
+
 def test_a_run_that_was_killed_before_it_had_a_config_begins_again(command: Command, tmp_path: Path) -> None:
     assert command("run", "-p", "random", "--seed", "0,1", *TINY, "--out", "g")[0] == 0
     run = tmp_path / "g" / "random-seed=1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import signal
 import subprocess
@@ -460,3 +461,24 @@ def test_checkpoints_of_another_run_are_refused(stopped: Path, tiny_run: TinyRun
     shutil.copytree(other.path / "checkpoints", stopped / "checkpoints")
     with pytest.raises(CheckpointError, match="belongs to a run with another config"):
         sslx.resume(stopped)
+
+
+def test_the_command_that_a_stopped_training_names_evaluates_its_best_checkpoint(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The evaluators are those of the run, with its options and with others that are given."""
+    words = "run -p vae -o run -e knn --subset 100 --epochs 9 --batch-size 16 --set evaluators.knn.neighbours=3"
+    stop = "--set train.lr=0.1 --evaluate-every 1 --set train.stop.by=knn --set train.stop.patience=1"
+    done = command(*words.split(), *stop.split())
+    assert done.code == 0, done.errors
+    advice = re.search(r"`sslx (eval run --checkpoint (\d+))` evaluates that checkpoint", done.errors)
+    assert advice, done.errors
+    done = command(*advice[1].split())
+    assert done.code == 0 and f"note: knn of run is that of step {advice[2]}" in done.output, done.errors
+    (result,) = json.loads((tmp_path / "run" / "results.json").read_text())["trained"].values()
+    assert result["options"]["neighbours"] == 3
+    assert command("eval", "run", "--set", "knn.neighbours=2").code == 0
+    (result,) = json.loads((tmp_path / "run" / "results.json").read_text())["trained"].values()
+    assert result["options"]["neighbours"] == 2
+    done = command("eval", "run", "--set", "linear.max_iter=2")
+    assert done.code == 2 and "--set linear: expected an option of one of the evaluators, knn" in done.errors
