@@ -67,12 +67,20 @@ class DINOCIFAR100(Study, file="dino-cifar100.toml"):
     """DINO on CIFAR-100, as solo-learn trains it."""
 
 
+class LeJEPACIFAR10(Study, file="lejepa-cifar10.toml"):
+    """LeJEPA on CIFAR-10, as eb_jepa trains it."""
+
+
 class SimCLRImagenette(Study, file="simclr-imagenette.toml"):
     """SimCLR on Imagenette, as lightly trains it."""
 
 
 class BYOLImagenette(Study, file="byol-imagenette.toml"):
     """BYOL on Imagenette, as lightly trains it."""
+
+
+class VICRegImagenette(Study, file="vicreg-imagenette.toml"):
+    """VICReg on Imagenette, as lightly trains it."""
 
 
 class BarlowTwinsImagenette(Study, file="barlow-twins-imagenette.toml"):
@@ -89,6 +97,34 @@ class DINOImagenette(Study, file="dino-imagenette.toml"):
 
 class LeJEPAImagenette(Study, file="lejepa-imagenette.toml"):
     """LeJEPA on Imagenette, as in its authors' example."""
+
+
+class SimCLRImageNet100(Study, file="simclr-imagenet100.toml"):
+    """SimCLR on ImageNet-100, as solo-learn trains it."""
+
+
+class BYOLImageNet100(Study, file="byol-imagenet100.toml"):
+    """BYOL on ImageNet-100, as solo-learn trains it."""
+
+
+class VICRegImageNet100(Study, file="vicreg-imagenet100.toml"):
+    """VICReg on ImageNet-100, as solo-learn trains it."""
+
+
+class BarlowTwinsImageNet100(Study, file="barlow-twins-imagenet100.toml"):
+    """Barlow Twins on ImageNet-100, as solo-learn trains it."""
+
+
+class SwAVImageNet100(Study, file="swav-imagenet100.toml"):
+    """SwAV on ImageNet-100, as solo-learn trains it."""
+
+
+class MoCoV3ImageNet100(Study, file="moco-v3-imagenet100.toml"):
+    """MoCo v3 on ImageNet-100, as solo-learn trains it."""
+
+
+class DINOImageNet100(Study, file="dino-imagenet100.toml"):
+    """DINO on ImageNet-100, as solo-learn trains it."""
 
 
 class SimVAEFashionMNIST(Study, file="simvae-fashion-mnist.toml"):

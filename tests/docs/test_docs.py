@@ -60,6 +60,12 @@ def test_the_pages_of_methods_are_those_that_the_code_makes() -> None:
     assert written == made("pages"), "run `python docs/generate.py`"
 
 
+def test_the_table_of_recipes_is_that_of_their_files() -> None:
+    page = (DOCS / "howto" / "studies.md").read_text()
+    filled = runpy.run_path(str(DOCS / "generate.py"))["with_table"](page)
+    assert filled == page and "| `simclr-cifar10` |" in page, "run `python docs/generate.py`"
+
+
 def test_every_method_has_a_page_for_people_who_choose() -> None:
     pages = made("pages")
     for name in registry().providers("method"):
