@@ -102,7 +102,10 @@ def test_options_are_shown_within_the_width(name: str, command: Command, monkeyp
 
 def test_recommendations_and_defaults_are_keys_and_values(command: Command) -> None:
     output = command("plugins", "show", "gedi-no-inv").output
-    assert "Recommended settings of a run:\n  evaluators = cluster\n  energy.magnitude = 0.0\n\nOptions:\n" in output
+    assert (
+        "Recommended settings of a run:\n  evaluators = cluster (beside those of the dataset)\n  energy.magnitude = 0.0\n\nOptions:\n"
+        in output
+    )
     output = command("plugins", "show", "simvae").output
     assert "  encoder.hidden = [500, 500, 2000]  (a list, each item an integer > 0)\n      Widths of" in output
     assert "  encoder.posterior.bias = true  (true or false)\n" in output
