@@ -41,10 +41,10 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
     alike = {"grey": C == 1, **({"size": H} if H == W else {})}
     with catalogue().on_record(run.trust_code):
         dataset = make(Dataset, merge(chosen, options), "dataset", preferred=alike)
+    halves = dataset.halves(launch.data_dir, launch.offline)
     if data is not None and (taken := [name for name in alike if name in options_of(type(dataset)).keys() - options]):
         words = {"grey": "in grey" if C == 1 else "in colour", "size": f"at {H}x{W}"}
         say(f"images of {data} are read {' and '.join(words[name] for name in taken)}, as those of {run.path}")
-    halves = dataset.halves(launch.data_dir, launch.offline)
     if (found := tuple(halves[0].images.shape[1:])) != (C, H, W):
         raise ConfigError(f"--data: images are {found}, those of {run.path} {(C, H, W)}")
     runtime = Runtime.start(launch.device)

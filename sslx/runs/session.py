@@ -230,7 +230,7 @@ def evaluate(
 
     Args:
         run: the run or its folder.
-        evaluators: as in `sslx.run`, or none with a protocol.
+        evaluators: as in `sslx.run`; by default those of the run, and none with a protocol.
         protocol: as in `sslx.run`.
         dataset: another dataset, whose images and labels are scored: a name, a class, an object, or a table of options,
             which without `use` are options of the run's own dataset. Images of another shape are converted to the
@@ -245,6 +245,8 @@ def evaluate(
     if not run.folder.finished:
         raise ConfigError(f"{run.path}: not finished; `sslx resume {run.path}` first")
     previous = run.results  # before anything is computed, as they may be damaged
+    if evaluators is None and protocol is None:
+        evaluators = run.settings["evaluators"]
     table = evaluators if isinstance(evaluators, Mapping) else evaluator_table(evaluator_names(evaluators or ()))
     if protocol is not None:
         table = with_protocol(protocol, table)

@@ -163,11 +163,11 @@ def test_raw_features_are_penalized_as_they_are() -> None:
     assert result.protocol["features"] == "centred"
 
 
-def noisy(n: int, seed: int) -> Features:
+def noisy(n: int, seed: int, dimensions: int = 150) -> Features:
     """Classes that few of many dimensions tell apart: a weak penalty learns the others by heart."""
     labels = torch.arange(n) % 3
-    z = torch.randn(n, 150, generator=torch.Generator().manual_seed(seed))
-    return Features(z + 1.5 * one_hot(labels, 150), labels, {})
+    z = torch.randn(n, dimensions, generator=torch.Generator().manual_seed(seed))
+    return Features(z + 1.5 * one_hot(labels, dimensions), labels, {})
 
 
 def test_c_is_the_best_on_the_held_out_part_and_the_test_labels_have_no_say() -> None:
@@ -205,7 +205,7 @@ def test_held_out_accuracies_are_those_of_scikit_learn_on_the_rest(monkeypatch: 
 
 
 def test_the_search_ends_when_the_held_out_accuracy_has_clearly_fallen() -> None:
-    train, test = noisy(600, 1), noisy(50, 2)
+    train, test = noisy(2000, 1, 400), noisy(50, 2, 400)
     path = (0.001, 0.01, 100.0, 1000.0, 10_000.0)
     tried = Linear(c=path).evaluate(evaluation(train, test)).protocol["candidates"]
     accuracies = [each["held_out_accuracy"] for each in tried]

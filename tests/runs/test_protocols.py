@@ -82,8 +82,11 @@ def test_runs_and_evaluations_take_a_protocol(tiny_run: Callable[..., Any], mine
     assert code == 0 and "few.probe-best-on-test" in output and f"protocol {mine}: our paper" in errors
     results = sslx.open_run(run.path).results["trained"]
     assert results["few"]["options"]["epochs"] == 1 and "geometry" in results
-    for call in (lambda: sslx.evaluate(run), lambda: sslx.evaluate(run, [])):
-        with pytest.raises(ConfigError, match="expected names of evaluators, or a protocol"):
-            call()
-    code, _, errors = command("eval", str(run.path))
+    with pytest.raises(ConfigError, match="expected names of evaluators, or a protocol"):
+        sslx.evaluate(run, [])
+    with pytest.raises(ConfigError, match="expected names of evaluators, or a protocol"):
+        sslx.evaluate(tiny_run("random", "without", evaluators=[]))
+    code, _, errors = command("eval", "without")
     assert code == 2 and "expected names of evaluators, or --protocol; choose from knn, linear" in errors
+    run = sslx.evaluate(run)  # with those that it was made with
+    assert run.results["trained"]["knn"]["options"]["neighbours"] == 2
