@@ -48,7 +48,8 @@ def cleaned(outputs: list[nbformat.NotebookNode], folder: str) -> Iterator[nbfor
     """The text of a cell as one output, then its pictures."""
     text = "".join(output.text for output in outputs if output.output_type == "stream").replace("\r\n", "\n")
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
-    text = re.sub(r"^epo.*(?:…|s left) *\n?", "", text.replace("\r", "\n"), flags=re.MULTILINE)
+    progress = r"^(?:epo.*(?:…|s left)|loss .* {2}) *\n?"  # in two lines if the terminal is narrow
+    text = re.sub(progress, "", text.replace("\r", "\n"), flags=re.MULTILINE)
     text = re.sub(r"^\n|\n(?=\n\n)", "", text).replace(f"{folder}/", "")
     if text.strip():
         yield new_output("stream", text=text)
