@@ -1,1 +1,1 @@
-"""Faults made on purpose: flipped bits, crashes, kills, full disks. `python -m tests.faults --help` tries many of them."""
+"""Faults made on purpose: flipped bits, crashes, kills, full disks. `python tests/faults --help` tries many of them."""

@@ -1,4 +1,4 @@
-"""`python -m tests.faults --minutes 30`: many faults of each kind, with a line for each kind and each broken promise."""
+"""`python tests/faults --minutes 30`: many faults of each kind, with a line for each kind and each broken promise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = ("flips", "crashes", "kills", "disks", "hostile")
 
 def main() -> int:
     """Try faults for a time. Returns 1 if a promise was broken."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tests/faults", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0, help="time for all kinds together, in equal shares")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random choices")
     parser.add_argument("--only", action="append", choices=KINDS, help="a kind of fault; repeatable")

@@ -1,4 +1,4 @@
-"""Some faults of each kind. `python -m tests.faults` tries many more."""
+"""Some faults of each kind. `python tests/faults` tries many more."""
 
 from __future__ import annotations
 
