@@ -151,7 +151,7 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
         try:
             return _execute(run, data, scored, watched(config, halves, scored), runtime, launch)
         except (ConfigError, PluginError):  # found when the method was built or met its first batch
-            if runtime.main and not run.folder.checkpoints.exists() and not run.folder.metrics():
+            if runtime.main and not run.folder.checkpoints.exists() and not run.folder.begun:
                 shutil.rmtree(folder)
             raise
 
@@ -481,7 +481,7 @@ def _train(
 
 def _continued(run: Run) -> Path | None:
     """The checkpoint from which training goes on, in a folder that is as it was when it was written."""
-    begun = bool(run.folder.metrics())
+    begun = run.folder.begun
     run.folder.settle()
     path, complaints = checkpoint.newest(run.folder.checkpoints)
     if begun and path is None:

@@ -57,6 +57,25 @@ def same(a: Path, b: Path) -> bool:
     return digest(a) == digest(b) and logs[0] == logs[1] and results[0] == results[1]
 
 
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_a_record_that_was_cut_off_is_written_again(
+    checkpoints: bool, tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by kill -9, or on a full disk, while a line was being written."""
+    whole = tiny_run("vae", "whole")
+    stop_at(monkeypatch, 4)
+    with pytest.raises(Interrupted):
+        tiny_run("vae", "cut")
+    go_on(monkeypatch)
+    run = tmp_path / "cut"
+    with open(run / "metrics.jsonl", "a") as log:
+        log.write('{"step": 5, "epo')
+    if not checkpoints:
+        shutil.rmtree(run / "checkpoints")
+    sslx.resume(run)
+    assert same(whole.path, run)
+
+
 def test_a_run_of_a_version_with_fewer_options_goes_on_more_than_once(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -254,6 +254,11 @@ class RunFolder:
             replace(self._metrics, "".join(line + "\n" for line in kept))
         return said
 
+    @property
+    def begun(self) -> bool:
+        """Whether a step has been recorded, be it in a line that was cut off."""
+        return self._metrics.is_file() and self._metrics.stat().st_size > 0
+
     def metrics(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl, without scores. Raises CheckpointError that names a damaged line."""
         return [
