@@ -144,8 +144,8 @@ def run_command(
         here["weights"] = Text(source)
     methods, names = words(plugin or ""), None if evaluators is None else words(evaluators)
     catalogue().vouch([*methods, *here.values(), *(names or [])])
-    # A run writes its config.toml, and the run may be somebody else's. Other files are the user's own.
-    on_record = config is not None and config.name == "config.toml"
+    # The files of a run or a grid may be somebody else's. Other files are the user's own.
+    on_record = any(_of_a_run(file) for file in (config, sweep) if file is not None)
     with catalogue().on_record(trust_code) if on_record else nullcontext():
         configs = plan(
             here,
@@ -170,6 +170,11 @@ def run_command(
         _carry_out(grid, jobs)
     else:
         _print([session.start(first, launch, out)])
+
+
+def _of_a_run(file: Path) -> bool:
+    """Whether a file with settings is the config.toml of a run, or lies in the folder of a run or a grid."""
+    return file.name == "config.toml" or any((file.parent / name).exists() for name in ("run.json", "grid.json"))
 
 
 def _meant(arguments: Sequence[str]) -> str:

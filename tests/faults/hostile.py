@@ -27,7 +27,20 @@ from sslx.core.training import checkpoint
 from .runs import Case
 
 LIMIT = 20  # seconds that a command may take
-COMMANDS = ("compare", "resume", "eval", "embed", "export", "replay", "verify")
+#: What is said to sslx beside a run that is called first.
+COMMANDS = {
+    "compare": "compare first",
+    "resume": "resume first --device cpu",
+    "eval": "eval first -e knn --device cpu",
+    "embed": "embed first --to made/embedded.npz",
+    "export": "export first --to made/exported",
+    "replay": "replay first",
+    "verify": "verify first",
+    "report": "report first",
+    "plot": "plot curves first --to made/curves.png",
+    "config": "run --config first/config.toml --epochs 1 --device cpu --out made/run",
+    "sweep": "run --sweep first/config.toml --epochs 1 --device cpu --out made/grid",
+}
 
 
 class Folder(NamedTuple):
@@ -164,7 +177,7 @@ REFERENCES = (
 SLOTS = (
     "method.use", "method.prior.use", "method.prior", "method.encoder", "method.decoder.likelihood.use",
     "method.encoder.posterior", "views", "views.local", "loader.use", "dataset", "train.optimizer.use",
-    "evaluators.knn.use", "evaluators",
+    "evaluators.knn.use", "evaluators", "eval_dataset", "train.evaluate.evaluators",
 )  # fmt: skip
 MODULES = (
     "evil:X",
@@ -177,14 +190,17 @@ MODULES = (
 )
 FILES = ("config.toml", "run.json", "results.json", "training.json", "metrics.jsonl", "lock", "lock.json")
 DRAFTS = (".metrics.jsonl.draft", ".results.json.draft", ".training.json.draft", ".lock.json.draft", ".run.json.draft")
-PICTURES = ("reconstructions.png", "samples.png", "export/model.safetensors", "export/config.json")
-FOLDERS = ("export", "checkpoints", "checkpoints/.draft-step-000000004", "crash", "tensorboard")
+PICTURES = (
+    "reconstructions.png", "samples.png", "views.png", "export/model.safetensors", "export/config.json", "report.html",
+    "report/map.safetensors",
+)  # fmt: skip
+FOLDERS = ("export", "checkpoints", "checkpoints/.draft-step-000000004", "crash", "tensorboard", "report")
 
 
 def corpus() -> Iterator[Folder]:
     for slot in SLOTS:
         for reference in REFERENCES:
-            value: Any = [reference] if slot == "evaluators" else reference
+            value: Any = [reference] if slot.endswith("evaluators") else reference
             yield Folder(f"{slot} = {reference}", _named(slot, value), "finished")
     for module in MODULES:
         yield Folder(f"prior = {module}", _named("method.prior", module), "stopped")
@@ -313,7 +329,7 @@ def cases(folder: Path, quick: bool = False) -> Iterator[Case]:
     (folder / "bases").mkdir()
     make_bases(folder / "bases")
     for number, each in enumerate(corpus()):
-        commands = (COMMANDS[number % len(COMMANDS)],) if quick else COMMANDS
+        commands = (list(COMMANDS)[number % len(COMMANDS)],) if quick else tuple(COMMANDS)
         yield Case(each.name, "; ".join(tried(each, folder / "bases", folder / "work", commands)))
 
 
@@ -327,7 +343,7 @@ class X:
 """
 
 
-def tried(case: Folder, bases: Path, work: Path, commands: tuple[str, ...] = COMMANDS) -> list[str]:
+def tried(case: Folder, bases: Path, work: Path, commands: tuple[str, ...] = tuple(COMMANDS)) -> list[str]:
     """What was wrong when these commands were used on the case; nothing if all is well."""
     shutil.rmtree(work, ignore_errors=True)
     outside = work / "outside"
@@ -342,7 +358,7 @@ def tried(case: Folder, bases: Path, work: Path, commands: tuple[str, ...] = COM
     before = _snapshot(outside)
     problems = []
     for command in commands:
-        code, said = _command(command, run, work)
+        code, said = _command(command, work)
         if code not in (0, 1, 2):
             problems.append(f"{command}: exit code {code}")
         if "Traceback" in said or "\x1b" in said or len(said.splitlines()) > 60:
@@ -363,22 +379,16 @@ def _snapshot(folder: Path) -> dict[str, Any]:
     }
 
 
-def _command(command: str, run: Path, work: Path) -> tuple[Any, str]:
+def _command(command: str, work: Path) -> tuple[Any, str]:
     """Exit code and output of a command in this process, as `python -m sslx` would find modules."""
     from sslx.cli import main
 
-    more = {
-        "eval": ("-e", "knn", "--device", "cpu"),
-        "embed": ("--to", str(work / "embedded.npz")),
-        "export": ("--to", str(work / "exported")),
-        "resume": ("--device", "cpu"),
-    }.get(command, ())
-    (work / "embedded.npz").unlink(missing_ok=True)
-    shutil.rmtree(work / "exported", ignore_errors=True)
+    shutil.rmtree(work / "made", ignore_errors=True)
+    (work / "made").mkdir()
     output = StringIO()
     with _here(work), _in_time(), redirect_stdout(output), redirect_stderr(output):
         try:
-            main([command, run.name, *more])
+            main(COMMANDS[command].split())
         except SystemExit as end:
             return end.code, output.getvalue()
         except TimeoutError:
