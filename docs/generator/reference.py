@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -25,6 +26,7 @@ from sslx.core.training import checkpoint, run_folder
 from sslx.core.training.config import RunConfig
 from sslx.plugins.registry import registry
 
+MEASURED = Path(__file__).parents[2] / "benchmarks" / "results"
 #: The pages of kinds, and what a page says first.
 KINDS_OF_PAGES = {
     "encoder": "An encoder is q(z|x). `--set encoder=NAME` chooses it, `--set encoder.KEY=VALUE` sets an option.",
@@ -69,9 +71,20 @@ def reference() -> dict[str, str]:
         "python.md": ["# sslx, from Python\n", prose(sslx.__doc__), *described("sslx", sslx, sslx.__all__)],
         "api.md": ["# sslx.api, for plugins\n", prose(sslx.api.__doc__), *grouped(sslx.api)],
         "schemas.md": schemas(),
+        "measurements.md": measurements(),
         **{f"{plural(kind)}.md": components(kind) for kind in KINDS_OF_PAGES},
     }
     return {name: wrapped(lines) for name, lines in made.items()}
+
+
+def measurements() -> Iterator[str]:
+    yield "# Measurements\n"
+    yield (
+        "What the programs in the folder `benchmarks` of the repository wrote when they were run. Each section names "
+        "its program, which measures again. [Results](../results/index.md) has the tables and figures of papers.\n"
+    )
+    for path in sorted(MEASURED.glob("*.md")):
+        yield re.sub(r"^#", "##", path.read_text(encoding="utf-8").rstrip(), flags=re.MULTILINE) + "\n"
 
 
 # --- options and components -------------------------------------------------------------------------------------------

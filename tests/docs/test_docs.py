@@ -219,6 +219,8 @@ def test_pages_have_one_title_labelled_blocks_and_short_lines(path: Path) -> Non
     assert len(re.findall(r"^# ", prose, flags=re.MULTILINE)) == 1
     opening = re.findall(r"^ *```([^\n]*)$", text, flags=re.MULTILINE)[::2]
     assert all(opening), "a block says what it is: sh, console, text, python, toml"
+    assert not re.search(r"^```text\n(?:sslx|pip|apt-get) [^`│]*^```", text, flags=re.MULTILINE), "commands are sh"
+    assert not re.search(r"benchmarks/results/\w+\.md", prose), "readers of the site follow links, not paths"
     long = [line for line in prose.splitlines() if len(line) > 120 and line.lstrip()[:1] != "|" and "$" not in line]
     assert [line for line in long if not re.search(r"\]\(|https?:|^#|::", line)] == []
 

@@ -592,7 +592,7 @@ def test_sums_of_digits_are_learned_by_the_papers_network_and_scored_on_the_test
         (raw / f"{half}-images-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3]) + sizes[0] + data)
         (raw / f"{half}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1]) + sizes[1] + bytes(labels.tolist()))
     text = (Path(__file__).parents[2] / "docs" / "howto" / "constraints.md").read_text()
-    (words,) = re.findall(r"^```text\nsslx (.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    (words,) = re.findall(r"^```sh\nsslx ([^`]*--eval-dataset[^`]*)^```", text, flags=re.MULTILINE)
     small = "encoder.width=8 projector=8,8 dataset.triples=40 dataset.test_triples=10 energy.draw_steps=1"
     settings = [word for each in (*small.split(), f"views.size={size}") for word in ("--set", each)]
     common = ["--data-dir", "data", "--device", "cpu", "--epochs", "1", "--out", "run"]
