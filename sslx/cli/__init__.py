@@ -138,7 +138,8 @@ def _report(error: BaseException) -> int:
         if isinstance(error, click.NoSuchOption) and (part := error.option_name.lstrip("-")) in _PARTS:
             lines = [f"No such option {error.option_name!r}; `--set {part}=NAME` chooses the {part}"]
     elif isinstance(error, SslxError):
-        lines, code = str(error).splitlines(), error.exit_code
+        lines = error.problems if isinstance(error, ConfigError) else str(error).splitlines()
+        code = error.exit_code
     else:
         run = getattr(error, "sslx_run", None)
         advice = f"; `sslx resume {run}` continues" if run is not None else ""

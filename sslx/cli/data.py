@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sslx.cli.arguments import OF_THE_DATASET, data_options, options, sections, untaken
+from sslx.cli.layout import echo
 from sslx.cli.paths import NEW_FILE, out_option
 from sslx.core.dotted import merge
 from sslx.core.errors import ConfigError, Problems
@@ -41,7 +42,7 @@ def convert_command(
     chosen = make(Dataset, {"use": dataset, **sections(settings, "dataset")["dataset"]}, "dataset")
     halves = chosen.halves((data_dir or default_data_dir()).expanduser().resolve(), offline)
     beton.write(halves, path, storage, quality)
-    click.echo(f"{path}: {len(halves[0])} + {len(halves[1])} images, {path.stat().st_size / 1e6:,.1f} MB")
+    echo(f"{path}: {len(halves[0])} + {len(halves[1])} images, {path.stat().st_size / 1e6:,.1f} MB")
 
 
 def _free() -> Path:
@@ -81,4 +82,4 @@ def preview_command(
     problems.check()
     train, _ = source.halves(data_dir or default_data_dir(), offline)
     preview(train, views, out, images, seed)
-    click.echo(out)
+    echo(out)

@@ -17,6 +17,7 @@ from sslx.cli.arguments import (
     untaken,
     words,
 )
+from sslx.cli.layout import echo
 from sslx.cli.paths import NEW_FILE, NEW_FOLDER, PATH, Renamed, out_option
 from sslx.core.catalogue import catalogue
 from sslx.core.console import say
@@ -52,8 +53,7 @@ def export_command(path: Path, folder: Path, formats: str, checkpoint: int | Non
     if unknown := [name for name in chosen if name not in FORMATS]:
         raise ConfigError(f"--format: there is no {unknown[0]!r}{nearest(unknown[0], FORMATS)}")
     run = _opened(path, checkpoint, trust_code)
-    for line in export(run.method(), run.image_shape, folder, chosen):
-        click.echo(line)
+    echo(*export(run.method(), run.image_shape, folder, chosen))
 
 
 @click.command("embed")
@@ -83,7 +83,7 @@ def embed_command(
     if dataset is not None:
         catalogue().vouch([dataset])
     embedded = embed(run, dataset, sections(settings, "dataset")["dataset"], launch, file)
-    click.echo(f"{file}: {len(embedded)} images, {embedded.shape[1]} dimensions")
+    echo(f"{file}: {len(embedded)} images, {embedded.shape[1]} dimensions")
 
 
 def _opened(path: Path, checkpoint: int | None, trust_code: bool) -> Run:

@@ -5,10 +5,20 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 
+import click
+
+from sslx.core.console import printable
+
 
 def screen() -> int:
     """The width of the terminal in characters; 120 if the output goes elsewhere."""
     return shutil.get_terminal_size((120, 24)).columns
+
+
+def echo(*lines: object, err: bool = False) -> None:
+    """Print lines, in which names of files and texts of plugins may have line breaks and escape sequences."""
+    for line in lines:
+        click.echo(printable(str(line)), err=err)
 
 
 def columns(rows: Sequence[Sequence[str]], indent: int = 0) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any, cast, get_args
 import click
 
 from sslx.cli.arguments import launched, machine_options, options, trust_option, untaken, words
+from sslx.cli.layout import echo
 from sslx.cli.paths import NEW_FILE, PATH, out_option
 from sslx.core.errors import ConfigError, nearest
 from sslx.core.training.run import Run
@@ -83,8 +84,7 @@ def plot_command(kind: str, paths: Sequence[Path], out: Sequence[Path], trust_co
         found = subjects(runs, launched(flags, runs[0].launch))
         plot = _OF_METHODS[kind](found) if kind != "images" else plots.images(found, cast(Of, what), given["count"])
     plot.save(*files)
-    for path in (*files, table):
-        click.echo(path)
+    echo(*files, table)
 
 
 def _check(kind: str, given: set[str]) -> None:

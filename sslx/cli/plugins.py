@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import click
 
-from sslx.cli.layout import columns, filled, prose
+from sslx.cli.layout import columns, echo, filled, prose
 from sslx.cli.paths import NEW_FOLDER, out_option
 from sslx.core import signals
 from sslx.core.catalogue import catalogue
@@ -32,11 +32,6 @@ _kind_option = click.option("--kind", "-k", type=click.Choice(KINDS), metavar="K
                             f"kind: {', '.join(KINDS)}.")  # fmt: skip
 
 
-def _echo(lines: Iterable[str]) -> None:
-    for line in lines:
-        click.echo(line)
-
-
 @plugins_command.command("list")
 @_kind_option
 def list_command(kind: str | None) -> None:
@@ -47,12 +42,12 @@ def list_command(kind: str | None) -> None:
         for plugin in found.plugins:
             facts = "; ".join([plugin.reason or f"{len(plugin.records)} components", *found.conflicts(plugin)])
             rows.append((plugin.name, f"{plugin.distribution} {plugin.version}", plugin.status, facts))
-        _echo(columns(rows))
-        click.echo()
-        _echo(prose(_RIGHTS, 0))
-        click.echo()
-    _echo(
-        _by_kind(
+        echo(*columns(rows))
+        echo("")
+        echo(*prose(_RIGHTS, 0))
+        echo("")
+    echo(
+        *_by_kind(
             (name if len(providers) == 1 else f"{provider.plugin.distribution}/{name}", provider.record)
             for each in ([kind] if kind else KINDS)
             for name, providers in sorted(found.providers(each).items())
@@ -80,7 +75,7 @@ def _by_kind(records: Iterable[tuple[str, Record]]) -> Iterator[str]:
 def new_command(name: str, kind: str, folder: Path) -> None:
     """Write a package NAME with one working component, tests and CI. Nothing is overwritten."""
     target = create(name, kind, folder)
-    click.echo(f'cd {target} && pip install -e ".[test]" && python -m pytest    # README.md says how to use it')
+    echo(f'cd {target} && pip install -e ".[test]" && python -m pytest    # README.md says how to use it')
 
 
 @plugins_command.command("check")
@@ -112,7 +107,7 @@ def check_command(name: str, settings: Sequence[str]) -> None:
                 raise
             failed += 1
             outcome = f"FAILED: {' '.join(str(error).split()) or type(error).__name__}"
-        click.echo(f"{check.component}  {check.name}  {outcome}")
+        echo(f"{check.component}  {check.name}  {outcome}")
     if failed:
         raise SslxError(f"{failed} of the checks of {name} failed; tests with parametrize_with_checks show tracebacks")
 
@@ -147,20 +142,20 @@ def show_command(name: str, kind: str | None) -> None:
     if not kinds and (plugins := [p for p in found.plugins if name in (p.name, p.distribution)]):
         for plugin in plugins:
             origin = f"{plugin.distribution} {plugin.version}"
-            click.echo(f"plugin {plugin.name} of {origin}: {plugin.status} {plugin.reason}")
-            _echo(_by_kind((record.name, record) for record in plugin.records))
+            echo(f"plugin {plugin.name} of {origin}: {plugin.status} {plugin.reason}")
+            echo(*_by_kind((record.name, record) for record in plugin.records))
         return
     if not kinds:
         known = {n for k in KINDS if kind in (None, k) for n in found.providers(k)}
         sections = {} if kind else _sections()
         if name in sections:
-            _echo(_explained(sections[name], 0))
+            echo(*_explained(sections[name], 0))
             return
         known |= sections.keys()
         raise ConfigError(f"there is no {kind or 'component'} {name!r}{nearest(short, known)}")
     for i, each in enumerate(kinds):
         if i:
-            click.echo()
+            echo("")
         _show(found.find(each, name.partition(":")[0]))
 
 
@@ -179,26 +174,26 @@ def _show(provider: Provider) -> None:
     from sslx.core.training.config import unlayer
 
     record, plugin = provider.record, provider.plugin
-    _echo(filled(f"{record.kind} {record.name}  {record.summary}".rstrip(), "", 2))
+    echo(*filled(f"{record.kind} {record.name}  {record.summary}".rstrip(), "", 2))
     origin = f"{plugin.distribution} {plugin.version}: " if plugin.distribution else ""
-    click.echo(f"  from {origin}{record.target}")
+    echo(f"  from {origin}{record.target}")
     if record.paper:
-        click.echo(f"  paper {record.paper}")
+        echo(f"  paper {record.paper}")
     cls: Any = registry().resolve(record.kind, provider.reference).cls
     if isinstance(cls, click.Command):
         return
-    click.echo()
-    _echo(prose(cls.__doc__ or ""))
+    echo("")
+    echo(*prose(cls.__doc__ or ""))
     if cls.defaults:
         evaluators = cls.defaults.get("evaluators", {})
         beside = " (beside those of the dataset)" if record.kind == "method" else ""
         chosen = {"evaluators": ",".join(evaluators) + beside} if evaluators else {}
-        click.echo("\nRecommended settings of a run:")
+        echo("", "Recommended settings of a run:")
         for key, value in (unlayer(cls.defaults) | chosen).items():
-            _echo(filled(f"{key} = {_text(value)}", "  ", 6))
+            echo(*filled(f"{key} = {_text(value)}", "  ", 6))
     if rows := list(option_rows(cls)):
-        click.echo("\nOptions:")
-        _echo(_explained(rows, 2))
+        echo("", "Options:")
+        echo(*_explained(rows, 2))
 
 
 def _explained(rows: Sequence[tuple[str, ...]], indent: int) -> Iterator[str]:

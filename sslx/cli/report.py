@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from sslx.cli.arguments import untaken
+from sslx.cli.layout import echo
 from sslx.cli.paths import NEW_FILE, PATH, out_option
 from sslx.core.training.run import Run
 from sslx.outputs.report import MAPS, NAME, write, write_grid
@@ -31,4 +32,4 @@ def report_command(path: Path, how: str, file: Path | None) -> None:
         write_grid(path, list(Grid.open(path).configs), file)
     else:
         write(Run.open(path), file, how)
-    click.echo(file)
+    echo(file)

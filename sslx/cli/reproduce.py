@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sslx.cli.arguments import check_jobs, jobs_option, launch_options, launched, options, words
+from sslx.cli.layout import echo
 from sslx.cli.paths import PATH, out_option
 from sslx.core.console import is_launched, is_main
 from sslx.core.errors import ConfigError, SslxError
@@ -64,7 +65,7 @@ def reproduce_command(
     finally:
         if is_main():
             pages = write_page(found, out or folder / f"{found.name}-{budget}")
-            click.echo("\n".join([f"\n{tables_of(found)}\n", *map(str, pages)]))
+            echo("", *tables_of(found).split("\n"), "", *pages)
     if failed:
         raise SslxError(f"{len(failed)} of the runs failed:\n" + "\n".join(failed))
 
@@ -86,28 +87,28 @@ def _list(folder: Path, launch: Any) -> None:
         rows.append((name, design.paper, said))
     width = max(len(name) for name, *_ in rows)
     for name, paper, said in rows:
-        click.echo(f"{name:{width}}  {paper}: {said}")
+        echo(f"{name:{width}}  {paper}: {said}")
 
 
 def _show(found: Reproduction) -> None:
     design = found.design
-    click.echo(f"{found.name}: {design.title}\n{design.paper}. {design.shows}\n")
+    echo(f"{found.name}: {design.title}", f"{design.paper}. {design.shows}", "")
     for name, budget in design.budgets.items():
-        click.echo(f"budget {name}: {budget.seeds or design.seeds} seeds. {budget.says}")
-    click.echo()
+        echo(f"budget {name}: {budget.seeds or design.seeds} seeds. {budget.says}")
+    echo("")
     _costs(found)
     for task in found.tasks:
         done = "finished" if (found.folder / task.name / "results.json").exists() else "to do"
-        click.echo(f"{task.name}  {task.row.name} of {task.block.name}, seed {task.config.seed}: {done}")
+        echo(f"{task.name}  {task.row.name} of {task.block.name}, seed {task.config.seed}: {done}")
     for block, row in found.places():
         if reason := found.absent(block, row):
-            click.echo(f"not run: {row.name} of {block.name}: {reason}")
+            echo(f"not run: {row.name} of {block.name}: {reason}")
 
 
 def _costs(found: Reproduction) -> None:
     costs = [(flops, seconds) for _, flops, seconds in found.cost()]
     flops, seconds = (sum(each) for each in zip(*costs, strict=True)) if costs else (0.0, 0.0)
-    click.echo(
+    echo(
         f"{found.name}, budget {found.budget}: {len(costs)} of {len(found.tasks)} runs to train, {flops:.2g} FLOPs, "
         f"about {_duration(seconds)} of training on this device by one step of each; evaluation comes in addition"
     )

@@ -20,12 +20,13 @@ from sslx.cli.arguments import (
     trust_option,
     words,
 )
-from sslx.cli.layout import filled, screen
+from sslx.cli.layout import echo, filled, screen
 from sslx.cli.paths import PATH, out_option
 from sslx.core.catalogue import catalogue
 from sslx.core.console import is_launched, is_main, printable, say
 from sslx.core.dotted import merge, nest, parse
 from sslx.core.errors import ConfigError, SslxError
+from sslx.core.files import replace
 from sslx.core.options import options_of
 from sslx.core.toml import read
 from sslx.core.training.config import RunConfig, evaluator_table
@@ -239,7 +240,7 @@ def resume_command(
     check_jobs(jobs, launch, alone=True)
     run.folder.config()  # is refused if it was edited
     if run.folder.finished and not changes:
-        click.echo(f"{printable(str(path))} is finished")
+        echo(f"{path} is finished")
     else:
         _relaunch_for(launch)
         run = session.resume(path, launch, changes=changes, changed_data=changed_data, trust_code=trust_code)
@@ -334,15 +335,14 @@ def compare_command(
     found = tables(runs, words(scores or ""), sort_by, relative_to)
     output = formats.text(found, screen()) if style == "text" and out is None else formats.FORMATS[style](found)
     if out is None:
-        click.echo(output, nl=False)
+        echo(*output.splitlines())
     else:
         try:
-            out.write_text(output, encoding="utf-8")
+            replace(out, output)  # and does not write through a link
         except OSError as error:
             raise ConfigError(f"--out: {out} cannot be written ({error.strerror})") from error
     if style == "csv":  # the file has no place for notes
-        for note in (note for table in found for note in table.notes):
-            click.echo(note, err=True)
+        echo(*(note for table in found for note in table.notes), err=True)
 
 
 @click.command("replay")
@@ -365,8 +365,7 @@ def replay_command(path: Path, trust_code: bool) -> None:
         "train.warmup_epochs" + ("; --precision fp32" if train["precision"] != "fp32" else ""),
     ]
     for line in lines:
-        for part in filled(printable(line), "", 2):
-            click.echo(part)
+        echo(*filled(printable(line), "", 2))
 
 
 @click.command("verify")
@@ -380,8 +379,7 @@ def verify_command(path: Path, trust_code: bool) -> None:
     broken = 0
     for what, problems in verify(path, trust_code):
         broken += bool(problems)
-        for line in problems or ["ok"]:
-            click.echo(printable(f"{what}: {line}"))
+        echo(*(f"{what}: {line}" for line in problems or ["ok"]))
     if broken:
         raise SslxError(f"{path}: {broken} {'part is' if broken == 1 else 'parts are'} not whole")
 
@@ -402,12 +400,12 @@ def _carry_out(grid: Grid, jobs: int) -> None:
         ranking = grid.ranking() if grid.restarts else []
         if runs:
             shown = [group[0] for group in ranking] or runs
-            click.echo(formats.text(tables(shown), screen()), nl=False)
-        click.echo(f"{grid.path}: {len(runs)} of {len(grid.configs)} runs are finished")
+            echo(*formats.text(tables(shown), screen()).splitlines())
+        echo(f"{grid.path}: {len(runs)} of {len(grid.configs)} runs are finished")
         for group in ranking:
             for place, run in enumerate(group, 1):
                 rank = f"best of {len(group)} restarts (shown above)" if place == 1 else f"{place}."
-                click.echo(f"{rank}: {run.path}, {_diagnosis(run)}")
+                echo(f"{rank}: {run.path}, {_diagnosis(run)}")
     if failed := [*failed, *failures(runs)]:
         raise SslxError("\n".join(failed))
 
@@ -420,12 +418,12 @@ def _diagnosis(run: Run) -> str:
 
 def _print(runs: Sequence[Run]) -> None:
     if is_main():
-        click.echo(formats.text(tables(runs), screen()), nl=False)
+        echo(*formats.text(tables(runs), screen()).splitlines())
         for run in runs:
             facts = run.training
             cpu = f"{facts.get('cpu_seconds', 0):.1f} CPU-seconds"
-            click.echo(f"{run.path}: trained {facts.get('seconds', 0):.1f} s ({cpu})")
+            echo(f"{run.path}: trained {facts.get('seconds', 0):.1f} s ({cpu})")
             if facts.get("diagnosis"):
-                click.echo(f"{run.path}: {facts['diagnosis']}")
+                echo(f"{run.path}: {facts['diagnosis']}")
     if failed := failures(runs):
         raise SslxError("\n".join(failed))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sslx.core import signals
+from sslx.core.console import say
 from sslx.core.errors import PluginError, nearest
 
 #: Whether the user trusts the files of a run, from which references are being read; None for the user's own references.
@@ -57,7 +58,7 @@ class Gate:
                 "--trust-code (in Python trust_code=True)"
             )
         if trust and file is not None and file.is_file():
-            print(f"trusted: {file}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}", file=sys.stderr)
+            say(f"trusted: {file}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}")
         self.vouched.add(reference)
 
 

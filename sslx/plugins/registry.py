@@ -19,6 +19,7 @@ import pluggy
 
 from sslx.core import signals
 from sslx.core.catalogue import Resolved
+from sslx.core.console import say
 from sslx.core.errors import PluginError, nearest
 from sslx.plugins import code, hookspecs
 from sslx.plugins.record import KINDS, Record
@@ -215,7 +216,7 @@ class Registry(code.Gate):
                 if signals.stops(error):
                     raise
                 name, reason = implementation.plugin_name, str(error) or type(error).__name__
-                print(f"plugin {name} failed in {hook} and is muted: {reason}", file=sys.stderr)
+                say(f"plugin {name} failed in {hook} and is muted: {' '.join(reason.split())}")
                 self.hooks.unregister(name=name)
 
     @contextmanager

@@ -423,12 +423,32 @@ def test_an_unexpected_error_is_one_line_and_a_traceback_if_wanted(
     assert code == 1 and "Traceback" in errors
 
 
-def test_names_reach_the_terminal_escaped(command: Command, tmp_path: Path) -> None:
-    name = "evil\x1b[2J\nsslx: all is well"
-    (tmp_path / name).mkdir()
-    for arguments in (("resume", name), ("compare", name), ("verify", name), ("run", "-p", name)):
-        _, output, errors = command(*arguments)
-        assert "\x1b" not in output + errors
+def test_names_reach_the_terminal_escaped(
+    command: Command, tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("click.utils.should_strip_ansi", lambda *_, **__: False)  # as in a terminal
+    name, folder = "evil\x1b[2J\nsslx: all is well", "folder\x1b[2J\nsslx: all is well"
+    (tmp_path / folder).mkdir()
+    tiny_run("random", name)
+    for arguments in (
+        *(("resume", folder), ("compare", folder), ("verify", folder), ("run", "-p", folder), ("plot", "curves", name)),
+        *(("resume", name), ("compare", name), ("verify", name), ("eval", name, "-e", "knn"), ("report", name)),
+        *(("run", "-p", "random", "--subset", "64", "-e", "knn", "-o", f"{folder}/run"), ("plugins", "show", name)),
+    ):
+        code, output, errors = command(*arguments)
+        lines = (output + errors).splitlines()
+        assert code in (0, 2) and lines and "\x1b" not in output + errors
+        assert not any(line.startswith("sslx: all is well") for line in lines), (arguments, lines)
+
+
+def test_a_table_replaces_a_link_and_is_not_written_through_it(
+    command: Command, tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    tiny_run("random", "run")
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "run" / "table.md").symlink_to(tmp_path / "mine")
+    assert command("compare", "run", "--out", "run/table.md").code == 0
+    assert (tmp_path / "mine").read_text() == "mine" and "random" in (tmp_path / "run" / "table.md").read_text()
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
