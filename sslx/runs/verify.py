@@ -47,7 +47,8 @@ def verify(path: Path, trust_code: bool = False) -> Iterator[tuple[str, list[str
         yield from _checked(str(where), partial(_checkpoint, run, where))
     if folder.finished and not checkpoint.steps(folder.checkpoints):
         yield str(folder.checkpoints), ["there is no checkpoint"]
-    yield from _checked(f"{path}/metrics.jsonl", lambda: _metrics(run))
+    cut = ", but for a last line that was cut off when the run was ended" if folder.cut_off else ""
+    yield from _checked(f"{path}/metrics.jsonl{cut}", lambda: _metrics(run))
     if folder.export.exists():
         yield from _checked(str(folder.export), lambda: check_weights(folder.export))
     yield from _checked(f"{path}: code", lambda: provenance.differences(folder.facts()))
@@ -77,8 +78,9 @@ def _metrics(run: Run) -> list[str]:
     """What is wrong with the log, up to the last whole checkpoint."""
     path, _ = checkpoint.newest(run.folder.checkpoints)
     known = None if path is None else checkpoint.manifest(path).get("metrics")
+    if not run.folder.finished:
+        run.folder.metrics()  # raises if a line cannot be read
     if known is None:
-        run.folder.metrics()  # only whether its lines can be read
         return []
     log = run.path / "metrics.jsonl"
     content = log.read_bytes() if log.exists() else b""

@@ -118,6 +118,31 @@ def test_damaged_metrics_are_said_and_a_copy_is_kept(
     assert digest(stopped) == digest(tiny_run("vae", "whole").path)  # the training itself is the same
 
 
+def test_a_line_that_was_cut_off_is_left_out_and_damage_before_it_is_not(stopped: Path, command: Command) -> None:
+    log = stopped / "metrics.jsonl"
+    whole = log.read_bytes()
+    for cut in (b'{"step": 9, "lo', b'{"step": 9}', b"\0" * 7, b"\xff"):
+        log.write_bytes(whole + cut)
+        assert command("report", "stopped").code == 0
+        assert "step 8 of" in re.sub(r"\s+", " ", (stopped / "report.html").read_text())
+        plot = command("plot", "curves", "stopped", "--out", "curves.png")
+        assert plot.code == 0, plot.errors
+        (stopped.parent / "curves.png").unlink()
+        (stopped.parent / "curves.csv").unlink()
+        code, output, _ = command("verify", "stopped")
+        assert code == 0 and "metrics.jsonl, but for a last line that was cut off when the run was ended: ok" in output
+        assert [record["step"] for record in sslx.open_run(stopped).folder.metrics()] == [*range(1, 9)]
+    log.write_bytes(whole.replace(b"loss", b"lo\nss", 1))
+    for words in (("report", "stopped"), ("plot", "curves", "stopped", "--out", "curves.png"), ("verify", "stopped")):
+        code, output, errors = command(*words)
+        assert code == 1 and "metrics.jsonl: line 1 is damaged" in (output + errors) and said(errors) == 1
+    log.write_bytes(whole + b'{"step": 9, "lo')
+    assert command("resume", "stopped").code == 0
+    log.write_bytes(log.read_bytes()[:-9])  # a finished run has all its lines
+    code, _, errors = command("report", "stopped")
+    assert code == 1 and "metrics.jsonl: line 12 is damaged" in errors
+
+
 def test_verify_says_what_is_whole(tiny_run: TinyRun, command: Command) -> None:
     run = tiny_run("vae", "run")
     code, output, errors = command("verify", "run")

@@ -259,6 +259,13 @@ class RunFolder:
         """Whether a step has been recorded, be it in a line that was cut off."""
         return self._metrics.is_file() and self._metrics.stat().st_size > 0
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether the run was ended while it wrote a line of the log, which readers leave out."""
+        if self.finished or not self.begun:
+            return False
+        return not self._metrics.read_bytes().endswith(b"\n")
+
     def metrics(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl, without scores. Raises CheckpointError that names a damaged line."""
         return [
@@ -272,8 +279,8 @@ class RunFolder:
     def _records(self) -> list[dict[str, Any]]:
         if not self._metrics.is_file():
             return []
-        found = []
-        for number, line in enumerate(self._metrics.read_text(errors="replace").splitlines(), 1):
+        found, lines = [], self._metrics.read_text(errors="replace").split("\n")
+        for number, line in enumerate(lines[:-1] if not lines[-1] or self.cut_off else lines, 1):
             if (record := _record(line)) is None:
                 raise CheckpointError(f"{self._metrics}: line {number} is damaged")
             found.append(record)
