@@ -1,6 +1,6 @@
-"""Fills the two blocks of README.md that a program makes: python docs/readme.py
+"""Fills the blocks of README.md and docs/index.md that a program makes: python docs/readme.py
 
-One is the output of its first command, which is run; the other is made of the tables in docs/results.
+One is the output of the first command, which is run; the other is made of the tables in docs/results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 COMMAND = "sslx run --plugin simvae"
 SHOWN = [  # study, block, column, what it is called here, rows
     ("gedi-table-2", "moons", "NMI test", "moons, NMI of clusters", ("GEDI", "JEM")),
-    ("gedi-table-2", "circles", "NMI test", "circles, NMI of clusters", ("GEDI", "GEDI no inv")),
+    ("gedi-table-2", "circles", "NMI test", "circles, NMI of clusters", ("GEDI",)),
     (
         "simvae-iclr-table-1",
         "FashionMNIST",
@@ -33,7 +33,8 @@ def output() -> str:
     return f"```text\n{done.stdout}```"
 
 
-def results() -> str:
+def results(here: str = "docs/results") -> str:
+    """The table of results in a page from which `here` leads to their pages."""
     lines = ["| data, score | method | here | in the paper | pixels | principal components |"]
     lines += ["|---|---|---:|---:|---:|---:|"]
     for study, block, column, name, rows in SHOWN:
@@ -44,7 +45,7 @@ def results() -> str:
             ours = number(cells[row], "ours", "spread", digits)
             paper = number(cells[row], "paper", "paper spread", digits)
             floors = [number(cells[floor], "ours", "", digits) if floor in cells else "" for floor in ("pixels", "pca")]
-            method = f"[{row}](docs/results/{study}/index.md)"
+            method = f"[{row}]({here}/{study}/index.md)"
             lines.append(f"| {name} | {method} | {ours} | {paper} | {' | '.join(floors)} |")
     return "\n".join(lines)
 
@@ -55,9 +56,9 @@ def number(cell: dict[str, str], value: str, error: str, digits: int) -> str:
 
 
 def filled(text: str, block: str, content: str) -> str:
-    """The README with new content between the comment that names a block and the end of the block."""
+    """The page with new content between the comment that names a block and the end of the block."""
     return re.sub(
-        rf"(<!-- {block} -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}\n{content}\n\n{m[2]}", text, flags=re.DOTALL
+        rf"(<!-- {block} -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{content}\n{m[2]}", text, flags=re.DOTALL
     )
 
 
@@ -65,6 +66,9 @@ def main() -> None:
     path = ROOT / "README.md"
     text = filled(path.read_text(encoding="utf-8"), "results of docs/results", results())
     path.write_text(filled(text, f"output of {COMMAND}", output()), encoding="utf-8")
+    start = ROOT / "docs" / "index.md"
+    text = filled(start.read_text(encoding="utf-8"), "results of docs/results", results("results"))
+    start.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
