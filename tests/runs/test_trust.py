@@ -74,11 +74,16 @@ def test_a_damaged_last_checkpoint_of_a_finished_run_is_an_error_that_names_it(
         code, _, errors = command(*arguments)
         assert code == 1 and said(errors) == 1
         assert "step-000000012: damaged: shared.pt is not what was written; --checkpoint 8" in errors
+    shutil.move(run.path / "checkpoints" / "step-000000012", "elsewhere")
+    for arguments in (["eval", "run", "-e", "knn"], ["embed", "run", "--to", "x.npz"], ["export", "run", "--to", "x"]):
+        code, _, errors = command(*arguments)
+        assert code == 1 and said(errors) == 1
+        assert "checkpoints: there is no step 12, with which the training ended; --checkpoint 8" in errors
     assert command("embed", "run", "--to", "x.npz", "--checkpoint", "8").code == 0
     assert command("eval", "run", "-e", "linear", "--checkpoint", "8").code == 0
     assert run.results["trained"]["linear"]["checkpoint"] == 8
     code, _, errors = command("export", "run", "--to", "x", "--checkpoint", "7")
-    assert code == 2 and "there are 8, 12" in errors
+    assert code == 2 and "there are 8\n" in errors
     again = sslx.open_run(run.path, checkpoint=8).method().state_dict()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 

@@ -202,8 +202,12 @@ class Run:
         newest, complaints = checkpoint.newest(self.folder.checkpoints)
         if newest is None:
             raise CheckpointError(f"{self.path}: no checkpoint yet")
+        step, last = checkpoint.manifest(newest)["step"], 0
+        if self.folder.finished:
+            last = self.training.get("images", 0) // self.settings["train"]["batch_size"]
+        if not complaints and step < last:
+            complaints[newest] = f"{self.folder.checkpoints}: there is no step {last}, with which the training ended"
         if complaints:
-            step = checkpoint.manifest(newest)["step"]
             raise CheckpointError(f"{next(iter(complaints.values()))}; --checkpoint {step} uses the one before it")
         return newest
 
