@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from generator import studied
 from generator.equations import typeset
 from generator.text import listed, paragraphs, prose, rows, sentence, sentences, settings, table, wrapped
 from sslx import api
@@ -91,9 +92,14 @@ def method(record: Any, classes: dict[str, type], row: dict[str, Any] | None) ->
     equations, explaining, differing = divided(rest)
     yield from loss(cls, above, classes, [*equations, *explaining])
     yield from details(differing)
+    yield from studied.settings(record.name)
     yield from own_options(cls, above, classes)
+    found = list(studied.results(record.name))
+    yield from found
     if row and record.name != "random" and "knn" in row.get("trained", {}):
         yield f"\n## Measured\n\n{result(row)}"
+    elif not found and record.name != "random":
+        yield "\n## Measured\n\nThis method has been measured neither in a study nor for [the index](index.md) yet."
 
 
 def recommended(defaults: dict[str, Any]) -> str:
@@ -203,7 +209,8 @@ def result(row: dict[str, Any]) -> str:
     ((of, width),) = row["of"].items()
     cost = f"{row['settings']['subset']} training images, {row['cpu_seconds']:.0f} CPU-seconds, {row['steps']} steps"
     lines = [
-        f"On {data}, by the {of} ({width} dimensions): {cost}, every other setting at its default. {verdict(row)} "
+        f"On {data}, by the {of} ({width} dimensions): {cost}, one seed, every other setting at its default. "
+        f"By kNN {verdict(row, 'knn')}; by a linear probe {verdict(row, 'linear')}. "
         "[The index](index.md#measured) explains this budget, and how far it goes.\n",
         "| | kNN | linear |\n|---|---:|---:|",
     ]
@@ -226,14 +233,14 @@ def beaten(row: dict[str, Any], score: str = "knn") -> dict[str, bool]:
     }
 
 
-def verdict(row: dict[str, Any]) -> str:
-    """Which floors the method is above by kNN, in a sentence."""
+def verdict(row: dict[str, Any], score: str) -> str:
+    """Which floors the method is above by a score."""
     parts = [
-        f"{words} {listed([FLOORS[who] for who, above in beaten(row).items() if above is wanted])}"
+        f"{words} {listed([FLOORS[who] for who, above in beaten(row, score).items() if above is wanted])}"
         for words, wanted in (("above", True), ("not above", False))
-        if wanted in beaten(row).values()
+        if wanted in beaten(row, score).values()
     ]
-    return f"By kNN it is {' and '.join(parts)}."
+    return f"it is {' and '.join(parts)}"
 
 
 # --- families and the index -------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import importlib.util
 import os
@@ -31,6 +32,7 @@ from sslx.plugins import hookspecs
 from sslx.plugins.record import KINDS
 from sslx.plugins.registry import Registry, registry
 from sslx.plugins.scaffold import RUNS
+from sslx.runs.studies import recipe
 from sslx.testing import checks
 from sslx.testing.components import CHECKS, checks_of
 from sslx.testing.packages import CHECKS as OF_DISTRIBUTIONS
@@ -92,6 +94,21 @@ def test_pages_count_the_methods_and_those_who_choose_see_some_of_each_group() -
         )
 
 
+def test_pages_of_methods_show_the_settings_of_recipes_and_what_studies_found() -> None:
+    page = made("pages")["simclr.md"].split("\n## Settings of a paper\n")[1]
+    (name,) = re.findall(r"^`sslx run --recipe (\S+)`", page, re.MULTILINE)
+    config, default = recipe(name), configure({"method": "simclr", "dataset": "cifar10"})
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| [^|]+ \| `([^`]+)` \|$", page.split("\n## ")[0], re.MULTILINE))
+    assert float(rows["train.optimizer.lr"]) == config["train"]["optimizer"]["lr"] != default.train.optimizer.lr
+    assert rows["projector"] == str(config["method"]["projector"]) and rows["encoder"] == "resnet18"
+    with (DOCS / "results" / "gedi-table-2" / "table.csv").open() as file:
+        (cell,) = (row for row in csv.DictReader(file) if (row["block"], row["row"]) == ("circles", "GEDI"))
+    found = f"| circles | NMI test | {float(cell['ours']):.2f} ± {float(cell['spread']):.2f} | {cell['n']} | "
+    assert f"[GEDI, Table 2](../results/gedi-table-2/index.md) {found}" in made("pages")["gedi.md"]
+    linked = "".join(made("pages").values())
+    assert all(f"(../results/{path.parent.name}/index.md)" in linked for path in DOCS.glob("results/*/index.md"))
+
+
 def test_evaluators_of_a_method_are_said_to_be_added() -> None:
     page = " ".join((DOCS / "methods" / "nesy.md").read_text().split())
     assert "`views.count=1`" in page and "scored by [`cluster`](../reference/evaluators.md#cluster) beside" in page
@@ -100,7 +117,9 @@ def test_evaluators_of_a_method_are_said_to_be_added() -> None:
 
 
 def test_options_are_documented_once_where_they_are_declared() -> None:
-    pages = made("pages")
+    pages = {
+        name: re.sub(r"## Settings of a paper\n.*?\n## ", "", text, flags=re.S) for name, text in made("pages").items()
+    }
     for option in ("projector", "representation", "energy"):  # of `Projected` and `Encoded`
         pages_with = {name for name, text in pages.items() if f"| `{option}` |" in text}
         assert pages_with & {"families/projected.md", "families/encoded.md"} and "byol.md" not in pages_with
