@@ -48,7 +48,7 @@ def places(found: Reproduction, method: str) -> list[tuple[Block, Line]]:
 
 def settings(method: str) -> Iterator[str]:
     """A table of the options that differ between the defaults and one study of the method, recipes first."""
-    recipes = [name for name, *_ in RECIPES]
+    recipes = sorted((name for name, *_ in RECIPES), key=lambda name: not name.startswith(method))
     for name in [*recipes, *(each for each in registry().providers("study") if each not in (*recipes, "file"))]:
         found = study(name, "paper")
         if found is not None and (where := places(found, method)):
@@ -66,7 +66,7 @@ def differences(found: Reproduction, block: Block, row: Line, recipe: bool) -> I
         return
     command = f"sslx run --recipe {found.name}" if recipe else f"sslx reproduce {found.name} --budget paper"
     yield (
-        f"## Settings of a paper\n\n`{command}` trains with the settings of {found.design.paper}, on {block.name}. "
+        f"## Settings of a paper\n\n`{command}` trains with the settings of {found.design.paper.partition(':')[0]}, on {block.name}. "
         "They differ from the defaults for these images:\n\n| option | default | there |\n|---|---|---|"
     )
     for key in keys:
