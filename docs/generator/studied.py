@@ -65,8 +65,9 @@ def differences(found: Reproduction, block: Block, row: Line, recipe: bool) -> I
     if not keys:
         return
     command = f"sslx run --recipe {found.name}" if recipe else f"sslx reproduce {found.name} --budget paper"
+    source = found.design.paper.partition(":")[0]
     yield (
-        f"## Settings of a paper\n\n`{command}` trains with the settings of {found.design.paper.partition(':')[0]}, on {block.name}. "
+        f"## Settings of a paper\n\n`{command}` trains with the settings of {source}, on {block.name}. "
         "They differ from the defaults for these images:\n\n| option | default | there |\n|---|---|---|"
     )
     for key in keys:
