@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sslx.core.dotted import merge
-from sslx.core.errors import ConfigError
+from sslx.core.errors import CheckpointError, ConfigError
 from sslx.core.files import read
 from sslx.core.interfaces import Encoder, Method
 from sslx.core.options import make
@@ -132,7 +132,14 @@ def _read(source: str, offline: bool) -> tuple[dict[str, Tensor], bool]:
     from safetensors.torch import load
 
     try:
-        return load(file.read_bytes()), False
+        content = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"weights: {file} cannot be read: {error.strerror}") from error
+    if facts := exported(source).get("files", {}).get(file.name):
+        if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+            raise CheckpointError(f"{file}: damaged: it is not what was written")
+    try:
+        return load(content), False
     except Exception as error:
         raise ConfigError(f"weights: {file} cannot be read: {_words(error)}") from error
 

@@ -237,12 +237,18 @@ def test_a_run_begins_with_the_weights_of_another(tiny_run: TinyRun, command: Co
     mine = third.method().state_dict()
     taken = [name for name in mine if name in weights and mine[name].shape == weights[name].shape]
     assert taken and all(torch.equal(mine[name], weights[name]) for name in taken if name.startswith("encoder"))
+    flip(first.path / "export" / "model.safetensors", -1)
+    shutil.copytree(first.path / "export", "other")
+    flip(tmp_path / "other" / "config.json")
     for source, expected in (
         ("nowhere", "expected the folder of a run"),
         ("timm:nothing", "timm has no model 'nothing'"),
+        ("first/export", "model.safetensors: damaged: it is not what was written"),
+        ("first/export/model.safetensors", "model.safetensors: damaged: it is not what was written"),
+        ("other", "config.json: damaged"),
     ):
         code, _, errors = command("run", "-p", "vae", "--from", source, "--epochs", "1", "--subset", "64", "-o", "x")
-        assert code == 2 and expected in errors and said(errors) == 1
+        assert code == (1 if "damaged" in expected else 2) and expected in errors and said(errors) == 1
         assert not (tmp_path / "x").exists()
 
 
