@@ -53,7 +53,8 @@ def export_command(path: Path, folder: Path, formats: str, checkpoint: int | Non
     if unknown := [name for name in chosen if name not in FORMATS]:
         raise ConfigError(f"--format: there is no {unknown[0]!r}{nearest(unknown[0], FORMATS)}")
     run = _opened(path, checkpoint, trust_code)
-    echo(*export(run.method(), run.image_shape, folder, chosen))
+    for line in export(run.method(), run.image_shape, folder, chosen):
+        echo(line)
 
 
 @click.command("embed")

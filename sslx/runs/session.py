@@ -150,7 +150,7 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
             runtime.lead(lambda: _same_data(run, halves))
         try:
             return _execute(run, data, scored, watched(config, halves, scored), runtime, launch)
-        except (ConfigError, PluginError):  # found when the method was built or met its first batch
+        except (ConfigError, PluginError, CheckpointError):  # found before the first step, or in its weights
             if runtime.main and not run.folder.checkpoints.exists() and not run.folder.begun:
                 shutil.rmtree(folder)
             raise
