@@ -135,9 +135,9 @@ def _read(source: str, offline: bool) -> tuple[dict[str, Tensor], bool]:
         content = file.read_bytes()
     except OSError as error:
         raise ConfigError(f"weights: {file} cannot be read: {error.strerror}") from error
-    if facts := exported(source).get("files", {}).get(file.name):
-        if hashlib.sha256(content).hexdigest() != facts["sha256"]:
-            raise CheckpointError(f"{file}: damaged: it is not what was written")
+    facts = exported(source).get("files", {}).get(file.name)
+    if facts and hashlib.sha256(content).hexdigest() != facts["sha256"]:
+        raise CheckpointError(f"{file}: damaged: it is not what was written")
     try:
         return load(content), False
     except Exception as error:
