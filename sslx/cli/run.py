@@ -404,15 +404,16 @@ def _carry_out(grid: Grid, jobs: int) -> None:
         echo(f"{grid.path}: {len(runs)} of {len(grid.configs)} runs are finished")
         for group in ranking:
             for place, run in enumerate(group, 1):
-                rank = f"best of {len(group)} restarts (shown above)" if place == 1 else f"{place}."
-                echo(f"{rank}: {run.path}, {_diagnosis(run)}")
+                rank = f"best of {len(group)} restarts (shown above):" if place == 1 else f"{place}."
+                echo(f"{rank} {run.path}, {_diagnosis(run)}")
     if failed := [*failed, *failures(runs)]:
         raise SslxError("\n".join(failed))
 
 
 def _diagnosis(run: Run) -> str:
     facts = run.training
-    score = f"{facts['score_by']} {facts['score']:.4g}" if "score" in facts else "not trained"
+    name = facts.get("score_by", "").replace("excess", "total excess loss")
+    score = f"{name} {facts['score']:.4g}" if "score" in facts else "not trained"
     return score + (f": {facts['diagnosis']}" if facts.get("diagnosis") else "")
 
 

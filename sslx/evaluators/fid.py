@@ -174,7 +174,7 @@ def _inception(weights: Path | None, evaluation: Evaluation) -> tuple[nn.Module,
         network = FeatureExtractorInceptionV3("inception", ["2048"], weights and str(weights), verbose=False)
     except Exception as error:  # no network, or another file
         source = weights or URL_INCEPTION_V3
-        raise DataError(f"the weights of Inception cannot be had from {source}: {_line(error)}") from error
+        raise DataError(f"the weights of Inception cannot be obtained from {source}: {_line(error)}") from error
     network.to(evaluation.device)
     return network, lambda x: network(_coloured(x).to(evaluation.device))[0]
 
@@ -200,7 +200,8 @@ def _timm(name: str, weights: Path | None, evaluation: Evaluation) -> tuple[nn.M
                 raise KeyError(f"it lacks {len(missing)} of {len(own)} weights, such as {missing[0]}")
             network.load_state_dict({name: found[name] for name in own})  # without those of a classifier
     except Exception as error:  # no network, no such weights, or another file
-        raise DataError(f"the weights of timm:{name} cannot be had from {weights or 'timm'}: {_line(error)}") from error
+        where = weights or "timm"
+        raise DataError(f"the weights of timm:{name} cannot be obtained from {where}: {_line(error)}") from error
     network.to(evaluation.device)
     transform = create_transform(**resolve_model_data_config(network), is_training=False)
 

@@ -14,8 +14,9 @@ _LEVEL = 0.95  # of the intervals
 def relative(table: Table, name: str, judged: Sequence[str]) -> Table:
     """The table with the differences of all scores from those of one row, which keeps its own.
 
-    Rows whose seeds are the same are compared seed by seed, others by their means. Images and processor time are no
-    scores and stay as they are. A note for each row and judged column says whether the difference is more than chance.
+    Rows whose seeds are the same are compared seed by seed, others by their means. Images and processor time are
+    not scores and stay as they are. A note for each row and judged column says whether the difference is more than
+    chance.
 
     Args:
         name: the name of the row.
@@ -40,7 +41,7 @@ def relative(table: Table, name: str, judged: Sequence[str]) -> Table:
     for column in judged:
         notes += _statements(column, [row for row in table.rows if row is not reference], reference)
     columns = [column for column in table.columns if any(column in row.cells for row in rows)]
-    return attrs.evolve(table, columns=columns, rows=rows, notes=[*notes, *table.notes])
+    return attrs.evolve(table, columns=columns, rows=rows, notes=[*table.notes, *notes])
 
 
 def _pairs(row: Row, reference: Row, column: str) -> list[float]:

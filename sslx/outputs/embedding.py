@@ -46,7 +46,7 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
         words = {"grey": "in grey" if C == 1 else "in colour", "size": f"at {H}x{W}"}
         say(f"images of {data} are read {' and '.join(words[name] for name in taken)}, as those of {run.path}")
     if (found := tuple(halves[0].images.shape[1:])) != (C, H, W):
-        raise ConfigError(f"--data: images are {found}, those of {run.path} {(C, H, W)}")
+        raise ConfigError(f"--dataset: images are {found}, those of {run.path} {(C, H, W)}")
     runtime = Runtime.start(launch.device)
     method = run.method().to(runtime.device)
     columns: dict[str, NDArray[Any]] = {

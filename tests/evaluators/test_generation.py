@@ -272,7 +272,7 @@ def test_nothing_is_downloaded_offline_and_no_code_of_a_file_is_executed(
 
     torch.save({"fc.weight": Trap()}, tmp_path / "weights.pth")
     for features in ("inception", "timm:test_vit"):
-        with pytest.raises(DataError, match="cannot be had from"):
+        with pytest.raises(DataError, match="cannot be obtained from"):
             FID(features=features, weights=tmp_path / "weights.pth").evaluate(it)
     assert not (tmp_path / "executed").exists()
 

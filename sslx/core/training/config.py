@@ -98,8 +98,8 @@ class Training(Component):
     checkpoint_minutes: float = option(
         default=10.0,
         gt=0,
-        help="Most minutes between checkpoints. The first one is written after half a minute, and the time between two "
-        "doubles until it has this length.",
+        help="Longest time between checkpoints, in minutes. The first one is written after half a minute, and the time "
+        "between two doubles until it has this length.",
     )
     checkpoint_steps: int | None = option(
         default=None, gt=0, help="Steps between further checkpoints; none: no others."

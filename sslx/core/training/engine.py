@@ -345,7 +345,7 @@ class Engine:
         """Commit a checkpoint of the current step."""
         self.settle()
         if not all(bool(weight.isfinite().all()) for weight in self.parameters):
-            raise NonFiniteError(f"weights are not finite after step {self.step}; the last checkpoint still is")
+            raise NonFiniteError(f"weights are not finite after step {self.step}; those of the last checkpoint are")
         about = {**self.rests_on, "metrics": self.folder.sync()} if self.runtime.main else {}
         local, keep = self.method.local_state(), self.training.checkpoint_keep
         best = None if self.best is None else self.best.step
