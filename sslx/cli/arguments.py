@@ -1,6 +1,7 @@
 """Arguments shared by several commands."""
 
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ checkpoint_option = click.option(
     "--checkpoint", type=click.IntRange(0), help="Use the weights of this step's checkpoint.  [the last one]"
 )
 jobs_option = click.option(
-    "--jobs", type=click.IntRange(1), default=1, help="Number of runs at once, each in a process of its own.  [1]"
+    "--jobs", type=click.IntRange(1), help="Number of runs at once, each in a process of its own.  [1]"
 )
+launcher_option = click.option("--launcher", metavar="slurm", help="Submit several runs to Slurm, as an array of at "
+              "most --jobs tasks at once. Options of sbatch may follow, in quotes: \"slurm --partition=gpu "
+              "--time=8:00:00\". With its --wait, the command waits for the results.")  # fmt: skip
 data_options = (
     click.option("--offline", is_flag=True, help="Never download anything."),
     click.option("--data-dir", type=PATH, help="Folder of the datasets.  [$SSLX_DATA, or a cache folder]"),
@@ -63,14 +67,35 @@ def launched(flags: dict[str, Any], base: Launch | None = None) -> Launch:
     )
 
 
-def check_jobs(jobs: int, launch: Launch, alone: bool = False) -> None:
-    """Raise ConfigError if runs, or one alone, cannot be carried out by several jobs."""
-    if jobs > 1 and alone:
+def check_alone(jobs: int | None, launcher: str | None) -> None:
+    """Raise ConfigError if a run alone is to be carried out in a way that is for several runs."""
+    if (jobs or 1) > 1:
         raise ConfigError("--jobs: one run: nothing to share; --devices divides the batches of a run among processes")
+    if launcher is not None:
+        raise ConfigError("--launcher: one run: `srun sslx ...` or a script for `sbatch` starts it")
+
+
+def check_jobs(jobs: int, launch: Launch) -> None:
+    """Raise ConfigError if runs cannot be carried out by several jobs."""
     if jobs > 1 and is_launched():
         raise ConfigError("--jobs: expected a process without a launcher, but this is one of several that share a run")
     if jobs > 1 and launch.devices > 1:
         raise ConfigError(f"--jobs: expected one process for each run, got {launch.devices}; --devices 1 makes it one")
+
+
+def sbatch_options(launcher: str) -> list[str]:
+    """The options that follow the name of the launcher. Raises ConfigError if that is not slurm."""
+    try:
+        name, *given = shlex.split(launcher) or [""]
+    except ValueError as error:
+        raise ConfigError(f"--launcher {launcher}: {str(error).lower()}") from None
+    if is_launched():
+        raise ConfigError("--launcher: expected a process without a launcher, but this is one of several")
+    if name != "slurm":
+        raise ConfigError(f"--launcher {launcher}: expected slurm, the only launcher that sslx starts by itself")
+    if stray := [each for each in given if not each.startswith("-")]:
+        raise ConfigError(f"--launcher {launcher}: expected options of sbatch, such as --partition=gpu, got {stray[0]}")
+    return given
 
 
 def words(text: str) -> list[str]:

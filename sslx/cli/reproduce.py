@@ -31,7 +31,14 @@ from sslx.runs.study_page import check_figures, tables_of, write_page
 @jobs_option
 @options(launch_options)
 def reproduce_command(
-    name: str, study: str | None, budget: str, only: str | None, folder: Path, out: Path | None, jobs: int, **flags: Any
+    name: str,
+    study: str | None,
+    budget: str,
+    only: str | None,
+    folder: Path,
+    out: Path | None,
+    jobs: int | None,
+    **flags: Any,
 ) -> None:
     """Carry out a table or a figure of a paper, and write a page with our numbers beside the paper's.
 
@@ -40,7 +47,7 @@ def reproduce_command(
     started several times at once: each run is carried out by one of the processes.
     """
     launch = launched(flags)
-    check_jobs(jobs, launch)
+    check_jobs(jobs or 1, launch)
     if name == "list":
         if study is not None:
             raise ConfigError("list takes no name; `sslx reproduce show STUDY` shows one study")
@@ -61,7 +68,7 @@ def reproduce_command(
             sys.exit(relaunch(launch.devices))
     failed: Sequence[str] = ()
     try:
-        failed = found.carry_out(jobs)
+        failed = found.carry_out(jobs or 1)
     finally:
         if is_main():
             pages = write_page(found, out or folder / f"{found.name}-{budget}")

@@ -11,12 +11,15 @@ import attrs
 import click
 
 from sslx.cli.arguments import (
+    check_alone,
     check_jobs,
     checkpoint_option,
     jobs_option,
     launch_options,
     launched,
+    launcher_option,
     options,
+    sbatch_options,
     trust_option,
     words,
 )
@@ -39,7 +42,7 @@ from sslx.outputs import formats
 from sslx.outputs.tables import failures, tables
 from sslx.plugins import code
 from sslx.plugins.registry import registry
-from sslx.runs import provenance, session
+from sslx.runs import provenance, session, slurm
 from sslx.runs.grid import Grid, is_grid, opened
 from sslx.runs.plan import plan, read_sweep
 from sslx.runs.protocols import protocols, with_protocol
@@ -103,6 +106,7 @@ _protocol_option = click.option(
 @click.option("--from", "source", help="Start with the weights of a run, of a .safetensors file or of timm:NAME.")
 @click.option("--out", "-o", type=PATH, help="Folder of the run.  [runs/DATASET-METHOD-N]")
 @jobs_option
+@launcher_option
 @trust_option
 @options(launch_options)
 def run_command(
@@ -117,7 +121,8 @@ def run_command(
     source: str | None,
     out: Path | None,
     restarts: int | None,
-    jobs: int,
+    jobs: int | None,
+    launcher: str | None,
     trust_code: bool,
     **flags: Any,
 ) -> None:
@@ -165,11 +170,11 @@ def run_command(
         provenance.say_changes(RunFolder(config.parent))
     mine = trust_code or not on_record
     grid = Grid.make(out, configs, launch, restarts is not None, mine) if more or sweep is not None else None
-    check_jobs(jobs, launch, alone=grid is None)
-    _relaunch_for(launch)
     if grid is not None:
-        _carry_out(grid, jobs)
+        _carry_out(grid, jobs, launcher)
     else:
+        check_alone(jobs, launcher)
+        _relaunch_for(launch)
         _print([session.start(first, launch, out)])
 
 
@@ -208,6 +213,7 @@ def _is_number(text: str) -> bool:
               "on: of train (but batch_size), loader or evaluators, or a path of the dataset. Repeatable.")  # fmt: skip
 @click.option("--changed-data", is_flag=True, help="Continue even if the images have changed since the run began.")
 @jobs_option
+@launcher_option
 @trust_option
 @options(launch_options)
 def resume_command(
@@ -215,7 +221,8 @@ def resume_command(
     epochs: str | None,
     settings: Sequence[str],
     changed_data: bool,
-    jobs: int,
+    jobs: int | None,
+    launcher: str | None,
     trust_code: bool,
     **flags: Any,
 ) -> None:
@@ -224,20 +231,19 @@ def resume_command(
     A finished run does not change, unless --epochs lets it train longer. What changes is recorded in run.json.
     """
     changes = dict(map(parse, settings)) | ({"train.epochs": Text(epochs)} if epochs else {})
-    if is_grid(path):
+    here, only = (path.parent, path.name) if _is_to_begin(path) else (path, None)
+    if is_grid(here):
         if changes or changed_data:
             raise ConfigError(
-                f"{path}: options of a grid cannot change; `sslx resume {path}/NAME` changes those of a run"
+                f"{here}: options of a grid cannot change; `sslx resume {here}/NAME` changes those of a run"
             )
-        grid = Grid.open(path, trust_code)
+        grid = Grid.open(here, trust_code)
         grid = attrs.evolve(grid, launch=launched(flags, grid.launch))
-        check_jobs(jobs, grid.launch)
-        _relaunch_for(grid.launch)
-        _carry_out(grid, jobs)
+        _carry_out(grid, jobs, launcher, only)
         return
+    check_alone(jobs, launcher)
     run = session.open_run(path)
     launch = launched(flags, run.launch)
-    check_jobs(jobs, launch, alone=True)
     run.folder.config()  # is refused if it was edited
     if run.folder.finished and not changes:
         echo(f"{path} is finished")
@@ -245,6 +251,12 @@ def resume_command(
         _relaunch_for(launch)
         run = session.resume(path, launch, changes=changes, changed_data=changed_data, trust_code=trust_code)
     _print([run])
+
+
+def _is_to_begin(path: Path) -> bool:
+    """Whether this is the folder of a run of a grid that has not begun."""
+    here = path.parent
+    return is_grid(here) and not (path / "config.toml").exists() and path.name in Grid.open(here).configs
 
 
 @click.command("eval")
@@ -390,12 +402,22 @@ def _relaunch_for(launch: Launch) -> None:
         sys.exit(relaunch(launch.devices))
 
 
-def _carry_out(grid: Grid, jobs: int) -> None:
-    """Train and evaluate the runs of a grid that are not finished, and print the table."""
-    if is_main():
+def _carry_out(grid: Grid, jobs: int | None, launcher: str | None, only: str | None = None) -> None:
+    """Train and evaluate the runs of a grid that are not finished, or one of them, and print the table."""
+    if only is not None:
+        check_alone(jobs, launcher)
+    if launcher is not None:
+        given = sbatch_options(launcher)
         grid.create()
-    Runtime.start(grid.launch.device).barrier()
-    failed, runs = grid.carry_out(jobs), grid.finished()
+        failed = slurm.submit(grid, given, jobs)
+    else:
+        check_jobs(jobs or 1, grid.launch)
+        _relaunch_for(grid.launch)
+        if is_main():
+            grid.create()
+        Runtime.start(grid.launch.device).barrier()
+        failed = grid.carry_out(jobs or 1, only)
+    runs = grid.finished()
     if is_main():
         ranking = grid.ranking() if grid.restarts else []
         if runs:

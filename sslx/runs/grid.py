@@ -104,21 +104,22 @@ class Grid:
             groups.setdefault(json.dumps(config), []).append(run)
         return [sorted(runs, key=lambda run: run.training.get("score", math.inf)) for runs in groups.values()]
 
-    def carry_out(self, jobs: int = 1) -> list[str]:
+    def carry_out(self, jobs: int = 1, only: str | None = None) -> list[str]:
         """Carry out the runs that are not finished. Returns a line for each that failed; it is tried again next time.
 
         Args:
             jobs: number of runs at once. If there are several, each is carried out by a process of its own.
+            only: the name of one run, which alone is carried out; by default all are.
 
         Raises Interrupted after a stop signal.
         """
-        problems = Problems()
-        for config in self.configs.values():  # all are checked before the first one trains
+        problems, chosen = Problems(), [only] if only else list(self.configs)
+        for each in chosen:  # all are checked before the first one trains
             with problems.collecting():
-                self._configured(config)
+                self._configured(self.configs[each])
         problems.check()
         untangled(self.path)
-        for each in self.configs:
+        for each in chosen:
             provenance.say_changes(RunFolder(self.path / each))
         before, numbers = self._failures(), {each: number for number, each in enumerate(self.configs, 1)}
 
@@ -127,7 +128,7 @@ class Grid:
             return (self.path / each / "results.json").exists() or self._failures().get(each) != before.get(each)
 
         def work(attempt: Attempt) -> None:
-            with closing(shared(self.path, {each: each for each in self.configs}, done)) as mine:
+            with closing(shared(self.path, {each: each for each in chosen}, done)) as mine:
                 for each in mine:
                     if signals.received():
                         raise Interrupted(f"{each}: stopped by {signals.received()}")
@@ -139,16 +140,20 @@ class Grid:
                         self._record(each, failure)
 
         try:
-            at_once(min(jobs, len(self.configs)), work)
+            at_once(min(jobs, len(chosen)), work)
         except Interrupted as stop:
             ended = f"{len(self.finished())} of {len(self.configs)} runs are finished"
             raise Interrupted(f"{stop}; {ended}; `sslx resume {self.path}` continues") from stop
         if is_main():
             report.written_grid(self.path, list(self.configs))
-        return [
-            f"{each} failed: {facts['error']}; details in {self.path / _FAILED}"
-            for each, facts in self._failures().items()
-        ]
+        return self.failed(chosen)
+
+    def failed(self, names: Sequence[str]) -> list[str]:
+        """A line for each of these runs that has failed and has no results since."""
+        failures, finished = self._failures(), {run.path.name for run in self.finished()}
+        details = f"details in {self.path / _FAILED}"
+        failed = [each for each in names if each in failures and each not in finished]
+        return [f"{each} failed: {failures[each]['error']}; {details}" for each in failed]
 
     def _attempt(self, each: str) -> Failure | None:
         """Carry out a run. Returns what failed, if the others can go on."""

@@ -63,8 +63,10 @@ def test_two_tasks_are_one_run(cluster: Cluster, tmp_path: Path, whole: Path) ->
     assert len(re.findall("there is no method 'vea'", said)) == 1 and "Traceback" not in said
 
 
-# All of them with SSLX_SLURM=long, which takes some minutes.
-@pytest.mark.parametrize("how", ["kill", *(["signal", "requeue"] if os.environ.get("SSLX_SLURM") == "long" else [])])
+LONG = os.environ.get("SSLX_SLURM") == "long"  # all tests, which takes some minutes
+
+
+@pytest.mark.parametrize("how", ["kill", *(["signal", "requeue"] if LONG else [])])
 def test_a_job_that_is_disturbed_ends_like_one_that_is_not(
     how: str, cluster: Cluster, tmp_path: Path, whole: Path
 ) -> None:
@@ -90,6 +92,7 @@ def test_a_job_that_is_disturbed_ends_like_one_that_is_not(
     assert (run / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.skipif(not LONG, reason="SSLX_SLURM=long also shares a grid among the tasks of an array")
 def test_the_tasks_of_an_array_share_a_grid(cluster: Cluster, tmp_path: Path) -> None:
     script = tmp_path / "array.sh"
     run = RUN.format(epochs=1, out="g").replace("--plugin vae", "--plugin vae,simvae --seed 0,1,2")
@@ -99,3 +102,36 @@ def test_the_tasks_of_an_array_share_a_grid(cluster: Cluster, tmp_path: Path) ->
     assert len(list((tmp_path / "g").glob("*/results.json"))) == 6, said
     begun = [re.findall(r"run \d of 6: (\S+)", each) for each in said]
     assert len(set(begun[0] + begun[1])) == len(begun[0] + begun[1]) == 6 and all(begun)
+
+
+def test_a_sweep_is_an_array_and_equals_the_one_without_slurm(cluster: Cluster, tmp_path: Path) -> None:
+    sweep = [*SSLX.split(), *RUN.format(epochs=1, out="s").replace("vae", "vae,simvae --seed 0,1,2", 1).split()]
+    said = cluster.run(*sweep, "--launcher", "slurm --wait", cwd=tmp_path)
+    assert "submitting 6 runs to Slurm" in said and "s: 6 of 6 runs are finished" in said
+    subprocess.run([*sweep[:-1], "one"], cwd=tmp_path, env=cluster.environment, check=True)
+    runs = sorted(path.parent.name for path in (tmp_path / "s").glob("*/results.json"))
+    assert len(runs) == 6 and all(digest(tmp_path / "s" / run) == digest(tmp_path / "one" / run) for run in runs)
+    assert "submitting" not in cluster.run(*sweep, "--launcher", "slurm", cwd=tmp_path)
+
+
+def test_runs_in_the_queue_are_not_submitted_twice_and_one_that_is_killed_is_a_line(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    sweep = [*SSLX.split(), *RUN.format(epochs=200, out="s").split(), "--seed", "0,1"]
+    waiting = [*sweep, "--launcher", "slurm --wait", "--jobs", "1"]
+    first = subprocess.Popen(waiting, cwd=tmp_path, env=cluster.environment, stderr=subprocess.PIPE, text=True)
+    run = tmp_path / "s" / "vae-seed=0"
+    waited(lambda: (run / "checkpoints").exists() and any((run / "checkpoints").glob("step-*")))
+    assert not (tmp_path / "s" / "vae-seed=1").exists()  # one at a time
+    said = cluster.run(*sweep, "--launcher", "slurm", cwd=tmp_path)
+    assert "2 runs are in the queue of Slurm already" in said and "submitting" not in said
+    assert not (run / "results.json").exists()
+    processes = subprocess.run(["pgrep", "-f", f"sslx resume {run}"], capture_output=True, text=True).stdout
+    subprocess.run(["kill", "-9", *processes.split()], check=True)
+    _, errors = first.communicate(timeout=240)
+    assert errors.splitlines()[-1] == "sslx: vae-seed=0: its task has ended; its output is in s/slurm-0.log"
+    assert first.returncode == 1 and (tmp_path / "s" / "vae-seed=1" / "results.json").exists()
+    said = cluster.run(*sweep, "--launcher", "slurm --time=wrong", cwd=tmp_path)
+    assert "Invalid --time" in said and "Traceback" not in said
+    said = cluster.run(*sweep, "--launcher", "slurm --wait", cwd=tmp_path)
+    assert "submitting 1 runs to Slurm" in said and "s: 2 of 2 runs are finished" in said
