@@ -249,6 +249,32 @@ def test_what_cannot_be_shared_is_refused_in_one_line(
     assert not (tmp_path / "g").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (["--seed", "0,1", "--launcher", "lsf"], {}, "--launcher lsf: expected slurm"),
+        (
+            ["--seed", "0,1", "--launcher", "slurm gpu"],
+            {},
+            "expected options of sbatch, such as --partition=gpu, got gpu",
+        ),
+        (["--seed", "0,1", "--launcher", "slurm 'a"], {}, "--launcher slurm 'a: no closing quotation"),
+        (["--seed", "0,1", "--launcher", "slurm"], SLURM, "--launcher: expected a process without a launcher"),
+        (["--launcher", "slurm"], {}, "--launcher: one run"),
+    ],
+)
+def test_what_no_array_can_be_made_of_is_refused_in_one_line(
+    arguments: list[str],
+    environment: dict[str, str],
+    message: str,
+    sslx_command: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+) -> None:
+    done = sslx_command("run", "-p", "random", *arguments, "--out", "g", **environment)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "g").exists()
+
+
 def test_no_job_and_jobs_for_one_run_are_refused(command: Command) -> None:
     code, _, errors = command("run", "-p", "random", "--seed", "0,1", "--jobs", "0")
     assert code == 2 and "'--jobs': 0 is not in the range x>=1" in errors and len(errors.splitlines()) == 1
