@@ -174,7 +174,7 @@ def resume(
         changes: options to change from here on, such as `{"train.epochs": 40}`, which also continues a finished run:
             those of `train` but the batch size and the kind of optimizer, of `loader` and of `evaluators`, and the
             paths of the dataset. run.json records them.
-        changed_data: whether to go on although the images are not those of before. run.json records it.
+        changed_data: whether to continue although the images are not those of before. run.json records it.
         device: as in `run`; by default as before.
         data_dir: as in `run`; by default as before.
         objects: the classes and components of scripts or notebooks that the run was started with.
@@ -201,7 +201,7 @@ def resume(
 
 
 def open_run(path: Path | str, *, checkpoint: int | None = None, objects: Any = (), trust_code: bool = False) -> Run:
-    """An existing run, whoever made it. Raises ConfigError if there is none.
+    """An existing run, no matter who made it. Raises ConfigError if there is none.
 
     Args:
         checkpoint: the step of the checkpoint whose weights its method has; by default the last one.
@@ -271,7 +271,7 @@ def evaluate(
             registry().call("sslx_evaluated", run=run, report=scores)
             report.written(run)
     except Interrupted as stop:
-        raise Interrupted(f"{stop}; the same command goes on") from stop
+        raise Interrupted(f"{stop}; the same command continues") from stop
     finally:
         run.folder.unlock()
     return run
@@ -366,8 +366,8 @@ def _same_data(run: Run, halves: Halves, changed: bool = False) -> None:
     recorded, train = run.folder.facts(), chosen(run.config, halves)[0]
     if facts(train) != {**run.data, "image_shape": run.image_shape}:
         raise DataError(
-            f"{run.path}: {said}, so that its training cannot go on; `sslx run --from {run.path}` starts another run "
-            "from its weights"
+            f"{run.path}: {said}, so that its training cannot continue; `sslx run --from {run.path}` starts another "
+            "run from its weights"
         )
     if not changed:
         raise DataError(f"{run.path}: {said}; --changed-data continues with them, and run.json records it")

@@ -167,7 +167,7 @@ class Reproduction:
         try:
             at_once(min(jobs, len(tasks)), work)
         except Interrupted as stop:
-            raise Interrupted(f"{str(stop).partition(';')[0]}; the same command goes on") from stop
+            raise Interrupted(f"{str(stop).partition(';')[0]}; the same command continues") from stop
         return list(problems.values())
 
     def _attempt(self, block: Block, row: Line, seed: int, name: str) -> Failure | None:

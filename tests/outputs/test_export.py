@@ -256,7 +256,10 @@ def test_features_of_a_folder_are_written_with_the_paths_of_their_files(
         (["embed", "run", "--to", "run"], "'run' is a directory"),
         (["embed", "run", "--to", "x.npz", "--set", "dataset.sise=4"], "dataset.sise: digits has no option"),
         (["embed", "run", "--to", "x.npz", "--data", "folder:none"], "none does not exist or is not a folder"),
-        (["embed", "run", "--out", "x.npz", "--dataset", "moons"], "--dataset: images are (2, 1, 1), those of run (1, 8, 8)"),
+        (
+            ["embed", "run", "--out", "x.npz", "--dataset", "moons"],
+            "--dataset: images are (2, 1, 1), those of run (1, 8, 8)",
+        ),
     ],
 )
 def test_wrong_input_is_one_line(

@@ -315,7 +315,7 @@ def test_another_number_of_images_ends_a_training(
     monkeypatch.undo()
     for i in range(12):
         shutil.copy(sslx_images / "blue" / "1.png", sslx_images / "red" / f"more{i}.png")
-    with pytest.raises(DataError, match=r"its training cannot go on; `sslx run --from .*run` starts another"):
+    with pytest.raises(DataError, match=r"its training cannot continue; `sslx run --from .*run` starts another"):
         sslx.resume(tmp_path / "run", changed_data=True)
 
 
@@ -509,6 +509,9 @@ def test_a_budget_of_processor_time_is_said_with_a_cosine(
     assert "but the cosine schedule of the learning rate spans all of them" in capsys.readouterr().err
     tiny_run("vae", "warm", train={"epochs": 1, "optimizer": {"use": "adam", "warmup_epochs": 3.0}})
     assert "the learning rate rises during 3 epochs, and the training has 1" in capsys.readouterr().err
+    train = {"epochs": 5000, "cpu_seconds": 0.05, "optimizer": {"use": "adam", "warmup_epochs": 4000.0}}
+    tiny_run("vae", "rising", train=train)
+    assert "of 30000, while the learning rate was rising; choose a smaller" in capsys.readouterr().err
 
 
 def test_checkpoints_of_another_run_are_refused(stopped: Path, tiny_run: TinyRun, tmp_path: Path) -> None:

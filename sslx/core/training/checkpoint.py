@@ -139,7 +139,7 @@ def save(
         if runtime.main:
             shutil.rmtree(draft, ignore_errors=True)
         last = steps(folder)
-        kept = f"; `sslx resume` goes on from step {last[-1]}" if last else ""
+        kept = f"; `sslx resume` continues from step {last[-1]}" if last else ""
         raise CheckpointError(f"{final}: could not be written: {problem}{kept}")
     return final
 

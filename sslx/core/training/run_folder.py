@@ -247,9 +247,7 @@ class RunFolder:
         if known:
             copy = self._metrics.with_name(f"damaged-{time.time_ns()}-metrics.jsonl")
             replace(copy, content)
-            said = (
-                f"{self._metrics}: damaged before step {step}, where training goes on; the file is kept as {copy.name}"
-            )
+            said = f"{self._metrics}: damaged before step {step}, where training continues; it is kept as {copy.name}"
         if content or known:
             replace(self._metrics, "".join(line + "\n" for line in kept))
         return said

@@ -26,7 +26,7 @@ class FFCV(Loader):
 
     A training set is converted once, into a cache, a few images at a time; the name of its file is a hash of its
     content. The dataset `beton` is read from its own file. With `storage=raw` the images, and thus the run, are the
-    same to the bit as with the memory loader.
+    same, bit for bit, as with the memory loader.
     """
 
     storage: Literal["raw", "jpeg"] = option(

@@ -170,7 +170,7 @@ def _state(run: Run) -> str:
     total = train.get("epochs", 0) * (run.data["samples"] // max(1, train.get("batch_size", 1)))
     step = max((record["step"] for record in run.folder.metrics()), default=0)
     what = "The training is done and the evaluation is not." if run.training else f"At step {step:,} of {total:,}."
-    return f"Not finished. {what} While the run goes on, reload this page to see more."
+    return f"Not finished. {what} While the run continues, reload this page to see more."
 
 
 def _training(run: Run) -> Iterator[str | Figure]:
