@@ -7,6 +7,7 @@ import click
 from sslx.cli.arguments import untaken
 from sslx.cli.layout import echo
 from sslx.cli.paths import NEW_FILE, PATH, out_option
+from sslx.core.errors import ConfigError
 from sslx.core.training.run import Run
 from sslx.outputs.report import MAPS, NAME, write, write_grid
 from sslx.runs.grid import Grid, is_grid
@@ -28,8 +29,11 @@ def report_command(path: Path, how: str, file: Path | None) -> None:
     again, from the files of the run alone: no data is loaded and no code that the run names is executed.
     """
     file = file or path / NAME
-    if is_grid(path):
-        write_grid(path, list(Grid.open(path).configs), file)
-    else:
-        write(Run.open(path), file, how)
+    try:
+        if is_grid(path):
+            write_grid(path, list(Grid.open(path).configs), file)
+        else:
+            write(Run.open(path), file, how)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written ({error.strerror})") from error
     echo(file)

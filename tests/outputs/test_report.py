@@ -231,6 +231,13 @@ def test_classes_have_the_names_of_their_folders(command: Callable[..., Any], co
         assert done.code == 1 and "damaged" in done.errors and done.errors.count("\n") == 1
 
 
+def test_a_page_that_cannot_be_written_is_one_line(command: Callable[..., Any], bare: Run) -> None:
+    (bare.path / "report.html").unlink(missing_ok=True)
+    (bare.path / "report.html").mkdir()
+    code, _, errors = command("report", str(bare.path))
+    assert code == 2 and f"{bare.path}/report.html: cannot be written" in errors and len(errors.splitlines()) == 1
+
+
 def test_umap_needs_its_package(command: Callable[..., Any], bare: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
     done = command("report", "digits", "--map", "umap")

@@ -165,12 +165,16 @@ class Engine:
                         break
                 if self.step % self.per_epoch == 0:
                     self.notify("sslx_epoch_end", epoch=epoch)
-        if self.step < self.total and self.training.optimizer.schedule == "cosine":
-            option = "stop" if self.has_stalled() else "cpu_seconds"
-            say(
-                f"train.{option} ended the training at step {self.step} of {self.total}, but the cosine schedule of "
-                "the learning rate spans all of them; choose train.epochs to fit the time"
-            )
+        if self.step < self.total:
+            option, rate = "stop" if self.has_stalled() else "cpu_seconds", self.training.optimizer
+            ended = f"train.{option} ended the training at step {self.step} of {self.total}"
+            if self.step <= rate.warmup_epochs * self.per_epoch:
+                say(f"{ended}, while the learning rate was rising; choose a smaller train.warmup_epochs")
+            elif rate.schedule == "cosine":
+                say(
+                    f"{ended}, but the cosine schedule of the learning rate spans all of them; choose train.epochs to "
+                    "fit the time"
+                )
         if self.best is not None and self.best.step < self.step:
             step, score, name, _ = self.best
             say(
