@@ -412,7 +412,7 @@ def test_a_gain_that_is_called_hardly_one_is_defined() -> None:
 
 PYTHON = re.compile(r"^```python\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 EXAMPLES = [
-    (path, base.lower(), name)
+    (path, base.lower().replace("viewpolicy", "views"), name)
     for path in (ROOT / "README.md", *sorted((DOCS / "write").glob("*.md")))
     for text in PYTHON.findall(path.read_text())
     for name, base in re.findall(r"^class (\w+)\((\w+)\)", text, flags=re.MULTILINE)
