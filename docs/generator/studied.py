@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
@@ -23,6 +22,7 @@ from sslx.studies import RECIPES
 RESULTS = Path(__file__).parents[1] / "results"
 #: Studies that have more blocks than these, or nothing to compare with, are linked without a table.
 MOST_BLOCKS = 3
+HEADS = ("data", "score", "study", "here", "seeds", "paper", "untrained", "pixels", "pca")
 
 
 @cache
@@ -93,7 +93,7 @@ def written(value: Any) -> str:
 
 def results(method: str) -> Iterator[str]:
     """A table of what committed studies found of the method, with seeds and floors, and links to the others."""
-    lines, others = list[str](), list[str]()
+    lines, others = list[list[str]](), list[str]()
     for folder in sorted(path.parent for path in RESULTS.glob("*/index.md")):
         found = study(folder.name, "cpu")
         where = places(found, method) if found is not None else []
@@ -104,22 +104,23 @@ def results(method: str) -> Iterator[str]:
         with (folder / "table.csv").open(encoding="utf-8") as file:
             cells = [cell for cell in csv.DictReader(file) if cell["ours"]]
         rows = [line for block, row in where if (line := result(cells, found, block, row, link))]
-        if len(rows) <= MOST_BLOCKS and any(re.search(r"\| \d+ \|.*\d", line) for line in rows):
+        if len(rows) <= MOST_BLOCKS and any(any(line[5:]) for line in rows):
             lines += rows
         else:
             others.append(link)
     if lines:
         yield "## Results of studies\n"
         yield "Runs at the budget of two cores, with the error over seeds that the page of each study explains:\n"
-        yield "| study | data | score | here | seeds | paper | untrained | pixels | principal components |"
-        yield "|---|---|---|---:|---:|---:|---:|---:|---:|"
-        yield from lines
+        shown = [place for place in range(len(HEADS)) if any(line[place] for line in lines)]
+        yield f"| {' | '.join(HEADS[place] for place in shown)} |"
+        yield f"|{'|'.join('---' if place < 3 else '---:' for place in shown)}|"
+        yield from (f"| {' | '.join(line[place] for place in shown)} |" for line in lines)
         yield ""
     if others:
         yield f"{'More are' if lines else 'Results are'} in {listed(others)}.\n"
 
 
-def result(cells: list[dict[str, str]], found: Reproduction, block: Block, row: Line, link: str) -> str:
+def result(cells: list[dict[str, str]], found: Reproduction, block: Block, row: Line, link: str) -> list[str]:
     """The first score of the method in a block, if possible one that floors have as well, and these floors."""
     here = [cell for cell in cells if cell["block"] == block.name]
     floors = {cell["column"] for cell in here if cell["row"] in ("pixels", "pca")}
@@ -127,7 +128,7 @@ def result(cells: list[dict[str, str]], found: Reproduction, block: Block, row: 
         (c for c in here if c["row"] == row.name), key=lambda c: bool(floors) and c["column"] not in floors
     )
     if not measured:
-        return ""
+        return []
     own = measured[0]
     columns = {column.name: column for column in found.design.columns}
     mine = {cell["row"]: cell for cell in here if cell["column"] == own["column"]}
@@ -143,4 +144,4 @@ def result(cells: list[dict[str, str]], found: Reproduction, block: Block, row: 
     untrained = next((r.name for b, r in places(found, "random") if b.name == block.name), "")
     values = [number(row.name), own["n"], number(row.name, "paper", "paper spread")]
     values += [number(name) for name in (untrained, "pixels", "pca")]
-    return f"| {link} | {block.name} | {own['column']} | " + " | ".join(values) + " |"
+    return [block.name, own["column"], link, *values]

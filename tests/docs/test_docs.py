@@ -103,8 +103,9 @@ def test_pages_of_methods_show_the_settings_of_recipes_and_what_studies_found() 
     assert rows["projector"] == str(config["method"]["projector"]) and rows["encoder"] == "resnet18"
     with (DOCS / "results" / "gedi-table-2" / "table.csv").open() as file:
         (cell,) = (row for row in csv.DictReader(file) if (row["block"], row["row"]) == ("circles", "GEDI"))
-    found = f"| circles | NMI test | {float(cell['ours']):.2f} ± {float(cell['spread']):.2f} | {cell['n']} | "
-    assert f"[GEDI, Table 2](../results/gedi-table-2/index.md) {found}" in made("pages")["gedi.md"]
+    link = "[GEDI, Table 2](../results/gedi-table-2/index.md)"
+    found = f"| circles | NMI test | {link} | {float(cell['ours']):.2f} ± {float(cell['spread']):.2f} | {cell['n']} | "
+    assert found in made("pages")["gedi.md"]
     linked = "".join(made("pages").values())
     assert all(f"(../results/{path.parent.name}/index.md)" in linked for path in DOCS.glob("results/*/index.md"))
 
@@ -260,6 +261,12 @@ def test_the_menu_names_every_page_in_an_order_that_somebody_chose() -> None:
         + [f"{each}/index" for each in ("methods", "reference", "results")]
     )
     assert named.index("tutorials/my-images") < named.index("tutorials/compare-methods")
+
+
+def test_the_start_page_has_a_picture_and_cards() -> None:
+    page = (DOCS / "index.md").read_text()
+    (picture,) = re.findall(r"^!\[.+\]\((\S+)\)$", page, re.MULTILINE)
+    assert (DOCS / picture).exists() and page.count("{grid-item-card}") == 3
 
 
 def test_the_list_of_results_names_paper_and_contents_of_each_page() -> None:
