@@ -149,6 +149,10 @@ def run_command(
     if source is not None:
         here["weights"] = Text(source)
     methods, names = words(plugin or ""), None if evaluators is None else words(evaluators)
+    if methods and (other := here.get("method", here.get("method.use"))) is not None:
+        raise ConfigError(f"method: is given twice, as {plugin} by --plugin and as {other} by --set")
+    if seed is not None and not words(seed):
+        raise ConfigError(f"--seed: expected an integer, or several separated by commas, got {seed!r}")
     catalogue().vouch([*methods, *here.values(), *(names or [])])
     # The files of a run or a grid may be somebody else's. Other files are the user's own.
     on_record = any(_of_a_run(file) for file in (config, sweep) if file is not None)

@@ -18,6 +18,8 @@ __all__ = ["TOMLDecodeError", "dumps", "loads", "read"]
 
 def read(path: Path) -> dict[str, Any]:
     """Read a file as a table. Raises ConfigError with the file and, if it is not valid TOML, the line."""
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: cannot be read (it is not a file)")  # a pipe would block
     try:
         return loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ train.epochs = [1]|train.epochs: expected an integer >= 0, got [1]
 train.epochs = {a = 1}|epochs: is given as 80 and as a table of options, {'a': 1}
 train.epochs = 1979-05-27|train.epochs: expected an integer >= 0
 train.batch_size = -1|train.batch_size: expected an integer > 0, got -1
+train.lr = 1\\ntrain.optimizer.lr = 2|train.lr: is given as 1, and as 2 by train.optimizer.lr
 train.lr = nan|train.optimizer.lr: expected a number > 0, got nan
 train.lr = [1]|train.optimizer.lr: expected a number > 0, got [1]
 train.lr = {}|train.optimizer.lr: expected a number > 0, got {}
@@ -112,6 +114,7 @@ LONG = [
 @pytest.mark.parametrize(("text", "message"), [*(tuple(line.rsplit("|", 1)) for line in CONFIGS), *LONG])
 def test_a_config_that_is_wrong_anywhere_is_one_line(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
+    text = text.replace("\\n", "\n")
     path.write_text(text if text.startswith(("method =", "method.use")) else f'method.use = "simclr"\n{text}\n')
     with pytest.raises(ConfigError) as error:
         plan(base=read(path))
@@ -170,6 +173,9 @@ def test_a_sweep_that_is_wrong_anywhere_is_one_line(line: str, tmp_path: Path) -
         (["--set", "a..b=1"], "expected KEY=VALUE"),
         (["--set", "evaluators.knn=5"], "evaluators.knn: there is no evaluator '5'"),
         (["--set", "evaluators.=5"], "expected KEY=VALUE"),
+        (["--set", "train.lr=0.1", "--lr", "0.2"], "train.lr: is given as 0.1, and as 0.2 by train.optimizer.lr"),
+        (["--set", "method=vae"], "method: is given twice, as random by --plugin and as vae by --set"),
+        (["--seed", ","], "--seed: expected an integer, or several separated by commas"),
         (["--seed", "-1"], "seed: expected an integer >= 0"),
         (["--seed", "99999999999999999999"], "seed: expected an integer >= 0"),
         (["--out", "a" * 300], "cannot be the path of a file"),
@@ -187,6 +193,24 @@ def test_a_wrong_command_line_is_one_line(words: list[str], message: str, comman
     code, _, errors = command("run", "-p", "random", "--subset", "64", *words)
     assert code == 2 and message in errors and len(errors.splitlines()) == 1
     assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--config", "pipe.toml"],
+        ["run", "--sweep", "pipe.toml"],
+        ["run", "--recipe", "pipe.toml"],
+        ["run", "-p", "random", "--protocol", "pipe.toml"],
+        ["reproduce", "pipe.toml"],
+    ],
+)
+def test_a_pipe_in_place_of_a_file_blocks_nothing(
+    words: list[str], command: Callable[..., Any], tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    code, _, errors = command(*words)
+    assert code == 2 and "pipe.toml: cannot be read (it is not a file)" in errors and len(errors.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

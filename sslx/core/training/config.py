@@ -282,6 +282,11 @@ def current(layer: Mapping[str, Any], optimizer: Mapping[str, Any] = {}) -> Mapp
     if isinstance(chosen, str | type):
         chosen = {"use": chosen}
     mine = {name: train[name] for name in moved}
+    for name in sorted(moved & (chosen.keys() if "optimizer" in train and isinstance(chosen, Mapping) else set())):
+        if train[name] != chosen[name]:
+            raise ConfigError(
+                f"train.{name}: is given as {train[name]}, and as {chosen[name]} by train.optimizer.{name}"
+            )
     if moved >= _MOVED and chosen.get("use") in ("adam", "adamw", "sgd", "lars"):  # written by version 0.1
         own = options_of(catalogue().resolve("optimizer", chosen["use"], "sslx").cls)
         mine = {name: value for name, value in mine.items() if name in own} | {"decay_vectors": chosen["use"] != "lars"}
