@@ -323,6 +323,7 @@ def eval_command(
     runs = opened([path], trust_code, checkpoint)
     launch = launched(flags, runs[0].launch)
     tables = [table(chosen or run.settings["evaluators"]) for run in runs]
+    _relaunch_for(launch)
     _print([session.evaluate(run, each, launch, dataset=data or None) for run, each in zip(runs, tables, strict=True)])
 
 

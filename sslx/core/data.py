@@ -143,10 +143,15 @@ class Split:
         looked_at = f"all {len(self)}" if sum(map(len, parts)) == len(self) else f"the first {sum(map(len, parts))}"
         return f"{looked_at} training images are {what}, so nothing can be learned from them"
 
-    def batches(self, device: torch.device, size: int = 1024) -> Iterator[Tensor]:
-        """All images in order as floats on the device, `size` at a time, or fewer if they are large."""
+    def batches(self, device: torch.device, size: int = 1024, share: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
+        """Images in order as floats on the device, `size` at a time, or fewer if they are large.
+
+        Args:
+            share: (i, n) for the i-th of n shares of the batches, which follow each other; (0, 1) for all of them.
+        """
         size = max(1, min(size, _NUMBERS // self.images.shape[1:].numel()))
-        for index in torch.arange(len(self)).split(size):
+        batches, (i, n) = torch.arange(len(self)).split(size), share
+        for index in batches[i * len(batches) // n : (i + 1) * len(batches) // n]:
             yield pixels(self.images[index].to(device))
 
     def take(self, index: Tensor) -> Split:

@@ -524,6 +524,8 @@ class Evaluator(Component, kind="evaluator", must_define=("evaluate",)):
     best: ClassVar[float | None] = None
     #: Whether tables compare its scores with those of the pixels and of their principal components.
     floors: ClassVar[bool] = False
+    #: Whether it takes features of the training images as `Parts`, of which each of several processes has one.
+    in_parts: ClassVar[bool] = False
 
     of: tuple[Literal["features", "latent", "embedding"], ...] = option(
         default=(), help="Representations to score, of features, latent and embedding; [] is that of the method."

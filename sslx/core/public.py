@@ -10,5 +10,6 @@ from sslx.core.gather import *
 from sslx.core.interfaces import *
 from sslx.core.options import *
 from sslx.core.randomness import *
+from sslx.core.team import *
 from sslx.core.terms import *
 from sslx.core.views import *

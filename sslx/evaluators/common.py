@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sslx.api import DataError, Evaluation, Evaluator, Lazy, Split, Use, option, permutation, pixels
+from sslx.api import DataError, Evaluation, Evaluator, Lazy, Parts, Split, Use, option, permutation, pixels
 
 _MOST_HELD_OUT = 5_000  # enough to see when to stop; more only takes time
 _EVERY = 250  # steps between tests on the held-out part
@@ -71,14 +71,23 @@ def draw(labels: Tensor, amount: int | float, seed: int, repeat: int) -> Tensor:
 def finite(evaluation: Evaluation, largest: float = math.inf) -> tuple[Tensor, Tensor]:
     """Features of the training and test set. Raises DataError if one is not finite, or beyond `largest`."""
     for name, z in (("train", evaluation.train.z), ("test", evaluation.test.z)):
-        bad = ~(z.abs() < largest)  # not a number compares false
-        if bad.any():
+        found = z.each(_first_beyond, largest) if isinstance(z, Parts) else [_first_beyond(z, None, largest)]
+        if bad := [position for position in found if position is not None]:
             beyond = f" or beyond ±{largest:g}" if largest < math.inf else ""
             raise DataError(
-                f"the representation of {name} image {int(bad.any(dim=1).nonzero()[0])} is not finite{beyond}. "
+                f"the representation of {name} image {min(bad)} is not finite{beyond}. "
                 "The method has probably diverged: look at its metrics"
             )
     return evaluation.train.z, evaluation.test.z
+
+
+def _first_beyond(z: Tensor, places: Tensor | None, largest: float) -> int | None:
+    """The place of the first row with a number that is not smaller."""
+    bad = ~(z.abs() < largest)  # not a number compares false
+    if not bad.any():
+        return None
+    row = int(bad.any(dim=1).nonzero()[0])
+    return row if places is None else int(places[row])
 
 
 def standardized(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sslx.api import ConfigError, Evaluation, Evaluator, Result, Use, option, permutation
+from sslx.api import ConfigError, Evaluation, Evaluator, Parts, Result, Use, option, permutation
 from sslx.evaluators.common import draw, finite, labels, without_classes
 from sslx.evaluators.search import Distance, Search
 
@@ -19,7 +19,7 @@ _LARGEST = 1e15  # squares of larger features, summed over D, leave float32
 _SWEEP = (10, 20, 100, 200)  # k of the weighted vote in DINO, DINOv2 and DINOv3
 _NO_VOTE = 1 << 62  # rank of a class that none of the neighbours has
 
-Labelled = tuple[Tensor, Tensor]  # features (n, D) and their labels (n,)
+Labelled = tuple[Tensor, Tensor]  # features (n, D), which for a bank may be `Parts`, and their labels (n,)
 
 
 class KNN(Evaluator):
@@ -40,6 +40,7 @@ class KNN(Evaluator):
 
     best = 1.0
     floors = True
+    in_parts = True
 
     neighbours: int = option(default=15, gt=0, help="Largest number of neighbours (k) that is tried.")
     distance: Distance = option(default="euclidean", help="Distance by which the k nearest are found.")
@@ -74,7 +75,7 @@ class KNN(Evaluator):
         order = permutation(n, Use.EVALUATION, evaluation.seed)
         held_out, rest = order.tensor_split([min(math.ceil(self.held_out * n), _MOST_HELD_OUT, n - 1)])
         ks = range(1, min(self.neighbours, len(rest)) + 1)
-        held = (z[held_out], known[held_out])
+        held = (z[held_out].whole() if isinstance(z, Parts) else z[held_out], known[held_out])
         tuning = _accuracies(_ranks(search, self.distance, (z[rest], known[rest]), held, ks))
         k = 1 + tuning.index(max(tuning))  # the smallest of equals
         ks = range(1, min(self.neighbours, n) + 1)

@@ -1,6 +1,8 @@
 """Scores of a run: of its trained and its untrained method and of the floors, on its own or on other data."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -11,11 +13,12 @@ from sslx.core.dotted import merge
 from sslx.core.files import plain
 from sslx.core.interfaces import Dataset, Method, Module
 from sslx.core.options import label, make, to_dict
+from sslx.core.team import Team
 from sslx.core.training import checkpoint
 from sslx.core.training.config import RunConfig
-from sslx.core.training.evaluation import evaluate
+from sslx.core.training.evaluation import evaluate, features
 from sslx.core.training.run import Launch, Run, build
-from sslx.core.training.runtime import Runtime
+from sslx.core.training.runtime import LIMIT, Runtime
 from sslx.outputs.pictures import draw
 from sslx.runs.data import Halves, alike, chosen, identity, load_data
 from sslx.runs.floors import FLOORS, floors
@@ -51,6 +54,52 @@ def other_dataset(run: Run, dataset: Any) -> dict[str, Any]:
     return {} if plain(to_dict(made)) == _filled(plain(own), made) else {"eval_dataset": made}
 
 
+def methods_of(
+    run: Run, method: Method, data: Halves, runtime: Runtime, launch: Launch
+) -> Mapping[str, Callable[[], Method]]:
+    """The methods that are scored by name, each made when it is first asked for."""
+    config = run.config
+
+    @cache
+    def untrained() -> Method:
+        made = build(config, **run.data)
+        if any(type(part).begin is not Module.begin for part in made.modules() if isinstance(part, Module)):
+            halves = config.dataset.halves(launch.data_dir, launch.offline)
+            made.begin((data if config.eval_dataset is None else chosen(config, halves))[0])
+        return made.to(runtime.device)
+
+    return {"trained": lambda: method, "untrained": untrained}
+
+
+@contextmanager
+def together(
+    run: Run, method: Callable[[], Method], data: Halves, runtime: Runtime, launch: Launch
+) -> Iterator[Team | None]:
+    """In the main process of several, the team that shares the work of the block; the others serve it, then pass by.
+
+    Args:
+        method: makes the trained method.
+        data: as in `score_run`.
+    """
+    methods = cache(lambda: methods_of(run, method(), data, runtime, launch))
+
+    def encode(who: str, half: str, of: str) -> Tensor:
+        share, what = (runtime.rank, runtime.world), f"{of} of {who} {half} images"
+        subject, split = methods()[who]().eval(), data[half == "test"]
+        return features(subject, split, runtime.device, what, of, run.config.train.precision, share).z
+
+    if runtime.world == 1:
+        yield None
+        return
+    team = Team(encode, LIMIT)
+    if not runtime.main:
+        team.serve()
+        yield None
+        return
+    with team.leading():
+        yield team
+
+
 def score_run(
     run: Run,
     method: Method,
@@ -59,6 +108,7 @@ def score_run(
     launch: Launch,
     previous: Mapping[str, Any] = {},
     changed: str = "",
+    team: Team | None = None,
 ) -> dict[str, Any]:
     """Scores of the trained and the untrained method and of the floors, into results.json.
 
@@ -68,6 +118,7 @@ def score_run(
         data: the images that are scored, which are those of the config, in the shape of the run's.
         previous: the content of results.json.
         changed: how the images differ from those of the training, if they should be the same.
+        team: the processes that share the work, in the main one of several.
     """
 
     def load(dataset: Dataset) -> Halves:
@@ -78,13 +129,7 @@ def score_run(
             rows = ("test images", "decoded") if picture.startswith("reconstruction") else ()
             draw(images, run.path / f"{picture}.png", picture, rows)
 
-    def untrained() -> Method:
-        made = build(config, **run.data)
-        if any(type(part).begin is not Module.begin for part in made.modules() if isinstance(part, Module)):
-            own = data if config.eval_dataset is None else chosen(config, load(config.dataset))
-            made.begin(own[0])
-        return made.to(runtime.device)
-
+    methods = methods_of(run, method, data, runtime, launch)
     config, step = run.config, checkpoint.manifest(run.trained())["step"]
     scored = config.eval_dataset or config.dataset
     facts_of_data = identity(scored, data)
@@ -111,7 +156,7 @@ def score_run(
                 report[name][evaluator] = done
         missing = {key: part for key, part in config.evaluators.items() if key not in report[name]}
         if missing:
-            subject = method if name == "trained" else untrained()
+            subject = methods[name]()
 
             def keep(evaluator: str, result: dict[str, Any], into: dict[str, Any] = report[name]) -> None:
                 into[evaluator] = result | notes
@@ -120,6 +165,7 @@ def score_run(
             evaluate(
                 missing, subject, data, config.views, runtime.device, config.seed, load, name, keep,
                 config.train.precision, launch.offline, paint if name == "trained" else lambda picture, images: None,
+                team,
             )  # fmt: skip
         report[name] = {key: report[name][key] for key in config.evaluators}
     report |= floors(config, report["trained"], data, runtime.device, load)

@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ from sslx.runs import provenance
 from sslx.runs.changes import amend
 from sslx.runs.data import Halves, changes as changes_of_data, chosen, facts, fingerprint, load_data, watched
 from sslx.runs.protocols import with_protocol
-from sslx.runs.scoring import halves_to_score, other_dataset, other_halves, score_run
+from sslx.runs.scoring import halves_to_score, other_dataset, other_halves, score_run, together
 from sslx.runs.weights import begin_with, encoder_from, quiet_hub
 
 
@@ -255,21 +255,23 @@ def evaluate(
     registry().vouch(part["use"] for part in table.values() if isinstance(part, Mapping) and "use" in part)
     provenance.say_differences(run)
     config = run.configured(other_dataset(run, dataset), {"evaluators": table}, evaluators=table)
-    run.folder.lock()
+    launch = _launched(run, launch, device, data_dir)
     try:
-        launch = _launched(run, launch, device, data_dir)
         with borrowed(), signals.heard(), _followed(launch, run), quiet_hub(launch.offline):
             runtime = Runtime.start(launch.device)
+            runtime.lead(run.folder.lock)
             evaluated = Run(run.folder, config, run.objects, run.trust_code, run.checkpoint)
-            method, changed = run.method().to(runtime.device), ""
+            trained, changed = cache(lambda: run.method().to(runtime.device)), ""
             if config.eval_dataset is None:
                 halves = load_data(config.dataset, launch, runtime)
                 data, changed = chosen(config, halves), _others(run, halves)
             else:
                 data = other_halves(config.eval_dataset, run.image_shape, launch, runtime)
-            scores = score_run(evaluated, method, data, runtime, launch, previous, changed)
-            registry().call("sslx_evaluated", run=run, report=scores)
-            report.written(run)
+            with together(evaluated, trained, data, runtime, launch) as team:
+                if runtime.main:
+                    scores = score_run(evaluated, trained(), data, runtime, launch, previous, changed, team)
+                    registry().call("sslx_evaluated", run=run, report=scores)
+                    report.written(run)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; the same command continues") from stop
     finally:
@@ -411,17 +413,19 @@ def _execute(run: Run, data: Halves, scored: Halves, during: Halves, runtime: Ru
     notify("sslx_run_start")
     try:
         _train(run, data[0], during, runtime, notify, launch)
-        if runtime.main:
-            method = run.method().to(runtime.device)
-            if isinstance(encoder := getattr(method, "encoder", None), Encoder):
-                with tolerant(f"{run.folder.export}: not written"):
-                    write_weights(encoder, run.image_shape, run.folder.export)
-            with tolerant(f"{run.path}: no pictures"):
-                pictures(method, data[1], runtime.device, run.config.seed, run.path, views=run.config.views)
-            if report.wanted(run):
-                report.gather(method, data[1], runtime.device, run.config.seed, run.path, run.config.views)
-            notify("sslx_evaluated", report=score_run(run, method, scored, runtime, launch))
-            report.written(run)
+        trained = cache(lambda: run.method().to(runtime.device))
+        with together(run, trained, scored, runtime, launch) as team:
+            if runtime.main:
+                method = trained()
+                if isinstance(encoder := getattr(method, "encoder", None), Encoder):
+                    with tolerant(f"{run.folder.export}: not written"):
+                        write_weights(encoder, run.image_shape, run.folder.export)
+                with tolerant(f"{run.path}: no pictures"):
+                    pictures(method, data[1], runtime.device, run.config.seed, run.path, views=run.config.views)
+                if report.wanted(run):
+                    report.gather(method, data[1], runtime.device, run.config.seed, run.path, run.config.views)
+                notify("sslx_evaluated", report=score_run(run, method, scored, runtime, launch, team=team))
+                report.written(run)
     except Interrupted as stop:
         error = Interrupted(f"{stop}; `sslx resume {run.path}` continues it")
         raise error from stop

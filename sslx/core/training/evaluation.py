@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
@@ -23,8 +23,10 @@ from sslx.core.interfaces import (
 )
 from sslx.core.options import options_of, to_dict
 from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
+from sslx.core.team import Parts, Team
 from sslx.core.training.precision import autocast, matrix_products
 from sslx.core.training.progress import Meter
+from sslx.core.training.runtime import lost
 
 Halves = tuple[Features, Features]  # of the training and the test images
 
@@ -44,6 +46,7 @@ def features(
     what: str = "features",
     of: str | None = None,
     precision: str = "fp32",
+    share: tuple[int, int] = (0, 1),
 ) -> Features:
     """A representation of every image of a split, unaugmented and float32.
 
@@ -51,12 +54,13 @@ def features(
         what: what is computed, for the line of progress.
         of: the representation; None is that of `method.represent`.
         precision: that of the forward pass, as in `train.precision`.
+        share: which of the batches, as in `Split.batches`; the features are then of these alone.
 
     Raises Interrupted after a stop signal.
     """
     represent = method.represent if of is None else method.representations()[of]
-    found, done, meter = list[Tensor](), 0, Meter(what, len(split))
-    for x in split.batches(device):
+    found, done, meter = list[Tensor](), 0, Meter(what, len(split) // share[1])
+    for x in split.batches(device, share=share):
         heed()
         with autocast(precision, device), matrix_products(precision):
             z: Any = represent(x)
@@ -81,6 +85,7 @@ def evaluate(
     precision: str = "fp32",
     offline: bool = False,
     draw: Callable[[str, Tensor], None] = lambda name, images: None,
+    team: Team | None = None,
 ) -> dict[str, Any]:
     """For each evaluator its options, and its scores and protocol, or why it was skipped or failed.
 
@@ -90,13 +95,25 @@ def evaluate(
         precision: that of the forward pass, as in `train.precision`.
         offline: whether nothing may be downloaded.
         draw: called with the name and the images of each picture.
+        team: the processes that share the work, in the main one of several; `who` is then what they call the method.
 
     Raises Interrupted after a stop signal.
     """
     report: dict[str, Any] = {}
 
     @cache
+    def parts(of: str) -> Halves:
+        """The features as they are shared among the processes; all of the test images are here."""
+        assert team is not None
+        found = [team.features(who, half, of) for half in ("training", "test")]
+        (train, test), z = data, cast(Tensor, found[0])  # a tensor for what evaluators that take parts do with it
+        return Features(z, train.labels, train.factors), Features(found[1].whole(), test.labels, test.factors)
+
+    @cache
     def halves(of: str) -> Halves:
+        if team is not None:
+            train, test = parts(of)
+            return attrs.evolve(train, z=cast(Parts, train.z).whole()), test
         train, test = (
             features(method, split, device, f"{of} of {who} {half} images".replace("  ", " "), of, precision)
             for split, half in zip(data, ("training", "test"), strict=True)
@@ -108,7 +125,7 @@ def evaluate(
         of = chosen(method, wanted)
         if of not in method.representations():
             return f"the method has no {of}"
-        train, test = halves(of)
+        train, test = parts(of) if team is not None and evaluator.in_parts else halves(of)
         evaluation = Evaluation(train, test, method, data, views, device, seed, load, of, offline, heed)
         if reason := evaluator.skip(evaluation):
             return reason
@@ -138,7 +155,7 @@ def evaluate(
                     for picture, images in result.pictures.items():
                         draw(f"{name}-{picture}" + (f"@{of}" if len(results) > 1 else ""), images)
             except BaseException as error:  # the scores of the others are kept, and the training
-                if isinstance(error, Interrupted) or signals.stops(error):
+                if isinstance(error, Interrupted) or signals.stops(error) or lost(error):
                     raise
                 failed = {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
                 report[name] = {"options": to_dict(evaluator), **failed}
