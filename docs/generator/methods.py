@@ -153,6 +153,8 @@ def loss(cls: type, above: list[type], classes: dict[str, type], said: list[str]
     """The equations of the method, and the parts that make it what it is."""
     parts = list(new_parts(cls, above, classes))
     if not parts and not any(each.startswith("    ") for each in said):
+        if above and above[0] in classes.values():
+            yield f"## Loss\n\nIts loss is that of {link(above[0], classes)}, with the changes above.\n"
         return
     yield "## Loss\n"
     last = max((i for i, each in enumerate(said) if each.startswith("    ")), default=-1)

@@ -8,7 +8,11 @@ _YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.
 
 
 class Colorization(Method):
-    """Predicts the colour of every pixel from the grey image, by -log p(colour | f(grey)) (Zhang et al. 2016).
+    """Predicts the colour of every pixel from the grey image (Zhang et al. 2016).
+
+        minimize -log p(c|z), z = f(x)
+
+    c is the colour of the image, x the image without it.
 
     Any decoder and likelihood can regress the colour (Eq. 1), as in Larsson et al. 2016; the best pictures of Zhang et
     al. come from a histogram for each pixel. The encoder only sees grey images.

@@ -8,8 +8,10 @@ from sslx.api import Context, PseudoLabels, option
 class DeepCluster(PseudoLabels):
     """Predicts the k-means cluster of an image; clusters are found before each epoch (Caron et al. 2018).
 
-    This is its second version (Caron et al. 2020, C.2): spherical k-means on the embeddings of the previous epoch. The
-    centroids are the classifier, logits = cos(z, centroid)/τ.
+        minimize -log softmax(s)_y, s_k = cos(z, c_k)/τ
+
+    c are the centroids of K clusters, and y is the cluster of the image. This is its second version (Caron et al. 2020,
+    C.2): spherical k-means on the embeddings of the previous epoch.
     """
 
     temperature: float = option(default=0.1, gt=0, help="Temperature of the logits (τ).")

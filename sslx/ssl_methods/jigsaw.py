@@ -8,6 +8,8 @@ from sslx.api import ConfigError, Context, Projected, Terms, Views, option
 class Jigsaw(Projected):
     """Predicts which of P permutations was applied to the tiles of a view (Noroozi & Favaro 2016).
 
+        minimize -log softmax(g(f(x_σ)))_σ, σ uniform over the permutations
+
     The permutations are chosen one by one to differ most from those chosen before (Algorithm 1). The network sees the
     permuted image as a whole (Carlucci et al. 2019), so any encoder can be used; pixels beyond the last tile stay.
     """

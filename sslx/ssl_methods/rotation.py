@@ -8,6 +8,8 @@ from sslx.api import ConfigError, Context, Projected, Terms, Views
 class Rotation(Projected):
     """Predicts by which of 0, 90, 180 and 270 degrees a view was rotated; each view is seen in all four rotations.
 
+        minimize -log softmax(g(f(xᵣ)))ᵣ, the mean over rotations r
+
     Gidaris et al. 2018, Eq. 2. A projector is between the representation and the classifier: in the paper, too, earlier
     layers are more useful than the last one, which knows little more than the angle.
     """

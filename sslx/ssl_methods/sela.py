@@ -7,8 +7,10 @@ from sslx.ssl_methods.parts.objectives import sinkhorn
 class SeLA(PseudoLabels):
     """Predicts labels found by assigning images to equally large classes (optimal transport; Asano et al. 2020).
 
-    Before each epoch Q ∝ P^λ with equal row and column sums, by Sinkhorn-Knopp (Eq. 6 to 8), and y = argmax Q. P are
-    the predictions of the previous epoch, averaged over views. The authors start from random labels.
+        minimize -log p(y|x), y = argmax Q, Q ∝ P^λ
+
+    Q has equal row and column sums, by Sinkhorn-Knopp before each epoch (Eq. 6 to 8). P are the predictions of the
+    previous epoch, averaged over views. The authors start from random labels.
     """
 
     sharpness: float = option(default=25.0, gt=0, help="Inverse temperature of the transport plan (λ).")

@@ -75,6 +75,8 @@ def test_every_method_has_a_page_for_people_who_choose() -> None:
         assert all(f"\n## {title}\n" in page for title in ("When to use it", "Run it", "Options")), name
         assert f"```sh\nsslx run --plugin {name}" in page
         assert "\n- Paper: " in page or name in ("ae", "random")
+        loss = page.partition("\n## Loss\n")[2].partition("\n## ")[0]
+        assert re.search(r"{math}|\$|Its loss is that of \[|reference/constraints", loss) or name == "random", name
         assert f"]({name}.md)" in pages["index.md"]
 
 

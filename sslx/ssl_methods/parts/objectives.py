@@ -76,7 +76,9 @@ class InfoNCE(Objective):
 
 
 class Cosine(Objective):
-    """Distance of different views on the unit sphere, ‖q̄ - k̄‖² = 2 - 2 cos(q, k) with unit vectors q̄, k̄ (BYOL, Eq. 2).
+    """Distance of different views on the unit sphere (BYOL, Eq. 2).
+
+        ‖q̄ - k̄‖² = 2 - 2 cos(q, k),    q̄ = q / ‖q‖, k̄ = k / ‖k‖
 
     The loss is the mean over pairs. SimSiam's D(q, k) is half of it, minus one (Eq. 1).
     """

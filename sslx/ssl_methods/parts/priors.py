@@ -26,7 +26,12 @@ class StandardNormal(Prior):
 
 
 class SharedMean(Prior):
-    """Views around a mean of flat density: p(z|y) ∝ exp(-Σⱼ ‖zʲ - z̄‖² / 2σ²) (SimVAE, Eq. 6). It is improper."""
+    """Views around a mean of flat density (SimVAE, Eq. 6).
+
+        log p(z|y) = -Σⱼ‖zʲ - z̄‖² / 2σ² + constant,    z̄ = 1/J Σⱼ zʲ
+
+    It is improper, as no mean is more probable than another one.
+    """
 
     variance: float = option(default=0.15, gt=0, help="Variance of the views around their mean (σ²); 0.15 in SimVAE.")
 
