@@ -1,12 +1,14 @@
-"""Fills the blocks of README.md and docs/index.md that a program makes: python docs/readme.py
+"""Fills the blocks of README.md, docs/index.md and docs/start/quickstart.md that a program makes: python docs/readme.py
 
-One is the output of the first command, which is run; the other is made of the tables in docs/results.
+One is the output of the first command, which is run, and which makes a picture for the quick start; the other is made
+of the tables in docs/results.
 """
 
 from __future__ import annotations
 
 import csv
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 COMMAND = "sslx run --plugin simvae"
+PICTURE = ROOT / "docs" / "pictures" / "reconstructions-digits.png"
 SHOWN = [  # study, block, column, what it is called here, rows
     ("gedi-table-2", "moons", "NMI test", "moons, NMI of clusters", ("GEDI", "JEM")),
     ("gedi-table-2", "circles", "NMI test", "circles, NMI of clusters", ("GEDI",)),
@@ -30,7 +33,13 @@ SHOWN = [  # study, block, column, what it is called here, rows
 def output() -> str:
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run([sys.executable, "-m", *COMMAND.split()], cwd=folder, capture_output=True, text=True)
+        shutil.copy(Path(folder, "runs", "digits-simvae-1", "reconstructions.png"), PICTURE)
     return f"```text\n{done.stdout}```"
+
+
+def without_time(printed: str) -> str:
+    """The output without its last line, which has the name of the run."""
+    return re.sub(r"\n[^\n]*: trained [^\n]*(?=\n```)", "", printed)
 
 
 def results(here: str = "docs/results") -> str:
@@ -65,7 +74,11 @@ def filled(text: str, block: str, content: str) -> str:
 def main() -> None:
     path = ROOT / "README.md"
     text = filled(path.read_text(encoding="utf-8"), "results of docs/results", results())
-    path.write_text(filled(text, f"output of {COMMAND}", output()), encoding="utf-8")
+    printed = output()
+    path.write_text(filled(text, f"output of {COMMAND}", printed), encoding="utf-8")
+    quick = ROOT / "docs" / "start" / "quickstart.md"
+    text = filled(quick.read_text(encoding="utf-8"), f"output of {COMMAND}", without_time(printed))
+    quick.write_text(text, encoding="utf-8")
     start = ROOT / "docs" / "index.md"
     text = filled(start.read_text(encoding="utf-8"), "results of docs/results", results("results"))
     start.write_text(text, encoding="utf-8")

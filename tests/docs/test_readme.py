@@ -50,6 +50,13 @@ def test_the_table_of_results_is_that_of_the_studies() -> None:
     assert made["results"]().count("\n") == 7 and "Representations of digits" in text
 
 
+def test_the_quick_start_shows_what_the_readme_shows() -> None:
+    made = runpy.run_path(str(README.parent / "docs" / "readme.py"))
+    (printed,) = (text for kind, text in BLOCKS if kind == "text")
+    quick = (README.parent / "docs" / "start" / "quickstart.md").read_text()
+    assert made["without_time"](f"```text\n{printed}```") in quick and ": trained " not in quick
+
+
 def test_the_first_command_installs_and_runs_and_the_second_tests() -> None:
     assert "pip install . && sslx run --plugin simvae" in COMMANDS
     assert 'pip install ".[test]" && pytest' in COMMANDS
