@@ -13,6 +13,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -388,6 +389,10 @@ def _advice(name: str, known: Mapping[str, Option], around: type[Component] | No
     for slot, option in everywhere.items():
         if name in _options_in(option, given.get(slot)):
             return f" (did you mean '{slot}.{name}'?)"
+    if around is not None and isinstance(given.get(name), Mapping):  # knn.neighbours, as `sslx eval` takes it
+        with suppress(ConfigError, PluginError):
+            catalogue().resolve("evaluator", name)
+            return f" (did you mean 'evaluators.{name}'?)"
     return nearest(name, known, everywhere)
 
 

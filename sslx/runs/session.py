@@ -20,6 +20,7 @@ from sslx.core.errors import (
     DataError,
     Interrupted,
     LostError,
+    NonFiniteError,
     PluginError,
     Problems,
     SslxError,
@@ -150,9 +151,11 @@ def start(config: RunConfig, launch: Launch, out: Path | None = None) -> Run:
             runtime.lead(lambda: _same_data(run, halves))
         try:
             return _execute(run, data, scored, watched(config, halves, scored), runtime, launch)
-        except (ConfigError, PluginError, CheckpointError):  # found before the first step, or in its weights
+        except (Interrupted, LostError, NonFiniteError):
+            raise
+        except Exception:  # a folder without a step is of no use, and would be in the way of the next attempt
             if runtime.main and not run.folder.checkpoints.exists() and not run.folder.begun:
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)
             raise
 
 

@@ -17,6 +17,7 @@ import pytest
             "method.temperature: simclr has no option 'temperature' (did you mean 'objective.temp",
         ),
         ("--set crop=0.2,1", "(did you mean 'views.crop'?)"),
+        ("--set knn.neighbours=3", "(did you mean 'evaluators.knn'?)"),
         ("--set objective=vicreg --set variance_weight=1", "method.variance_weight: simclr has no option"),
         ("--set objective=nothing --set temperature=1", "objective: there is no objective 'nothing'"),
         ("--set lr=0.1 --set learning_rate=1", "method.learning_rate: simclr has no option 'learning_rate'"),

@@ -444,7 +444,7 @@ def test_lack_of_memory_is_one_line(command: Command) -> None:
     arguments = ("--epochs", "1", "--subset", "64", "--set", "encoder.hidden=9000000000")
     code, _, errors = command("run", "-p", "vae", *arguments, "-o", "run")
     assert code == 1 and "there is not enough memory for " in errors and "Traceback" not in errors
-    assert said(errors) == 1
+    assert said(errors) == 1 and not Path("run").exists()  # it would be in the way of smaller networks
 
 
 def test_an_unexpected_error_is_one_line_and_a_traceback_if_wanted(
