@@ -100,7 +100,9 @@ def _read(value: Any, hint: Any) -> Any:
     if hint is Path:
         if not usable(str(value)):
             raise ValueError(value)
-        return Path(os.path.abspath(Path(str(value)).expanduser()))  # a config means the same from any folder
+        value = os.path.abspath(Path(str(value)).expanduser())  # a config means the same from any folder
+    if isinstance(value, str):
+        value.encode()  # raises a ValueError for names of files that are not UTF-8, which TOML cannot hold
     return hint(value)
 
 

@@ -68,7 +68,12 @@ def whole(path: str) -> Path:
 
     if not usable(path):
         raise PluginError(f"{path[:200]!r} cannot be the path of a file")
-    return Path(path).expanduser().resolve()
+    found = Path(path).expanduser().resolve()
+    try:
+        str(found).encode()
+    except UnicodeEncodeError as error:
+        raise PluginError(f"{path!r}: expected a path of UTF-8 characters, as a config cannot hold others") from error
+    return found
 
 
 def is_reference(text: str) -> bool:

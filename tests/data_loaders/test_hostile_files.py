@@ -402,7 +402,7 @@ def test_runs_and_litter_in_a_folder_of_images_are_left_out(tmp_path: Path) -> N
         (data / name).mkdir(parents=True)
         for i in range(5):
             (data / name / f"{i}.png").write_bytes(encoded("PNG"))
-    for name in ("runs/first/run.json", "runs/grid/grid.json", "a/runs/first/run.json"):
+    for name in ("runs/first/run.json", "runs/grid/grid.json", "a/runs/first/run.json", "a/Thumbs.db", "desktop.ini"):
         (data / name).write_text("{}")
     found = halves(Folder(path=data), data, None)
     assert found and sum(map(len, found)) == 10

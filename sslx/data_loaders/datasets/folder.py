@@ -29,7 +29,8 @@ class Folder(Dataset):
     PATH/train/*, PATH/test/* and PATH/*     the same without labels; only the training images may lack them
 
     Classes are numbered in alphabetical order of the training set. Every file is read as an image, also in folders of
-    folders and behind links, except those whose names begin with a dot, `__MACOSX`, and the folders of runs. An image
+    folders and behind links, except those whose names begin with a dot, `__MACOSX`, `Thumbs.db` and `desktop.ini` of
+    other systems, and the folders of runs. An image
     is resized as a whole, so nothing is cut off; if its size changed, the crops of views are drawn in its original
     height and width.
 
@@ -141,11 +142,15 @@ def _some(names: Iterable[str]) -> str:
     return printable(", ".join([*names][:10]))
 
 
+#: What other systems leave among images.
+_LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
 def _content(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The folders and the other files in a folder, sorted by name, without those that are hidden or `__MACOSX`."""
+    """The folders and the other files in a folder, sorted by name, without those that are hidden or litter."""
     try:
         with os.scandir(folder) as entries:
-            visible = [each for each in entries if not each.name.startswith(".") and each.name != "__MACOSX"]
+            visible = [each for each in entries if not each.name.startswith(".") and each.name not in _LITTER]
     except OSError as error:
         raise DataError(f"{_name(folder)} cannot be read: {error.strerror}") from error
     found: tuple[list[Path], list[Path]] = ([], [])
