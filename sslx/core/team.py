@@ -78,8 +78,9 @@ class Team:
         shapes = self.ask("encode", key, method, half, of)
         start = 0
         starts = [start := start + rows for rows, _ in [(0, 0), *shapes[:-1]]]
-        self.ask("place", key, starts)
-        return Parts(self, key, torch.arange(sum(rows for rows, _ in shapes)), max(width for _, width in shapes))
+        width = max(width for _, width in shapes)  # that of no image is not known
+        self.ask("place", key, starts, width)
+        return Parts(self, key, torch.arange(sum(rows for rows, _ in shapes)), width)
 
     def ask(self, name: str, *arguments: Any) -> list[Any]:
         """What a request returns in each process, in order of rank. Raises what fails in one of them."""
@@ -125,8 +126,9 @@ class Team:
         self._features[key] = 0, z
         return tuple(z.shape)
 
-    def _place_here(self, key: str, starts: Sequence[int]) -> None:
-        self._features[key] = starts[self.rank], self._features[key][1]
+    def _place_here(self, key: str, starts: Sequence[int], width: int) -> None:
+        _, z = self._features[key]
+        self._features[key] = starts[self.rank], z.reshape(len(z), width)
 
     def _each_here(self, key: str, positions: Tensor, keep: bool, act: Callable[..., Any], arguments: Any) -> Any:
         start, z = self._features[key]
@@ -176,8 +178,7 @@ class Parts:
         """All rows, in this process."""
         z = torch.empty(self.shape)
         for rows, places in self.each(_rows):
-            if len(places):
-                z[places] = rows
+            z[places] = rows
         return z
 
 

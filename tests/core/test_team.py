@@ -29,7 +29,7 @@ share = {"training": z[:600].tensor_split(SHARES)[rank], "test": z[600:].tensor_
 def encode(method, half, of):
     if method == "broken" and rank == 2:
         raise ValueError("no such layer")
-    return share[half]
+    return share[half] if len(share[half]) else torch.empty(0, 0)
 
 def rows(z, places):
     return len(z), places.tolist()
