@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from traceback import walk_tb
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from sslx.core import signals
 from sslx.core.console import FORSAKEN, explain, is_launched, is_main, printable
 from sslx.core.errors import ConfigError, LostError, SslxError, nearest
 from sslx.core.launchers import join
-from sslx.plugins.registry import registry
+from sslx.plugins.registry import UNREADABLE, registry
 
 _COMMANDS = {
     "run": ("sslx.cli.run", "Train methods and evaluate their representations."),
@@ -144,6 +145,9 @@ def _report(error: BaseException) -> int:
         run = getattr(error, "sslx_run", None)
         advice = f"; `sslx resume {run}` continues" if run is not None else ""
         lines, code = [f"{explain(error)}{advice}; `sslx --traceback ...` shows where it happened"], 1
+        unreadable = [plugin.reason for plugin in registry().plugins if UNREADABLE in plugin.reason]
+        if unreadable and any("importlib" in frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)):
+            lines = [f"{unreadable[0]}; packages such as torch read it when they are imported: remove it or repair it"]
     alone = not isinstance(error, SslxError | click.ClickException)  # others of this launch may not have this error
     lost_main = isinstance(error, LostError) and os.environ.get("RANK") == "1"  # process 0 may be the one that is gone
     if is_main() or alone or lost_main or "SSLX_RENDEZVOUS" in os.environ:

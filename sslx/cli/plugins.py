@@ -87,6 +87,7 @@ def check_command(name: str, settings: Sequence[str]) -> None:
     from unittest import SkipTest
 
     from sslx.core.dotted import nest, parse
+    from sslx.core.options import options_of
     from sslx.testing import checks
 
     catalogue().vouch([name])
@@ -94,6 +95,11 @@ def check_command(name: str, settings: Sequence[str]) -> None:
     components = {check.component for check in checks(name) if ":" in check.component}
     if given and len(components) != 1:
         raise ConfigError(f"--set: expected the name of one component, {name} stands for {len(components)}")
+    if given:
+        kind, _, short = min(components).partition(":")
+        known = options_of(registry().resolve(kind, name if code.is_reference(name) else short).cls)
+        if unknown := min(given.keys() - known.keys(), default=""):
+            raise ConfigError(f"--set {unknown}: {short} has no option {unknown!r}{nearest(unknown, known)}")
     for check in checks(name, dict.fromkeys(components, given) if given else {}):
         try:
             if missing := _missing(check):

@@ -24,6 +24,9 @@ from sslx.core.errors import PluginError, nearest
 from sslx.plugins import code, hookspecs
 from sslx.plugins.record import KINDS, Record
 
+#: What is wrong with a distribution that no package can be imported beside that looks for entry points itself.
+UNREADABLE = "entry_points.txt cannot be read"
+
 
 @attrs.define
 class Plugin:
@@ -294,7 +297,7 @@ def installed() -> list[tuple[EntryPoint, Plugin]]:
         try:
             points = [point for point in dist.entry_points if re.fullmatch(r"sslx\.v\d+", point.group)]
         except Exception as error:
-            points, reason = [EntryPoint("", "", "")], f"{where}: entry_points.txt cannot be read: {code.reason(error)}"
+            points, reason = [EntryPoint("", "", "")], f"{where}: {UNREADABLE}: {code.reason(error)}"
         if not points:
             continue
         with suppress(Exception):

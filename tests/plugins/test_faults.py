@@ -37,6 +37,10 @@ def test_damaged_distributions_are_listed_as_broken(install: Install, sslx_comma
     assert "entry_points.txt cannot be read" in lines["sslx-binary"]
     assert all("no name or version in METADATA" in lines[name] for name in ("gone", "nameless"))
     assert "simvae" in listed.stdout
+    failed = sslx_command("compare", "nothing", path=site)  # needs torch, which reads the entry points of all
+    assert failed.returncode == 1 and len(failed.stderr.splitlines()) == 1
+    assert "sslx_binary-1.0.dist-info: entry_points.txt cannot be read" in failed.stderr
+    assert "remove it or repair it" in failed.stderr
 
 
 def test_the_users_interrupt_is_told_from_that_of_a_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +202,8 @@ def test_required_options_of_what_is_checked_can_be_given(command: Any, sslx_ima
     assert code == 0 and output.count("does not apply: --set path=VALUE is needed") == 5
     code, output, _ = command("plugins", "check", "folder", "--set", f"path={sslx_images}")
     assert code == 0 and "FAILED" not in output and "is needed" not in output
+    code, _, errors = command("plugins", "check", "folder", "--set", "pth=x")
+    assert code == 2 and "--set pth: folder has no option 'pth' (did you mean 'path'?)" in errors
     code, _, errors = command("plugins", "check", "trackers", "--set", "path=x")
     assert code == 2 and "expected the name of one component" in errors
 
