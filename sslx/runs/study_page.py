@@ -6,7 +6,7 @@ import math
 import os
 import re
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -74,7 +74,7 @@ def tables_of(study: Reproduction) -> str:
 
 
 def _tables(study: Reproduction, cells: Sequence[Cell]) -> Iterator[Rows]:
-    """A table for each block; for blocks along an axis one for each panel and column."""
+    """A table for each block; for blocks along an axis, or in a plane, one for each panel and column."""
     design, places = study.design, study.places()
     blocks = list(dict.fromkeys(block.name for block, _ in places))
     known = {block.name: block for block in design.blocks}
@@ -86,6 +86,12 @@ def _tables(study: Reproduction, cells: Sequence[Cell]) -> Iterator[Rows]:
         for panel in dict.fromkeys(known[name].panel for name in blocks):
             mine = [name for name in blocks if known[name].panel == panel]
             for column in design.columns:
+                if any(known[name].y is not None for name in mine):
+                    for row in rows:
+                        ours = {name: _ours(found[name, row.name, column.name], seeds) for name in mine}
+                        caption = ", ".join(filter(None, [panel, column.name, row.name if len(rows) > 1 else ""]))
+                        yield _plane(study, caption, {(known[name].x, known[name].y): ours[name] for name in mine})
+                    continue
                 body = [
                     [row.name, *(_ours(found[name, row.name, column.name], seeds) for name in mine)] for row in rows
                 ]
@@ -111,6 +117,16 @@ def _tables(study: Reproduction, cells: Sequence[Cell]) -> Iterator[Rows]:
                 line += [_number(Value(*floor), column.digits) if floor else "-", *(["-"] if column in printed else [])]
             below += [line] if any(each != "-" for each in line[1:]) else []
         yield Rows(name, head, body + below, range(len(body), len(body) + len(below)))
+
+
+def _plane(study: Reproduction, caption: str, ours: Mapping[tuple[Any, Any], str]) -> Rows:
+    """Numbers at places (x, y), laid out as in a figure: a line for each y."""
+    options = next((each.options for each in study.design.figures if "ylabel" in each.options), {})
+    xs, ys = (list(dict.fromkeys(place[axis] for place in ours)) for axis in (0, 1))
+    shown = {each: f"{each:g}" if isinstance(each, float) else str(each) for each in (*xs, *ys)}
+    body = [[shown[y], *(ours.get((x, y), "-") for x in xs)] for y in ys]
+    corner = f"{options.get('ylabel', 'y')}, across {options.get('xlabel', 'x')}"
+    return Rows(caption, [corner, *(shown[x] for x in xs)], body)
 
 
 def _ours(cell: Cell, seeds: int) -> str:

@@ -225,6 +225,17 @@ def test_a_figure_that_cannot_be_drawn_is_said_before_and_after_the_runs(command
     assert "Points: cannot be drawn: " in page and "| Second |" in page
 
 
+def test_blocks_in_a_plane_are_a_table_with_a_line_for_each_y(tmp_path: Path) -> None:
+    figure = '\n[[figures]]\nkind = "heat"\noptions = { xlabel = "size", ylabel = "rate" }\n'
+    changed = {
+        f'name = "{name}"': f'name = "{name}"\nx = {x}\ny = 0.5' for name, x in (("digits", 1.0), ("faces", 3.0))
+    }
+    study = of(write(tmp_path / "mine.toml", TABLE + figure, **changed), "cpu", tmp_path / "runs", only=["Second"])
+    lines = write_page(study, tmp_path / "page")[1].read_text().splitlines()
+    top = lines.index("| rate, across size | 1 | 3 |")
+    assert lines[top + 2 : top + 4] == ["| 0.5 | - | - |", ""]
+
+
 def test_images_of_blocks_with_other_data_are_a_figure_each(tmp_path: Path) -> None:
     other = 'name = "other"\n[blocks.options]\ndataset = { use = "stand-in", size = 8, grey = true }\n[[blocks]]\n'
     figure = '\n[[figures]]\nkind = "images"\ntitle = "Pictures"\noptions = { of = "reconstructions", count = 2 }\n'
