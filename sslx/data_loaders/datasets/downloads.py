@@ -92,6 +92,8 @@ def reading(files: Path) -> Iterator[None]:
 
 def one_line(error: Exception) -> str:
     """The text of an error, or its kind if it has none."""
+    if isinstance(error, KeyError):  # whose text is the key alone
+        return printable(f"there is no {error}")
     return printable(" ".join(str(error).split())) or type(error).__name__
 
 
