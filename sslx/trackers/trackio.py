@@ -1,9 +1,11 @@
+import io
+import os
 import sys
 from collections.abc import Mapping
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, redirect_stdout
 from typing import Any
 
-from sslx.api import Run, Tracker, hookimpl, option
+from sslx.api import Run, Tracker, hookimpl, option, say
 from sslx.trackers.scores import scores
 
 
@@ -35,16 +37,26 @@ class Trackio(Tracker):
             import trackio
 
             name = f"{run.path.name} {run.folder.read('run.json')['started']}"  # a folder's name may return
-            with redirect_stdout(sys.stderr):  # standard output is for tables
+            with _quiet():
                 config = run.folder.config()
                 quiet: Any = {"auto_log_gpu": False, "auto_log_cpu": False, "embed": False}
                 self._run = trackio.init(self.project, name=name, config=config, resume="allow", **quiet)
+            say(f"{run.path}: followed by Trackio; `trackio show --project {self.project}` opens its dashboard")
         return self._run
 
     def _close(self) -> None:
         if hasattr(self, "_run"):
             import trackio
 
-            with redirect_stdout(sys.stderr):
+            with _quiet():
                 trackio.finish()
             del self._run
+
+
+def _quiet() -> AbstractContextManager[object]:
+    """Keep Trackio from printing escape sequences, and of uploads where there are none; standard output is for tables.
+
+    Where it does upload, its lines say to which address.
+    """
+    away = any(os.environ.get(name) for name in ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"))
+    return redirect_stdout(sys.stderr if away else io.StringIO())

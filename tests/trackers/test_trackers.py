@@ -46,6 +46,8 @@ def test_trackio_has_the_terms_and_scores_of_a_run(sslx_command: Any, tmp_path: 
     done = sslx_command(*RUN, "--track", "trackio:digits", TRACKIO_DIR=str(tmp_path / "trackio"))
     assert done.returncode == 0 and "muted" not in done.stderr, done.stderr
     assert "rackio" not in done.stdout  # which is for tables
+    (line,) = (line for line in done.stderr.splitlines() if "rackio" in line)
+    assert "`trackio show --project digits` opens its dashboard" in line and "\x1b" not in done.stderr
     (database,) = (tmp_path / "trackio").glob("*.db")
     with sqlite3.connect(database) as connection:
         rows = [(step, json.loads(text)) for step, text in connection.execute("select step, metrics from metrics")]
