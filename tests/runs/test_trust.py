@@ -305,15 +305,15 @@ def test_changed_images_are_noticed(
 def test_a_run_finds_its_images_from_any_folder_and_where_they_were_moved(
     sslx_images: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(sslx_images, tmp_path / "images")
-    assert command("run", "-p", "random", "-d", "folder:images", "-e", "knn", "-o", "run").code == 0
+    shutil.copytree(sslx_images, tmp_path / "mine")
+    assert command("run", "-p", "random", "-d", "folder:mine", "-e", "knn", "-o", "run").code == 0
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert command("eval", "../run", "-e", "geometry").code == 0
     assert command("embed", "../run", "--out", "features.npz").code == 0
-    (tmp_path / "images").rename(tmp_path / "moved")
+    (tmp_path / "mine").rename(tmp_path / "moved")
     code, _, errors = command("eval", "../run", "-e", "geometry")
-    assert code == 2 and "images does not exist or is not a folder" in errors and said(errors) == 1
+    assert code == 2 and "mine does not exist or is not a folder" in errors and said(errors) == 1
     assert command("eval", "../run", "-e", "geometry", "--set", "dataset.path=../moved").code == 0
 
 
