@@ -32,7 +32,7 @@ from sslx.core.errors import ConfigError, SslxError
 from sslx.core.files import replace
 from sslx.core.options import options_of
 from sslx.core.toml import read
-from sslx.core.training.config import RunConfig, evaluator_table
+from sslx.core.training.config import RunConfig, evaluator_table, layer, unlayer
 from sslx.core.training.launch import relaunch
 from sslx.core.training.run import Launch, Run
 from sslx.core.training.run_folder import RunFolder
@@ -46,6 +46,7 @@ from sslx.runs import provenance, session, slurm
 from sslx.runs.grid import Grid, is_grid, opened
 from sslx.runs.plan import plan, read_sweep
 from sslx.runs.protocols import protocols, with_protocol
+from sslx.runs.search import Search
 from sslx.runs.studies import recipe as recipe_config
 from sslx.runs.verify import verify
 
@@ -140,6 +141,7 @@ def run_command(
     if sum(each is not None for each in (sweep, config, recipe)) > 1:
         raise ConfigError("expected one of --config, --sweep and --recipe, as each of them is a whole config")
     base, choices = read_sweep(sweep) if sweep else (read(config) if config else {}, [{}])
+    search = Search.read(base.pop("search")) if sweep and "search" in base else None
     if recipe is not None:
         base = recipe_config(recipe)
     here = {_FLAGS[flag]: Text(value) for flag, value in flags.items() if value is not None}
@@ -148,6 +150,10 @@ def run_command(
     here |= dict(map(parse, settings))
     if source is not None:
         here["weights"] = Text(source)
+    if search is not None:
+        if twice := search.space.keys() & unlayer(layer(here)).keys():
+            raise ConfigError(f"search.space.{min(twice)}: is searched, and is given as an option as well")
+        choices = [{**choice, **options} for choice in choices for options in ({}, *search.corners())]
     methods, names = words(plugin or ""), None if evaluators is None else words(evaluators)
     if methods and (other := here.get("method", here.get("method.use"))) is not None:
         raise ConfigError(f"method: is given twice, as {plugin} by --plugin and as {other} by --set")
@@ -173,9 +179,14 @@ def run_command(
             say(f"{config.parent}: {line}")
         provenance.say_changes(RunFolder(config.parent))
     mine = trust_code or not on_record
-    grid = Grid.make(out, configs, launch, restarts is not None, mine) if more or sweep is not None else None
-    if grid is not None:
-        _carry_out(grid, jobs, launcher)
+    if search is not None:
+        if len(configs) != 1 + len(search.corners()):
+            raise ConfigError("search: expected one run whose options are searched, got several methods, seeds or runs")
+        for each in configs.values():
+            search.check(each)
+        _carry_out(Grid.searching(out, search, first, launch, mine), jobs, launcher)
+    elif more or sweep is not None:
+        _carry_out(Grid.make(out, configs, launch, restarts is not None, mine), jobs, launcher)
     else:
         check_alone(jobs, launcher)
         _relaunch_for(launch)
@@ -411,6 +422,11 @@ def _carry_out(grid: Grid, jobs: int | None, launcher: str | None, only: str | N
     """Train and evaluate the runs of a grid that are not finished, or one of them, and print the table."""
     if only is not None:
         check_alone(jobs, launcher)
+    if launcher is not None and grid.search is not None:
+        raise ConfigError(
+            "--launcher: a search chooses the next run when others have ended; the same command in several jobs shares "
+            "its runs"
+        )
     if launcher is not None:
         given = sbatch_options(launcher)
         grid.create()
@@ -423,7 +439,9 @@ def _carry_out(grid: Grid, jobs: int | None, launcher: str | None, only: str | N
         Runtime.start(grid.launch.device).barrier()
         failed = grid.carry_out(jobs or 1, only)
     runs = grid.finished()
-    if is_main():
+    if is_main() and (trials := grid.trials()) is not None:
+        echo(*trials.lines())
+    elif is_main():
         ranking = grid.ranking() if grid.restarts else []
         if runs:
             shown = [group[0] for group in ranking] or runs

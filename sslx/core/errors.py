@@ -8,6 +8,7 @@ SslxError
 ├── LockedError
 ├── NonFiniteError
 ├── LostError
+├── Pruned
 └── Interrupted
 
 `exit_code` is the exit code of the command line.
@@ -83,6 +84,10 @@ class NonFiniteError(SslxError):
 
 class LostError(SslxError):
     """Another process of the run is gone. The run can be resumed."""
+
+
+class Pruned(SslxError):
+    """A search has given up the run, whose scores are worse than those of other runs. It can be resumed."""
 
 
 class Interrupted(SslxError):

@@ -30,6 +30,7 @@ class Use(enum.IntEnum):
     DATA = 7  # images that a dataset makes
     EPOCH = 8  # torch's own generators, at the beginning of an epoch
     MASKS = 9  # which patches are hidden
+    SEARCH = 10  # which options a search tries
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:

@@ -3,6 +3,7 @@
 grid.json     the configs of all runs by the names of their folders, and how they are carried out
 failed.json   errors of the runs that failed, if any did
 NAME/         a run
+search.journal  the study of a search, which chooses some options of each run when it begins
 """
 
 from __future__ import annotations
@@ -15,24 +16,30 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from filelock import FileLock
 
 from sslx.core import signals
 from sslx.core.console import is_main, say
-from sslx.core.errors import CheckpointError, ConfigError, Interrupted, LostError, NonFiniteError, Problems
-from sslx.core.files import plain, replace, untangled
+from sslx.core.errors import CheckpointError, ConfigError, Interrupted, LostError, NonFiniteError, Problems, Pruned
+from sslx.core.files import digest, plain, replace, untangled
 from sslx.core.options import to_dict
-from sslx.core.training.config import RunConfig
+from sslx.core.training.config import RunConfig, layer, unlayer
 from sslx.core.training.run import Launch, Run, recorded
 from sslx.core.training.run_folder import RunFolder
+from sslx.core.training.runtime import Runtime
 from sslx.outputs import report
 from sslx.runs import provenance, session
 from sslx.runs.jobs import Attempt, Failure, at_once, failure_of
+from sslx.runs.search import Search, UnknownScore
 from sslx.runs.workers import shared
+
+if TYPE_CHECKING:
+    from sslx.runs.trials import Trials
 
 _FAILED = "failed.json"
 _NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*")  # of a run's folder
@@ -47,6 +54,7 @@ class Grid:
     launch: Launch
     restarts: bool = False  # whether runs that differ in the seed alone are attempts, of which the best counts
     trust_code: bool = False  # whether files of code that grid.json names are executed
+    search: Search | None = None  # what varies the runs, whose configs are equal
 
     @classmethod
     def make(
@@ -68,8 +76,20 @@ class Grid:
         key = hashlib.sha256("".join(sorted(texts.values())).encode()).hexdigest()[:8]
         return cls(path or Path("runs") / f"grid-{key}", values, launch, restarts, trust_code)
 
+    @classmethod
+    def searching(
+        cls, path: Path | None, search: Search, config: RunConfig, launch: Launch, trust_code: bool = False
+    ) -> Grid:
+        """The grid of the trials of a search, not written yet."""
+        values = plain(to_dict(config))
+        key = digest([values, plain(search.plain())])[:8]
+        trials = dict.fromkeys(search.names(), values)
+        _trials_class()  # is there at all
+        return cls(path or Path("runs") / f"search-{key}", trials, launch, False, trust_code, search)
+
     def create(self) -> None:
         """Write grid.json, unless an earlier command did. Raises ConfigError if there is something else."""
+        what = {"runs": self.configs} | ({} if self.search is None else {"search": plain(self.search.plain())})
         own = {".grid.json.lock", ".grid.json.draft"}  # of another process that runs the same command at this moment
         there = [self.path] if self.path.is_file() else self.path.iterdir() if self.path.exists() else []
         if not is_grid(self.path) and any(each.name not in own for each in there):
@@ -79,18 +99,28 @@ class Grid:
             untangled(self.path)
             with FileLock(self.path / ".grid.json.lock"):
                 if not is_grid(self.path):
-                    facts = {"runs": self.configs, "launch": self.launch.record(), "restarts": self.restarts}
-                    RunFolder(self.path).write("grid.json", facts)
+                    how = {"launch": self.launch.record(), "restarts": self.restarts}
+                    RunFolder(self.path).write("grid.json", what | how)
         except OSError as error:
             raise ConfigError(f"out: {self.path} cannot be written ({error.strerror})") from error
-        if self.configs != _read(self.path)["runs"]:
+        facts = _read(self.path)
+        if any(facts.get(name) != what.get(name) for name in ("runs", "search")):
             raise ConfigError(f"out: {self.path} holds other runs; `sslx resume {self.path}` continues those")
 
     @classmethod
     def open(cls, path: Path, trust_code: bool = False) -> Grid:
         """The grid that an earlier command made at `path`."""
         facts = _read(path)
-        return cls(path, facts["runs"], Launch.recorded(facts["launch"]), facts["restarts"], trust_code)
+        search = Search.recorded(path / "grid.json", facts.get("search"))
+        if search is not None and [*facts["runs"]] != search.names():
+            raise CheckpointError(f"{path / 'grid.json'}: damaged: expected {search.options.trials} trials")
+        return cls(path, facts["runs"], Launch.recorded(facts["launch"]), facts["restarts"], trust_code, search)
+
+    def trials(self) -> Trials | None:
+        """The trials of its search, if it has one. Raises ConfigError without Optuna, and CheckpointError."""
+        if self.search is None:
+            return None
+        return _trials_class()(self.path, self.search, self._configured(next(iter(self.configs.values()))))
 
     def finished(self) -> list[Run]:
         runs = (Run(RunFolder(self.path / each), trust_code=self.trust_code) for each in self.configs)
@@ -122,10 +152,12 @@ class Grid:
         for each in chosen:
             provenance.say_changes(RunFolder(self.path / each))
         before, numbers = self._failures(), {each: number for number, each in enumerate(self.configs, 1)}
+        trials = self.trials()
 
         def done(each: str) -> bool:
             """Whether a run has ended, or has failed in another process since this one began."""
-            return (self.path / each / "results.json").exists() or self._failures().get(each) != before.get(each)
+            ended = (self.path / each / "results.json").exists() if trials is None else trials.ended(each)
+            return ended or self._failures().get(each) != before.get(each)
 
         def work(attempt: Attempt) -> None:
             with closing(shared(self.path, {each: each for each in chosen}, done)) as mine:
@@ -149,8 +181,9 @@ class Grid:
         return self.failed(chosen)
 
     def failed(self, names: Sequence[str]) -> list[str]:
-        """A line for each of these runs that has failed and has no results since."""
-        failures, finished = self._failures(), {run.path.name for run in self.finished()}
+        """A line for each of these runs that has failed and has no results since; a trial needs its score as well."""
+        failures = self._failures()
+        finished = {run.path.name for run in self.finished()} if self.search is None else {}
         details = f"details in {self.path / _FAILED}"
         failed = [each for each in names if each in failures and each not in finished]
         return [f"{each} failed: {failures[each]['error']}; {details}" for each in failed]
@@ -158,11 +191,11 @@ class Grid:
     def _attempt(self, each: str) -> Failure | None:
         """Carry out a run. Returns what failed, if the others can go on."""
         try:
-            if (self.path / each / "config.toml").exists():
-                session.resume(self.path / each, self.launch, trust_code=self.trust_code)
+            if self.search is None:
+                self._run(each, self.launch)
             else:
-                session.start(self._configured(self.configs[each]), self.launch, self.path / each)
-        except LostError:
+                self._trial(each)
+        except (LostError, UnknownScore):
             raise
         except Interrupted as stop:
             raise Interrupted(f"{each}: {str(stop).partition(';')[0]}") from stop
@@ -171,6 +204,40 @@ class Grid:
                 raise  # the other processes have not failed
             return failure_of(error)
         return None
+
+    def _run(self, each: str, launch: Launch, options: Mapping[str, Any] = {}) -> None:
+        """Begin a run, with these options beside its config, or go on with it."""
+        if (self.path / each / "config.toml").exists():
+            session.resume(self.path / each, launch, trust_code=self.trust_code)
+        else:
+            session.start(self._configured(self.configs[each], options), launch, self.path / each)
+
+    def _trial(self, each: str) -> None:
+        """Carry out a run with the options that the search chooses, unless it gives it up."""
+        trials, pruned = self.trials(), False
+        assert trials is not None
+        options = Runtime.start(self.launch.device).lead(lambda: trials.options(each))
+        self._check_options(each, options)
+        try:
+            self._run(each, attrs.evolve(self.launch, prune=partial(trials.prune, each)), options)
+        except (Pruned, NonFiniteError) as end:  # also says something of the options
+            say(f"{each}: {end}")
+            pruned = True
+        if is_main():
+            trials.end(each, RunFolder(self.path / each).scores(), pruned)
+
+    def _check_options(self, each: str, options: Mapping[str, Any]) -> None:
+        """Raise CheckpointError if a run was begun with other options than those that the journal of a search has."""
+        if not (self.path / each / "config.toml").exists():
+            return
+        chosen = unlayer(plain(to_dict(self._configured(self.configs[each], options))))
+        found = unlayer(Run.open(self.path / each).settings)
+        keys = [key for key in chosen if any(f"{key}.".startswith(f"{option}.") for option in options)]
+        if others := [key for key in keys if chosen[key] != found.get(key)]:
+            key = others[0]
+            raise CheckpointError(
+                f"{self.path / each}: {key} is {found.get(key)}, but {chosen[key]} in the journal of the search"
+            )
 
     def _failures(self) -> dict[str, dict[str, Any]]:
         """What failed.json says of each run that failed."""
@@ -191,8 +258,20 @@ class Grid:
                 failures[each] = {**failure, "time": time.time()}
             replace(self.path / _FAILED, json.dumps(failures, indent=1) + "\n")
 
-    def _configured(self, config: Mapping[str, Any]) -> RunConfig:
-        return recorded(config, trust_code=self.trust_code)
+    def _configured(self, config: Mapping[str, Any], options: Mapping[str, Any] = {}) -> RunConfig:
+        found = recorded(config, layer(options), trust_code=self.trust_code)
+        if self.search is not None:
+            self.search.check(found)
+        return found
+
+
+def _trials_class() -> type[Trials]:
+    """The class that needs Optuna. Raises ConfigError if it is not installed."""
+    try:
+        from sslx.runs.trials import Trials
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"search: {error.name} is not installed: pip install 'sslx[search]'") from error
+    return Trials
 
 
 def is_grid(path: Path) -> bool:

@@ -461,7 +461,9 @@ def _train(
     written = recorded.get("config", to_dict(run.config))  # perhaps by an older version, with fewer options
     rests_on = {"config": digest(written), "data": digest(recorded.get("fingerprint", {}))}
     rehearse(run.config, method, train)
-    engine = Engine(run.config, method, train, runtime, run.folder, notify, launch.progress, rests_on, score)
+    engine = Engine(
+        run.config, method, train, runtime, run.folder, notify, launch.progress, rests_on, score, launch.prune
+    )
     path = runtime.lead(lambda: _continued(run))
     if path is not None:
         engine.restore(path)

@@ -26,10 +26,12 @@ def verify(path: Path, trust_code: bool = False) -> Iterator[tuple[str, list[str
     if is_grid(path):
         yield from _checked(f"{path}/grid.json", lambda: [Grid.open(path) and ""])
         try:
-            names = list(Grid.open(path).configs)
+            grid = Grid.open(path)
         except SslxError:
             return
-        for name in names:
+        if (path / "search.journal").exists():
+            yield from _checked(f"{path}/search.journal", lambda: [grid.trials() and ""])
+        for name in grid.configs:
             if (path / name / "config.toml").is_file():
                 yield from verify(path / name, trust_code)
             else:

@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,21 @@ method = {use = "vae", encoder.hidden = [8], decoder.hidden = [8]}
 [[runs]]
 method = {use = "ae", encoder.hidden = [8], decoder.hidden = [8]}
 """
+_SEARCH = """
+method = {use = "vae", encoder.hidden = [8], decoder.hidden = [8]}
+subset = 48
+evaluators = ["knn"]
+[train]
+epochs = 2
+batch_size = 16
+evaluate.every = 1
+[search]
+trials = 7
+seed = 2
+[search.space]
+"train.lr" = {low = 1e-4, high = 1, log = true}
+"encoder.dim" = [1, 2, 8]
+"""
 
 
 @attrs.frozen
@@ -38,6 +54,7 @@ class Story:
     begin: Path | None
     expected: dict[str, dict[str, Any]]  # of each run by its folder
     operations: list[str]
+    trials: dict[str, Any]  # of a search
 
     @property
     def points(self) -> list[int]:
@@ -55,7 +72,22 @@ def _story(place: Place, name: str, command: list[str], again: list[str], begin:
     runs = [path.parent for path in sorted((folder / "run").rglob("config.toml"))]
     expected = {str(path.relative_to(folder)): outcome(path) for path in runs}
     operations = (place.folder / "operations").read_text().splitlines()
-    return Story(name, command, again, begin, expected, operations)
+    return Story(name, command, again, begin, expected, operations, trials(folder / "run" / "search.journal"))
+
+
+def trials(journal: Path) -> dict[str, Any]:
+    """The options, the values and the end of each trial of a search, by its run, as Optuna itself reads them."""
+    if not journal.exists():
+        return {}
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    study = optuna.load_study(study_name="search", storage=JournalStorage(JournalFileBackend(str(journal))))
+    return {
+        trial.user_attrs["run"]: (trial.params, trial.intermediate_values, trial.state.name, trial.values)
+        for trial in study.get_trials()
+    }
 
 
 def of_a_run(place: Place, method: str) -> Iterator[Story]:
@@ -82,13 +114,23 @@ def of_a_grid(place: Place) -> Story:
     return _story(place, "a grid", command, ["resume", "run"], None)
 
 
+def of_a_search(place: Place) -> list[Story]:
+    """A search of seven runs of two epochs; none without Optuna."""
+    if not find_spec("optuna"):
+        return []
+    sweep = place.folder / "search.toml"
+    sweep.write_text(_SEARCH)
+    command = ["run", "--sweep", str(sweep), "--out", "run", "--device", "cpu"]
+    return [_story(place, "a search", command, ["resume", "run"], None)]
+
+
 def cases(place: Place, chosen: random.Random, quick: bool = False) -> Iterator[Case]:
     """Every operation of a new run of `vae`, then random ones of all methods and stories, some of them two in a row.
 
     Args:
-        quick: random operations of `vae` and of a grid alone.
+        quick: random operations of `vae`, of a grid and of a search alone.
     """
-    stories = [*of_a_run(place, "vae"), of_a_grid(place)]
+    stories = [*of_a_run(place, "vae"), of_a_grid(place), *of_a_search(place)]
     if quick:
         longer = next(story for story in stories if "--epochs" in story.name)
         for number, operation in enumerate(longer.operations, 1):
@@ -136,6 +178,8 @@ def crashed(place: Place, story: Story, numbers: list[int], same: bool = False) 
         kept = [json.loads(path.read_text()) for path in (folder / "run").glob("results-*.json")]
         if json.loads(before.read_text()) not in kept:
             problems.append("the earlier results are gone")
+    if story.trials != trials(folder / "run" / "search.journal"):
+        problems.append("the search has other trials")
     return Case(name, "; ".join(problems))
 
 

@@ -89,6 +89,9 @@ def outcome(run: Path) -> dict[str, Any]:
     log = run / "metrics.jsonl"
     found: dict[str, Any] = {"weights": digest(run), "metrics": log.read_text() if log.exists() else ""}
     for name in ("results.json", "training.json", "run.json"):
+        if not (run / name).exists():
+            found[name] = None  # of a run that a search has given up
+            continue
         values = json.loads((run / name).read_text())
         values.pop("sha256")
         if name == "training.json":

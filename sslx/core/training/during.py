@@ -19,6 +19,8 @@ from sslx.core.training.evaluation import evaluate
 Halves = tuple[Split, Split]
 #: Scores of each evaluator, the headline score first. Their names begin with the images that were classified.
 Scores = Mapping[str, Mapping[str, float]]
+#: Step and scores of each evaluation so far.
+Scored = Sequence[tuple[int, Mapping[str, float]]]
 _SAMPLE = 1  # the part of the key that keeps this sample apart from what evaluators draw themselves
 
 
@@ -111,17 +113,28 @@ class Best(NamedTuple):
     since: int  # number of evaluations after it, none of which was better
 
 
-def best_of(scores: Sequence[tuple[int, Mapping[str, float]]], config: RunConfig) -> Best | None:
+def decisive(score: str, prefer: str | None, config: RunConfig) -> tuple[str, bool]:
+    """The name that a score during training has there, and whether its largest value is the best.
+
+    Args:
+        prefer: "largest" or "smallest"; None: the smallest if 0 is perfect for its evaluator, otherwise the largest.
+    """
+    options = config.train.evaluate
+    evaluator = config.evaluators.get(options.evaluator_of(score) or "")
+    smallest = prefer == "smallest" or (prefer is None and evaluator is not None and evaluator.best == 0)
+    return f"{options.on}/{score}", not smallest
+
+
+def best_of(scores: Scored, config: RunConfig) -> Best | None:
     """The best of the evaluations, given as step and scores; None if there is none or if no score decides.
 
     Evaluations without the score, or in which it is not a number, do not count.
     """
-    options, stop, found = config.train.evaluate, config.train.stop, None
+    stop, found = config.train.stop, None
     if stop.by is None:
         return None
-    name, evaluator = f"{options.on}/{stop.by}", config.evaluators.get(options.evaluator_of(stop.by) or "")
-    prefer = stop.prefer or ("smallest" if evaluator is not None and evaluator.best == 0 else "largest")
-    sign = 1 if prefer == "largest" else -1
+    name, largest = decisive(stop.by, stop.prefer, config)
+    sign = 1 if largest else -1
     for step, values in scores:
         score = values.get(name, math.nan)
         if math.isnan(score):

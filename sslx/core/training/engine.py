@@ -24,7 +24,7 @@ from sslx.core import signals
 from sslx.core.chunks import chunks
 from sslx.core.console import say
 from sslx.core.data import Split
-from sslx.core.errors import CheckpointError, ConfigError, Interrupted, NonFiniteError, PluginError
+from sslx.core.errors import CheckpointError, ConfigError, Interrupted, NonFiniteError, PluginError, Pruned
 from sslx.core.files import replace, sealed
 from sslx.core.interfaces import Method
 from sslx.core.randomness import Use, seed_of, seed_torch
@@ -32,7 +32,7 @@ from sslx.core.terms import Terms
 from sslx.core.training import checkpoint, gate
 from sslx.core.training.config import RunConfig, Training
 from sslx.core.training.diagnosis import excess, reserved
-from sslx.core.training.during import Best, Scores, best_of
+from sslx.core.training.during import Best, Scored, Scores, best_of
 from sslx.core.training.gate import Gate
 from sslx.core.training.precision import Scaler, advice, arrange, match_strides, matrix_products
 from sslx.core.training.progress import Progress, numbers
@@ -75,7 +75,8 @@ class Engine:
     """Trains a built method on a split. `notify(hook, **arguments)` is called with metrics, epochs and checkpoints.
 
     `rests_on` is what each checkpoint says of its config and data. `score` scores a method that is being trained; it
-    is called on the main process alone, and changes nothing.
+    is called on the main process alone, and changes nothing. `prune` is called there with the scores so far, after each
+    evaluation but the last, and says whether a search gives up the run.
     """
 
     def __init__(
@@ -89,8 +90,9 @@ class Engine:
         progress: bool = True,
         rests_on: Mapping[str, str] = {},
         score: Callable[[Method], Scores] | None = None,
+        prune: Callable[[Scored], bool] | None = None,
     ) -> None:
-        self.rests_on, self.score = rests_on, score
+        self.rests_on, self.score, self.prune = rests_on, score, prune
         self.config, self.method, self.runtime, self.folder, self.notify = config, method, runtime, folder, notify
         self.training = config.train
         self.progress = progress and runtime.main
@@ -126,7 +128,10 @@ class Engine:
             self.gate = Gate(method, self.optimizer, runtime.device)
 
     def fit(self) -> None:
-        """Train to the end. Raises Interrupted after a stop signal, and NonFiniteError before a non-finite update."""
+        """Train to the end.
+
+        Raises Interrupted after a stop signal, NonFiniteError before a non-finite update, and Pruned.
+        """
         if self.complete and self.step == 0:
             self.save()  # nothing is trained: the initial weights are the result
         clock, cpu = time.monotonic() - self.seconds, time.process_time() - self.cpu_seconds / self.runtime.world
@@ -134,6 +139,7 @@ class Engine:
         with Progress(self.total, self.step, self.training.epochs, enabled=self.progress) as progress:
             while not self.complete:
                 epoch, done = divmod(self.step, self.per_epoch)
+                self.heed_search(epoch)
                 if done == 0:
                     seed_torch(seed_of(Use.EPOCH, self.config.seed, epoch))  # on all processes alike
                     self.method.before_epoch(epoch)
@@ -206,6 +212,17 @@ class Engine:
             self.scores.append((self.step, found))
             self.best = best_of(self.scores, self.config)
         return found
+
+    def heed_search(self, epoch: int) -> None:
+        """Raise Pruned, with a checkpoint, if this step was evaluated, in this process or before, and is given up."""
+        if self.prune is None or not self.scores or self.scores[-1][0] != self.step:
+            return
+        prune, scores, places = self.prune, self.scores, self.folder.checkpoints
+        given_up, saved = self.runtime.lead(lambda: (prune(scores), self.step in checkpoint.steps(places)))
+        if given_up:
+            if not saved:
+                self.save()
+            raise Pruned(f"pruned after epoch {epoch} of {self.training.epochs}")
 
     def batches(self, epoch: int, done: int) -> Iterator[Views]:
         """This process's share of the batches of an epoch, beginning with batch `done`."""

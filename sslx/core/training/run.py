@@ -21,6 +21,7 @@ from sslx.core.options import Component, label, listed, options_of, short, to_di
 from sslx.core.randomness import Use, borrowed, seed_of, seed_torch
 from sslx.core.training import checkpoint
 from sslx.core.training.config import RunConfig, as_before, configure, current
+from sslx.core.training.during import Scored
 from sslx.core.training.evaluation import chosen
 from sslx.core.training.run_folder import RunFolder
 
@@ -51,19 +52,24 @@ class Launch:
     offline: bool = False
     progress: bool = True
     trackers: tuple[Any, ...] = attrs.field(default=(), converter=_from_anywhere)
+    prune: Callable[[Scored], bool] | None = None  # says after an evaluation whether a search gives up the run
 
     def record(self) -> dict[str, Any]:
-        """As run.json keeps it. Trackers that were given as objects are not repeated."""
+        """As run.json keeps it. Trackers that were given as objects, and `prune`, are not repeated."""
         names = [each for each in self.trackers if isinstance(each, str)]
-        return {**attrs.asdict(self, recurse=False), "data_dir": str(self.data_dir.resolve()), "trackers": names}
+        facts = {name: getattr(self, name) for name in _RECORDED}
+        return {**facts, "data_dir": str(self.data_dir.resolve()), "trackers": names}
 
     @classmethod
     def recorded(cls, facts: Mapping[str, Any]) -> Launch:
         """What `record` returned. Nothing is downloaded to a folder that only the files of a run name."""
-        known = {name: value for name, value in facts.items() if name in attrs.fields_dict(cls)}
+        known = {name: value for name, value in facts.items() if name in _RECORDED}
         folder = Path(facts.get("data_dir", default_data_dir()))
         others = folder != default_data_dir().resolve()
         return cls(**{**known, "data_dir": folder, "offline": known.get("offline", False) or others})
+
+
+_RECORDED = tuple(name for name in attrs.fields_dict(Launch) if name != "prune")
 
 
 class Run:

@@ -91,7 +91,7 @@ _SHAPES: dict[str, dict[str, Any]] = {
         "excess?": {str: float},
         "diagnosis?": str,
     },
-    "grid.json": {"runs": {str: dict}, "launch": _LAUNCH, "restarts": bool},
+    "grid.json": {"runs": {str: dict}, "launch": _LAUNCH, "restarts": bool, "search?": dict},
 }
 
 
