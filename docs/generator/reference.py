@@ -25,6 +25,7 @@ from sslx.cli.run import _FLAGS, run_command
 from sslx.core.training import checkpoint, run_folder
 from sslx.core.training.config import RunConfig
 from sslx.plugins.registry import registry
+from sslx.runs.search import Range, Searching
 
 MEASURED = Path(__file__).parents[2] / "benchmarks" / "results"
 #: The pages of kinds, and what a page says first.
@@ -58,6 +59,10 @@ SECTIONS = {
     "train": "Options of the optimizer may also be written without its name: `train.lr` is `train.optimizer.lr`. "
     "[Optimizers](optimizers.md) lists the options of the others.",
 }
+SEARCH = (
+    "The table `[search]` of a sweep file [searches options](../howto/runs.md#search-options). Its table "
+    "`space` has a list of choices or a range for each key."
+)
 
 
 def reference() -> dict[str, str]:
@@ -114,6 +119,8 @@ def config() -> Iterator[str]:
         if name in SECTIONS:
             yield f"\n## {name}\n\n{SECTIONS[name]}\n"
             yield from table(found, flags)
+    yield f"\n## search\n\n{SEARCH}\n"
+    yield from table([*option_rows(Searching, "search."), *option_rows(Range, "search.space.KEY.")], {})
 
 
 def components(kind: str) -> Iterator[str]:

@@ -32,6 +32,7 @@ from sslx.plugins import hookspecs
 from sslx.plugins.record import KINDS
 from sslx.plugins.registry import Registry, registry
 from sslx.plugins.scaffold import RUNS
+from sslx.runs.search import Searching
 from sslx.runs.studies import recipe
 from sslx.testing import checks
 from sslx.testing.components import CHECKS, checks_of
@@ -39,7 +40,12 @@ from sslx.testing.packages import CHECKS as OF_DISTRIBUTIONS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-EXTRAS = {"howto/export": ("onnxruntime",), "howto/embed": ("pyarrow",), "howto/track": ("tensorboard", "trackio")}
+EXTRAS = {
+    "howto/export": ("onnxruntime",),
+    "howto/embed": ("pyarrow",),
+    "howto/runs": ("optuna",),
+    "howto/track": ("tensorboard", "trackio"),
+}
 PROJECT = read(ROOT / "pyproject.toml")["project"]
 EXTRA: dict[str, list[str]] = PROJECT["optional-dependencies"]
 SHELL = ("sh", "console")
@@ -150,6 +156,7 @@ def test_programs_and_lists_of_docstrings_are_not_typeset_as_equations() -> None
 def test_every_option_of_a_run_is_on_the_page_of_the_config() -> None:
     page = made("reference")["config.md"]
     names = [name for name, expected, *_ in option_rows(RunConfig) if expected != "options"]
+    names += [f"search.{name}" for name, *_ in option_rows(Searching)]
     assert len([name for name in names if name.startswith("train.")]) > 20
     assert [name for name in names if f"\n| `{name}` | " not in page] == []
 
@@ -384,7 +391,9 @@ def test_commands_and_programs_of_a_page_work(
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", (DOCS / f"{page}.md").read_text(), flags=re.MULTILINE | re.DOTALL)
     assert blocks
     for kind, text in blocks:
-        if kind == "python" and (name := re.match(r"# (\w+\.py)\n", text)):
+        if kind == "toml" and (name := re.match(r"# (\w+\.toml)\n", text)):
+            (tmp_path / name[1]).write_text(text)
+        elif kind == "python" and (name := re.match(r"# (\w+\.py)\n", text)):
             (tmp_path / name[1]).write_text(text)
             assert importlib.util.find_spec(name[1].removesuffix(".py")) is not None
         elif kind == "python":
