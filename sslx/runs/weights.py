@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -94,9 +95,13 @@ def encoder_from(source: str, options: Mapping[str, Any], trust_code: bool, whol
 
 
 def exported(source: str) -> Mapping[str, Any]:
-    """The `config.json` that sslx wrote beside weights; empty if there is none, or if another program wrote it."""
-    path = Path(source).expanduser()
-    file = (path if path.is_dir() else path.parent) / "config.json"
+    """The `config.json` that sslx wrote beside weights; empty if there is none, or if another program wrote it.
+
+    Raises ConfigError if there are no such weights.
+    """
+    if source.startswith("timm:"):
+        return {}
+    file = _file(source).with_name("config.json")
     if not file.is_file():
         return {}
     text = file.read_text(errors="replace")
@@ -126,9 +131,7 @@ def _read(source: str, offline: bool) -> tuple[dict[str, Tensor], bool]:
     if (path / "config.toml").is_file():
         shared, _ = checkpoint.load(Run(RunFolder.open(path)).trained())
         return shared["method"], True
-    file = path / "model.safetensors" if path.is_dir() else path
-    if file.suffix != ".safetensors" or not file.is_file():
-        raise ConfigError(f"weights: expected the folder of a run, a .safetensors file or timm:NAME, got {source}")
+    file = _file(source)
     from safetensors.torch import load
 
     try:
@@ -144,8 +147,22 @@ def _read(source: str, offline: bool) -> tuple[dict[str, Tensor], bool]:
         raise ConfigError(f"weights: {file} cannot be read: {_words(error)}") from error
 
 
+def _file(source: str) -> Path:
+    """The .safetensors file that a source names, by itself or by its folder."""
+    path = Path(source).expanduser()
+    file = path / "model.safetensors" if path.is_dir() else path
+    if file.suffix != ".safetensors" or not file.is_file():
+        import timm
+
+        hint = f" (did you mean 'timm:{path.name}'?)" if timm.is_model(path.name) else ""
+        raise ConfigError(
+            f"weights: expected the folder of a run, a .safetensors file or timm:NAME, got {source}{hint}"
+        )
+    return file
+
+
 def _words(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return textwrap.shorten(str(error), 200, placeholder=" ...")
 
 
 @contextmanager
