@@ -197,7 +197,7 @@ def named(
     """The short name of a part for each config, and in brackets the options in which namesakes differ.
 
     For a method these are all options of the config; a dataset's are its own, as they make other data of it. Options
-    whose dotted keys are ignored are left out.
+    whose dotted keys are ignored are left out. Weights of `random` are always named, as they are trained ones.
     """
     names = [short(config[part]["use"]) for config in configs]
     words = [_words(config if part == "method" else config[part]) for config in configs]
@@ -206,7 +206,11 @@ def named(
     for name, mine in zip(names, options, strict=True):
         alike = [other for other_name, other in zip(names, options, strict=True) if other_name == name]
         values = {key: {other[key] for other in alike if key in other} for key in mine}
-        differing = [f"{key}={value}" for key, value in mine.items() if len(values[key]) > 1]
+        differing = [
+            f"{key}={value}"
+            for key, value in mine.items()
+            if len(values[key]) > 1 or ((name, key) == ("random", "weights") and value != "none")
+        ]
         found.append(name + (f" ({', '.join(differing)})" if differing else ""))
     return found
 
@@ -214,7 +218,7 @@ def named(
 def _words(options: Mapping[str, Any]) -> dict[str, str]:
     """Options by the dotted keys that `--set` takes, with their values as text."""
     values = unlayer(options).items()
-    return {key: ",".join(map(str, value)) if isinstance(value, list) else str(value) for key, value in values}
+    return {key: ",".join(map(str, value)) or "[]" if isinstance(value, list) else str(value) for key, value in values}
 
 
 def _floors(groups: Sequence[_Group], columns: Sequence[str]) -> list[Row]:

@@ -36,7 +36,7 @@ def make(tmp_path: Path) -> Make:
     """A finished run of an evaluator `top`, with scores that we choose, in tmp_path / name."""
 
     def make(
-        name: str, method: Any, score: float, floor: float = 0.1, samples: int = 100, k: int = 15, **config: Any
+        name: str, method: Any, score: float, floor: float = 0.1, samples: int = 100, k: Any = 15, **config: Any
     ) -> Run:
         def results(value: float) -> dict[str, Any]:
             result = {"scores": {"knn": value, "knn-2": value / 2}, "protocol": {}, "summary": f"k up to {k}"}
@@ -116,6 +116,8 @@ def test_other_protocols_are_noted(make: Make) -> None:
     assert "note: the protocol differs in training images: 100 of vae, simvae; 50 of simclr" in table.notes
     assert "note: the protocol differs in knn.neighbours: 15 of vae, simvae; 3 of simclr" in table.notes
     assert "knn of simclr, the untrained encoder: k up to 3" in table.notes
+    (none,) = tables([*same, make("d", "simclr", 0.7, k=[])])
+    assert "note: the protocol differs in knn.neighbours: 15 of vae, simvae; [] of simclr" in none.notes
     assert "style: skipped, no factors" in table.notes
 
 

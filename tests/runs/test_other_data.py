@@ -124,11 +124,18 @@ def test_weights_without_a_run_are_one_command(command: Callable[..., Any], data
     file = os.path.join("mine", "export", "model.safetensors")
     code, output, errors = command("eval", "--model", file, "-d", "folder:labelled", "-e", "knn", "--out", "alone")
     assert code == 0 and "alone: trained 0.0 s" in output, (output, errors)
+    assert "\nknn: random (weights=" in output  # its encoder is not a random one
     code, _, errors = command("eval", "--model", "mine", "-e", "linear")  # a run is evaluated itself
     assert code == 0, errors
     code, output, _ = command("compare", "mine", "alone")
-    assert code == 0 and "simclr" in output and "random" in output
+    assert code == 0 and "simclr" in output and "knn: random (weights=" in output
     code, _, errors = command("eval", "-e", "knn")
     assert code == 2 and "expected the folder of a run, or --model" in errors
-    code, _, errors = command("eval", "--model", "nothing.safetensors", "-e", "knn")
+    (data / "theirs.safetensors").write_bytes((data / file).read_bytes())
+    code, _, errors = command("eval", "--model", "theirs.safetensors", "-e", "knn")
     assert code == 2 and "has no config of sslx beside it" in errors
+    for name, hint in (("nothing.safetensors", "\n"), ("resnet18", " (did you mean 'timm:resnet18'?)\n")):
+        code, _, errors = command("eval", "--model", name, "-e", "knn")
+        assert code == 2 and errors.endswith(f"a .safetensors file or timm:NAME, got {name}{hint}")
+    code, _, errors = command("run", "-p", "simclr", *SMALL, "-d", "folder:labelled", "--from", "resnet18")
+    assert code == 2 and errors.endswith("resnet18 (did you mean 'timm:resnet18'?)\n")
