@@ -172,8 +172,11 @@ def _safetensors(method: Method, x: Tensor, folder: Path) -> str:
     expected = encoder(x).mean if facts["num_classes"] else encoder.features(x)
     difference = _agree(model((x - mean) / std), expected, "safetensors")
     what = "the latents" if facts["num_classes"] else f"the features below the posterior ({reason})"
-    if expected.shape != (z := method.represent(x)).shape or not torch.equal(expected, z):
+    z = method.represent(x)
+    if not torch.equal(expected, z):
         what += f", which are not the representation of {type(method).__name__}"
+        if facts["num_classes"] and torch.equal(encoder.features(x), z):
+            what += " (with num_classes=0 it makes the features, which are)"
     return f'timm.create_model("local-dir:{folder}", pretrained=True) makes {what}; {difference}'
 
 

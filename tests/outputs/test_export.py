@@ -47,6 +47,21 @@ def test_timm_loads_an_export_with_equal_outputs(
     assert json.loads((run.path / "export" / "config.json").read_text())["pretrained_cfg"]["num_classes"] == 5
 
 
+def test_an_export_whose_latents_are_not_the_representation_says_how_timm_makes_it(
+    tiny_run: Any, command: Any, tmp_path: Path
+) -> None:
+    import timm
+
+    run = tiny_run("simclr", "run", method={"encoder": TIMM["timm"]}, evaluators=[])
+    code, output, errors = command("export", "run", "--to", "out")
+    said = "makes the latents, which are not the representation of SimCLR (with num_classes=0 it makes the features"
+    assert code == 0 and said in output, errors
+    x = torch.rand(4, 1, 8, 8)
+    with torch.no_grad():
+        features = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True, num_classes=0).eval()(x)
+        torch.testing.assert_close(features, run.method().represent(x), atol=1e-5, rtol=1e-5)
+
+
 def test_what_timm_cannot_express_is_said_in_one_line(tiny_run: Any, command: Any, tmp_path: Path) -> None:
     run = tiny_run("vae", "run", evaluators=[])
     code, output, _ = command("export", "run", "--to", "out")
