@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import digest, together
+from conftest import GENERATIVE, SMALL, digest, together
 
 from sslx.core.errors import CheckpointError
 from sslx.core.files import sealed
@@ -123,6 +123,8 @@ import os
 import signal
 import socket
 import sslx
+import sslx.api
+import torch
 import torch._dynamo  # which torch imports for several processes: once here, not in each of them
 from conftest import SMALL, TINY
 from sslx.core import signals
@@ -134,8 +136,19 @@ from sslx.core.training.runtime import Runtime
 TRAIN = {"epochs": 3, "batch_size": 24, "optimizer": {"use": "sgd", "lr": 1e-2}}
 update = Engine.update
 
+class Pairs(sslx.api.Dataset):
+    "Pairs of equal patterns."
+
+    def load(self, folder, offline):
+        x = torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        labels = torch.arange(120) % 6 // 2
+        return (sslx.api.Split(x[labels], labels, arity=2),) * 2
+
+DATA = {"nesy": Pairs(), "colorization": {"use": "stand-in", "size": 8}}
+
 def begin(name, out):
-    sslx.run(name, out=out, **merge(TINY, {"method": SMALL[name], "train": TRAIN, "views": {"backend": "torch"}}))
+    own = {"method": SMALL[name], "train": TRAIN, "views": {"backend": "torch"}}
+    sslx.run(name, out=out, **merge(TINY, own, {"dataset": DATA[name]} if name in DATA else {}))
 
 def phase(rank, world, stop, port):
     if world > 1:
@@ -150,7 +163,7 @@ def phase(rank, world, stop, port):
     Engine.update = until
     for name in NAMES:
         try:
-            begin(name, name) if stop == 3 else sslx.resume(name)
+            begin(name, name) if stop == 3 else sslx.resume(name, objects=[Pairs])
         except Interrupted:
             signals._received = None
     Runtime.leave(0)
@@ -171,20 +184,31 @@ for name in NAMES:
 """
 
 
+NOISY = {*GENERATIVE, "jigsaw", "jem", "gedi", "gedi-no-inv", "gedi-no-prior", "gedi-two-stage", "ebclr"} - {
+    "ae",
+    "aaae",
+}
+
+
 def test_a_run_continues_with_any_number_of_processes(tmp_path: Path) -> None:
-    """With 2, 1, 4 and 2 of them the losses are those of one process to 1e-4, or in law if a sampler has chains."""
-    names = ["vicreg", "moco", "swav", "gedi"]
+    """With 2, 1, 4 and 2 of them the losses are those of one process to 1e-4, or in law where a method draws numbers.
+
+    With SSLX_LONG=1 for every method, which takes two minutes.
+    """
+    names = [*SMALL] if os.environ.get("SSLX_LONG") else ["vicreg", "moco", "swav", "gedi"]
     (said,) = together(tmp_path, PHASES.replace("NAMES", repr(names)), 1)
     for name in names:
         changes = [line for line in said.splitlines() if line.startswith(f"{name}: continues with ")]
         assert [change.split()[3] for change in changes] == ["one", "4", "2"]
-        assert all(change.endswith("energy.buffer is divided among them") is (name == "gedi") for change in changes)
+        has_chains = "energy" in SMALL[name]
+        assert all(change.endswith("energy.buffer is divided among them") is has_chains for change in changes)
         disturbed, alone = (
             {record["step"]: record["loss"] for record in map(json.loads, path.read_text().splitlines())}
             for path in (tmp_path / name / "metrics.jsonl", tmp_path / f"{name}-alone" / "metrics.jsonl")
         )
         assert list(disturbed) == list(range(1, 13))
-        assert disturbed == pytest.approx(alone, rel=0.02 if name == "gedi" else 1e-4)
+        size = max(map(abs, alone.values()))
+        assert disturbed == pytest.approx(alone, abs=0.2 * size + 0.01 if name in NOISY else 1e-4 * size), name
 
 
 class Scattered(Module):
