@@ -279,7 +279,7 @@ def is_grid(path: Path) -> bool:
 
 
 def opened(paths: Sequence[Path | str], trust_code: bool = False, checkpoint: int | None = None) -> list[Run]:
-    """Runs, and of grids those that are finished. Raises ConfigError.
+    """Runs, and of grids those that are finished, each once. Raises ConfigError.
 
     Args:
         checkpoint: the step of the checkpoint whose weights the methods have; by default the last one.
@@ -294,7 +294,7 @@ def opened(paths: Sequence[Path | str], trust_code: bool = False, checkpoint: in
             runs += finished
         else:
             raise ConfigError(f"{path}: none of its runs is finished; `sslx resume {path}` continues them")
-    return runs
+    return list({run.path.resolve(): run for run in runs}.values())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -66,10 +66,10 @@ def plan(
         evaluators = evaluator_names(str(named))
     here = layer({key: value for key, value in options.items() if key != "evaluators"})
     if evaluators is None:
-        selection = current(base).get("evaluators", {} if protocol else None)
+        selection = current(base).get("evaluators", None if protocol is None else {})
     elif not (selection := evaluator_table(evaluator_names(evaluators))):
         raise ConfigError("--evaluators: expected names of evaluators, or all")
-    if protocol:
+    if protocol is not None:
         selection = with_protocol(protocol, selection)
     more = [key.split(".")[1] for each in (*choices, options) for key in each if key.startswith("evaluators.")]
     problems, configs = Problems(), list[RunConfig]()

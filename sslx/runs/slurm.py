@@ -75,7 +75,7 @@ def _queued(job: str) -> set[int]:
 
 
 def _said(*command: str, script: str | None = None) -> str:
-    """What a command of Slurm prints. The highest exit code of an array's tasks, which --wait returns, is no error."""
+    """What a command of Slurm prints. Raises SslxError if it fails, but not if tasks do for which --wait waits."""
     try:
         done = subprocess.run(command, input=script, capture_output=True, text=True)
     except FileNotFoundError:

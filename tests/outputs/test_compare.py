@@ -367,6 +367,7 @@ def test_the_command_writes_every_format(make: Make, command: Command, tmp_path:
         assert (tmp_path / f"{style}.txt").read_text() == shown[style]
         assert "0.6" in shown[style] and "knn-2" not in shown[style]
     assert len(set(shown.values())) == 4
+    assert command("compare", "a", "b", "./a") == command("compare", "a", "b")  # each run counts once
     assert "knn: k up to 15" in command("compare", "a", "b", "--format", "csv")[2]
     assert command("compare", "a", "--to", "missing/x.md")[0] == 2
     assert command("compare", "a", "--format", "html")[0] == 2
