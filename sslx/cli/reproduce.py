@@ -87,8 +87,9 @@ def _list(folder: Path, launch: Any) -> None:
         for block in design.blocks:
             for row in design.rows:
                 reason = design.missing(block, row)
-                there = not block.files or (launch.data_dir / block.files).exists()
-                state = f"not possible: {reason}" if reason else "ready" if there else f"without data: {block.files}"
+                data = None if reason else design.data(block, row, [*design.budgets][-1], launch.data_dir)
+                state = "ready" if data is None or data.exists() else f"without data: {data.name}"
+                state = f"not possible: {reason}" if reason else state
                 states[state] = states.get(state, 0) + len(design.columns)
         said = "; ".join(f"{count} {'cell' if count == 1 else 'cells'} {state}" for state, count in states.items())
         rows.append((name, design.paper, said))

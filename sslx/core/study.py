@@ -146,6 +146,13 @@ class Design:
         of_block, of_row = chosen.by_block.get(block.name, {}), chosen.by_row.get(row.name, {})
         return {**kept, **chosen.options, **flatten(of_block), **flatten(of_row)}
 
+    def data(self, block: Block, row: Line, budget: str, folder: Path) -> Path | None:
+        """The folder without which a run cannot begin, if that is known. `folder` is that of all data."""
+        options = self.options_of(block, row, budget)
+        if options.get("dataset") == "folder" and "dataset.path" in options:
+            return Path(options["dataset.path"]).expanduser()
+        return folder / block.files if block.files and options.get("dataset") != "stand-in" else None
+
 
 class Study(Component, kind="study"):
     """A table or a figure of a paper, as a TOML file that says which runs it needs and where each score goes.

@@ -99,10 +99,8 @@ class Reproduction:
         """Why this place cannot be filled here; empty if it can."""
         if reason := self.design.missing(block, row):
             return reason
-        stands_in = self.design.options_of(block, row, self.budget).get("dataset") == "stand-in"
-        if block.files and not stands_in and not (self.launch.data_dir / block.files).exists():
-            return f"needs data: there is no {block.files} in {self.launch.data_dir}"
-        return ""
+        data = self.design.data(block, row, self.budget, self.launch.data_dir)
+        return "" if data is None or data.exists() else f"needs data: there is no {data}"
 
     @cached_property
     def tasks(self) -> list[Task]:
