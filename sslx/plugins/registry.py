@@ -180,7 +180,7 @@ class Registry(code.Gate):
                 self.admit(reference)
             return Resolved(code.module_class(name, argument, reference), reference)
         if name.endswith(".py"):
-            raise PluginError(f"{reference}: name the class as well, such as {reference}:MyMethod")
+            raise PluginError(f"{reference}: name the class as well, such as {reference}:MyClass")
         for reader, (first, *_) in self.providers(kind).items():
             if not argument and first.record.reads and name.endswith(first.record.reads):
                 name, argument = reader, reference

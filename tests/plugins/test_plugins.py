@@ -292,7 +292,7 @@ def test_a_method_in_one_file_runs_without_packaging(command: Any, tmp_path: Pat
     ("reference", "message"),
     [
         ("./missing.py:Mine", "missing.py: no such file"),
-        ("./my_method.py", "name the class as well"),
+        ("./my_method.py", "name the class as well, such as ./my_method.py:MyClass"),
         ("./my_method.py:Mien", "did you mean 'Mine'?"),
         ("./raises.py:Mine", "raises.py:1: cannot be imported: ZeroDivisionError"),
         ("./my_method.py:Encoder", "is not a Method"),
