@@ -545,7 +545,7 @@ BATCHES: dict[str, tuple[Any, str]] = {
     "labels-huge": ({**RIGHT, "labels": [0, 1 << 70]}, "expected integers"),
     "labels-floats": ({**RIGHT, "labels": [0.5, 1.0]}, "expected integers .* float64"),
     "labels-text": ({**RIGHT, "labels": ["a", "b"]}, "expected integers"),
-    "labels-none": ({"data": RIGHT["data"]}, "labels"),
+    "labels-none": ({"data": RIGHT["data"]}, "there is no 'labels'"),
     "labels-more": ({**RIGHT, "labels": [0, 1, 2]}, "2 images but 3 labels"),
     "pixels-floats": ({**RIGHT, "data": np.full((2, 3072), 300.0)}, "expected integers of at most 255, got float64"),
     "pixels-300": ({**RIGHT, "data": np.full((2, 3072), 300)}, "expected integers of at most 255"),
