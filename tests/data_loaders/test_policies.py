@@ -55,6 +55,47 @@ def test_the_noise_of_gedi_is_that_of_jem_on_its_scale_of_pixels() -> None:
     assert SGLD().noise * 2 == pytest.approx(0.01) and SGLD().step_size * 4 == pytest.approx(1)  # as the sampler's
 
 
+FIVE = """
+import torch
+from sslx.api import Dataset, Split
+
+class Five(Dataset):
+    \"\"\"Images of five channels; the class is the channel that is brighter.\"\"\"
+
+    def load(self, folder, offline):
+        y = torch.arange(120) % 5
+        x = torch.randint(100, (120, 5, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        x[torch.arange(120), y] += 100
+        return (Split(x, y),) * 2
+"""
+
+
+def test_images_of_other_channels_have_views_without_colours(command: Any, tmp_path: Path) -> None:
+    """What acts on each channel alone is as for any image; what mixes three colours is refused before training."""
+    (tmp_path / "five.py").write_text(FIVE)
+    run = [
+        "run",
+        "-p",
+        "simclr",
+        "-d",
+        "./five.py:Five",
+        "--epochs",
+        "1",
+        "-e",
+        "knn",
+        "--device",
+        "cpu",
+        "--out",
+        "run",
+    ]
+    code, _, errors = command(*run, "--set", "views.hue=0.1", "--views", "simclr")
+    assert code == 2 and not (tmp_path / "run").exists()
+    assert errors.endswith("views.saturation, views.hue, views.grey: expected images of 1 or 3 channels, got 5\n")
+    kept = ["crop=0.5,1", "hflip=0.5", "rotation=20", "brightness=0.4", "contrast=0.4", "blur=0.5", "solarise=0.1"]
+    code, out, errors = command(*run, *(word for each in kept for word in ("--set", f"views.{each}")))
+    assert code == 0 and "simclr " in out, errors
+
+
 def test_local_views_are_further_smaller_views() -> None:
     local = {"use": "standard", "count": 3, "size": 12, "crop": (0.05, 0.4), "hflip": 0.5}
     views = views_of(built("standard", crop=(0.4, 1.0), local=local))

@@ -82,7 +82,13 @@ class Standard(ViewPolicy):
             raise ConfigError(problems)
 
     def shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        return (image_shape[0], self.size, self.size) if self.size else image_shape
+        """(C, H, W) of the views. Raises ConfigError if channels that are not colours are changed as colours."""
+        C = image_shape[0]
+        colours = [name for name in ("saturation", "hue", "grey") if getattr(self, name)]
+        if C not in (1, 3) and colours:
+            changed = ", ".join(f"views.{name}" for name in colours)
+            raise ConfigError(f"{changed}: expected images of 1 or 3 channels, got {C}")
+        return (C, self.size, self.size) if self.size else image_shape
 
     def law(self, height: int, width: int) -> Any:
         """The `draws.Law` of the views of images of (height, width)."""
