@@ -102,16 +102,16 @@ def test_only_the_drawn_images_are_trained_on() -> None:
     assert report(Finetune(fraction=0.1, epochs=3), small(), Split(images, TRAIN.labels))["scores"] == found["scores"]
 
 
-def commands(title: str, kind: str) -> list[list[str]]:
-    """The words of the commands in the blocks of a section of the page."""
+def commands(title: str, on_a_path: bool) -> list[list[str]]:
+    """The words of the commands in a section of the page, of those that are for images at PATH or of the others."""
     text = DOCS.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
-    blocks = re.findall(rf"^```{kind}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    return [line.split()[1:] for block in blocks for line in block.splitlines()]
+    blocks = re.findall(r"^```sh\n(.*?)^```", text.replace("\\\n", " "), flags=re.MULTILINE | re.DOTALL)
+    return [line.split()[1:] for block in blocks for line in block.splitlines() if ("PATH" in line) is on_a_path]
 
 
 def test_the_commands_of_the_page_work(command: Command, tmp_path: Path) -> None:
     for title in ("Probes and fine-tuning", "Protocols"):
-        for words in commands(title, "sh"):
+        for words in commands(title, on_a_path=False):
             code, _, errors = command(*words, *(["--subset", "200"] if words[0] == "run" else []))
             assert code == 0, (words, errors)
     results = sslx.open_run(tmp_path / "runs" / "mine").results
@@ -122,7 +122,7 @@ def test_one_command_pretrains_and_fine_tunes_with_few_labels(
     command: Command, sslx_images: Path, tmp_path: Path
 ) -> None:
     """As on CIFAR-10, with smaller images and fewer epochs."""
-    (words,) = commands("Probes and fine-tuning", "text")
+    (words,) = commands("Probes and fine-tuning", on_a_path=True)
     small = [word.replace("PATH", str(sslx_images)).replace("resnet18", "resnet8") for word in words]
     small += ["--epochs", "1", "--batch-size", "8", "--out", "run", "--set", "encoder.width=4"]
     for name in ("probe", "one-percent", "ten-percent"):

@@ -117,7 +117,8 @@ def test_a_sweep_is_an_array_and_equals_the_one_without_slurm(cluster: Cluster, 
 def test_runs_in_the_queue_are_not_submitted_twice_and_one_that_is_killed_is_a_line(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    sweep = [*SSLX.split(), *RUN.format(epochs=200, out="s").split(), "--seed", "0,1"]
+    sweep = [*SSLX.split(), *RUN.format(epochs=1500, out="s").split(), "--seed", "0,1"]
+    sweep += ["--set", "train.checkpoint_minutes=0.02"]
     waiting = [*sweep, "--launcher", "slurm --wait", "--jobs", "1"]
     first = subprocess.Popen(waiting, cwd=tmp_path, env=cluster.environment, stderr=subprocess.PIPE, text=True)
     run = tmp_path / "s" / "vae-seed=0"
