@@ -4,8 +4,9 @@ python benchmarks/growth.py    half an hour on two cores; it writes benchmarks/r
 
 Each figure is of a run of its own, `sslx run`, on random images of 32 x 32 pixels in colour, with SimCLR and a small
 MLP, so that the images are most of the work. The runs take turns in rounds, and a figure is the median of the rounds.
-Time is that of the processors, of all processes together, and next to it that of the clock. Lines t = a + b n are
-fitted to the least relative error, and the exponent is the slope of log t over log n in the larger half.
+Time is that of the processors, of all processes together, and next to it that of the clock. Lines t = a + b n
+for the number of images are fitted to the least relative error, and the power is the slope of log t over log n in the
+larger half.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +52,7 @@ class Case(NamedTuple):
     loader: str = "memory"
     views: int = 2
     processes: int = 1
+    network: str = "mlp"
 
     def run(self, folder: Path) -> tuple[float, float]:
         """Seconds of the processors and of the clock that an epoch takes."""
@@ -109,14 +112,14 @@ def table(title: str, rows: Sequence[tuple[str, tuple[float, float]]]) -> list[s
 
 
 def page(sizes: Sequence[int], times: Mapping[Case, tuple[float, float]], rounds: int) -> str:
+    how = f"medians of {rounds} rounds" if rounds > 1 else "one run of each"
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} logical processors"
     lines = [
-        "# Growth",
-        "",
-        "`python benchmarks/growth.py`: an epoch of SimCLR with a small MLP on random images of 32 x 32 ",
+        "# Growth\n",
+        f"`python benchmarks/growth.py`: an epoch of SimCLR, by default with a small MLP, on random images of "
+        f"32 x 32 pixels, {how}.\n",
+        f"{machine}, one thread in each process, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}\n",
     ]
-    lines[-1] += f"pixels, medians of {rounds} rounds.\n\n{machine}, one thread in each process, "
-    lines[-1] += f"load {os.getloadavg()[0]:.1f}, torch {torch.__version__}\n"
     for loader in ("memory", "ffcv"):
         rows = [(f"{n:,} images, {loader}", times[Case(n, loader)]) for n in sizes]
         line = fitted(sizes, [cpu for _, (cpu, _) in rows])
@@ -127,15 +130,18 @@ def page(sizes: Sequence[int], times: Mapping[Case, tuple[float, float]], rounds
         )
     n = sizes[1]
     rows = [(f"{views} views", times[Case(n, views=views)]) for views in VIEWS]
-    line = fitted(VIEWS, [cpu for _, (cpu, _) in rows])
+    factors = [f"{after[0] / before[0]:.1f}" for (_, before), (_, after) in pairwise(rows)]
     lines += table(f"{n:,} images", rows)
-    each = 1e6 * line.each / n
-    lines.append(f"That is {line.fixed:.2f} s + {each:.1f} µs for each view; the largest error is {line.worst:.0%}.\n")
-    n = sizes[2]
-    one, two = times[Case(n)], times[Case(n, processes=2)]
-    lines += table(f"{n:,} images", [("one process", one), ("two processes", two)])
-    cpu, clock = two[0] / one[0], two[1] / one[1]
-    lines.append(f"Two processes take {cpu:.2f} times the processor time of one, and {clock:.2f} times as long.\n")
+    lines.append(
+        f"Twice as many views take {', '.join(factors)} times as long: the loss compares all views of a batch with "
+        "each other, which is little work for two views and most of it for 16.\n"
+    )
+    for network, n in (("mlp", sizes[2]), ("resnet18-small", sizes[1])):
+        one, two = (times[Case(n, processes=p, network=network)] for p in (1, 2))
+        lines += table(f"{n:,} images, {network}", [("one process", one), ("two processes", two)])
+        cpu, clock = two[0] / one[0], two[1] / one[1]
+        lines.append(f"Two processes take {cpu:.2f} times the processor time of one, and {clock:.2f} times as long.\n")
+    lines.append("With the MLP, they mostly exchange gradients and embeddings; a larger network has more to divide.\n")
     return "\n".join([*lines, *arithmetic()])
 
 
@@ -173,25 +179,17 @@ class Setting(NamedTuple):
 def arithmetic() -> list[str]:
     """What large trainings demand of a machine. Nothing of it was measured."""
     settings = [Setting("ImageNet-1k, 8 cards", 1_281_167, 8), Setting("10⁹ images, 256 cards", 10**9, 256)]
-    first = settings[0]
-    lines = [
-        "## Arithmetic, not measurements",
-        "",
-        f"Two views of 224 pixels and a ViT-S/16, with {first.rate:,.0f} images ",
-    ]
-    lines[-1] += (
-        f"per second and card, {first.batch} images of a card in a step, {first.on_a_machine} cards in a machine "
-    )
-    lines[-1] += f"and JPEG files of {first.jpeg / 1e3:.0f} kB assumed:\n"
-    lines += ["| | " + " | ".join(each.name for each in settings) + " |", "|---|" + "---:|" * len(settings)]
+    of = settings[0]
     columns = [each.demands() for each in settings]
-    lines += [f"| {row[0][0]} | " + " | ".join(value for _, value in row) + " |" for row in zip(*columns, strict=True)]
-    lines += [
-        "",
-        "Files are read in random order. Of 10⁹ images, each process also holds the labels, 8 bytes each.",
-        "",
+    return [
+        "## Arithmetic, not measurements\n",
+        f"Two views of 224 pixels and a ViT-S/16, with {of.rate:,.0f} images per second and card, {of.batch} images of "
+        f"a card in a step, {of.on_a_machine} cards in a machine and JPEG files of {of.jpeg / 1e3:.0f} kB assumed:\n",
+        "| | " + " | ".join(each.name for each in settings) + " |",
+        "|---|" + "---:|" * len(settings),
+        *(f"| {row[0][0]} | " + " | ".join(value for _, value in row) + " |" for row in zip(*columns, strict=True)),
+        "\nFiles are read in random order. Of 10⁹ images, each process also holds the labels, 8 bytes each.\n",
     ]
-    return lines
 
 
 def main() -> None:
@@ -203,6 +201,7 @@ def main() -> None:
     sizes = options.sizes
     cases = [Case(n, loader) for n in sizes for loader in ("memory", "ffcv")]
     cases += [Case(sizes[1], views=views) for views in VIEWS[1:]] + [Case(sizes[2], processes=2)]
+    cases += [Case(sizes[1], processes=n, network="resnet18-small") for n in (1, 2)]
     text = page(sizes, measured(cases, options.rounds), options.rounds)
     options.out.write_text(text)
     print(text)
