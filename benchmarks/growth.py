@@ -58,16 +58,8 @@ class Case(NamedTuple):
         """Seconds of the processors and of the clock that an epoch takes."""
         out = Path(tempfile.mkdtemp(dir=folder)) / "run"
         words = ["run", "-p", "simclr", "-d", HERE, "--set", f"dataset.n={self.images}", "--views", str(self.views)]
-        words += [
-            "--set",
-            "encoder=mlp",
-            "--set",
-            "encoder.hidden=64",
-            "--evaluators",
-            "similarity",
-            "--batch-size",
-            "256",
-        ]
+        words += ["--set", f"encoder={self.network}", "--evaluators", "similarity", "--batch-size", "256"]
+        words += ["--set", "encoder.hidden=64"] if self.network == "mlp" else []
         words += ["--loader", self.loader, "--devices", str(self.processes), "--epochs", "1", "--device", "cpu"]
         words += ["--set", f"loader.cache={folder}"] if self.loader == "ffcv" else []
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "SSLX_REPORT": "no"}
