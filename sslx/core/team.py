@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -52,9 +52,10 @@ class Team:
         over, how = threading.Event(), None
 
         def ping() -> None:
-            while not over.wait(_PING):
-                with self._lock:
-                    self._tell("wait")
+            with suppress(RuntimeError):  # another process is gone, which the next request says
+                while not over.wait(_PING):
+                    with self._lock:
+                        self._tell("wait")
 
         pings = threading.Thread(target=ping, daemon=True)
         pings.start()
@@ -68,8 +69,8 @@ class Team:
             pings.join()
             try:
                 self._tell("end", how)
-            except RuntimeError:  # they are gone, which the block has met or does not need to know
-                if how is None:
+            except RuntimeError:  # another process is gone
+                if how is None:  # otherwise this is what has ended the block, or is less than that
                     raise
 
     def features(self, method: str, half: str, of: str) -> Parts:

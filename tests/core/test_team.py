@@ -79,6 +79,34 @@ def test_all_processes_end_as_the_main_one_does(tmp_path: Path) -> None:
     assert said[1:] == ["Interrupted: stopped by SIGTERM\n"] * 2
 
 
+GONE = """
+import os, time
+from datetime import timedelta
+import torch.distributed as dist
+from sslx.core import team
+from sslx.core.training.runtime import Runtime, lost
+
+dist.init_process_group("gloo")
+team._PING = 0.1
+both = team.Team(lambda method, half, of: None, timedelta(seconds=60))
+if dist.get_rank():
+    os._exit(0)
+try:
+    with both.leading():
+        time.sleep(2)
+        both.ask("call")
+except RuntimeError as error:
+    print("lost", lost(error), flush=True)
+os._exit(0)
+"""
+
+
+def test_a_process_that_is_gone_is_an_error_of_the_next_request_and_no_traceback(tmp_path: Path) -> None:
+    # gloo's own lines, which begin with a bracket, are not ours.
+    said = [line for line in together(tmp_path, GONE, 2)[0].splitlines() if not line.startswith("[")]
+    assert said == ["lost True"]
+
+
 def test_a_run_of_two_processes_is_scored_by_both_with_the_scores_of_one(sslx_command: Any, tmp_path: Path) -> None:
     tiny = ["--epochs", "1", "--evaluators", "knn,linear,geometry", "--device", "cpu"]
     done = sslx_command("run", "-p", "simclr", "--devices", "2", *tiny, "--out", "run")
