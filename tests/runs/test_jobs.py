@@ -228,42 +228,25 @@ SLURM = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("arguments", "environment", "message"),
-    [
-        (["-p", "random"], {}, "--jobs: one run: nothing to share"),
-        (["-p", "random", "--seed", "0,1", "--devices", "2"], {}, "--jobs: expected one process for each run, got 2"),
-        (["-p", "random", "--seed", "0,1"], {"RANK": "0", "WORLD_SIZE": "2"}, "expected a process without a launcher"),
-        (["-p", "random", "--seed", "0,1"], SLURM, "expected a process without a launcher"),
-    ],
-)
-def test_what_cannot_be_shared_is_refused_in_one_line(
-    arguments: list[str],
-    environment: dict[str, str],
-    message: str,
-    sslx_command: Callable[..., subprocess.CompletedProcess[str]],
-    tmp_path: Path,
-) -> None:
-    done = sslx_command("run", *arguments, "--jobs", "2", "--out", "g", **environment)
-    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
-    assert not (tmp_path / "g").exists()
+SEVERAL = ["--seed", "0,1"]
+JOBS, SLURMS = ["--jobs", "2"], ["--launcher", "slurm"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "environment", "message"),
     [
-        (["--seed", "0,1", "--launcher", "lsf"], {}, "--launcher lsf: expected slurm"),
-        (
-            ["--seed", "0,1", "--launcher", "slurm gpu"],
-            {},
-            "expected options of sbatch, such as --partition=gpu, got gpu",
-        ),
-        (["--seed", "0,1", "--launcher", "slurm 'a"], {}, "--launcher slurm 'a: no closing quotation"),
-        (["--seed", "0,1", "--launcher", "slurm"], SLURM, "--launcher: expected a process without a launcher"),
-        (["--launcher", "slurm"], {}, "--launcher: one run"),
+        (JOBS, {}, "--jobs: one run: nothing to share"),
+        ([*SEVERAL, *JOBS, "--devices", "2"], {}, "--jobs: expected one process for each run, got 2"),
+        ([*SEVERAL, *JOBS], {"RANK": "0", "WORLD_SIZE": "2"}, "expected a process without a launcher"),
+        ([*SEVERAL, *JOBS], SLURM, "expected a process without a launcher"),
+        (SLURMS, {}, "--launcher: one run"),
+        ([*SEVERAL, *SLURMS], SLURM, "--launcher: expected a process without a launcher"),
+        ([*SEVERAL, "--launcher", "lsf"], {}, "--launcher lsf: expected slurm"),
+        ([*SEVERAL, "--launcher", "slurm gpu"], {}, "expected options of sbatch, such as --partition=gpu, got gpu"),
+        ([*SEVERAL, "--launcher", "slurm 'a"], {}, "--launcher slurm 'a: no closing quotation"),
     ],
 )
-def test_what_no_array_can_be_made_of_is_refused_in_one_line(
+def test_what_cannot_be_shared_or_submitted_is_refused_in_one_line(
     arguments: list[str],
     environment: dict[str, str],
     message: str,
