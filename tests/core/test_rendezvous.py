@@ -17,7 +17,7 @@ import pytest
 import torch.distributed as dist
 from conftest import digest
 
-from sslx.core.errors import LostError
+from sslx.core.errors import Interrupted, LostError
 from sslx.core.training.rendezvous import _round
 
 SECOND = timedelta(seconds=1)
@@ -57,6 +57,13 @@ def test_processes_agree_on_a_round_of_their_own_whatever_the_store_remembers() 
     assert all(isinstance(each, LostError) for each in rounds(store, [0], 2, SECOND).values())
     assert all(isinstance(each, LostError) for each in rounds(store, [1], 2, SECOND).values())
     assert len(set(rounds(store, [0, 1], 2).values())) == 1
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_waits_for_others_stops_when_it_is_told_to(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sslx.core.signals._received", signal.SIGTERM)
+    with pytest.raises(Interrupted, match="SIGTERM before the other processes"):
+        _round(dist.HashStore(), rank, 2, 300 * SECOND)
 
 
 def children(pid: int) -> list[int]:

@@ -9,7 +9,8 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from sslx.core.errors import LostError
+from sslx.core import signals
+from sslx.core.errors import Interrupted, LostError
 
 _POLL = 0.05  # seconds between two looks for the others
 
@@ -46,14 +47,17 @@ def _round(store: Store, rank: int, world: int, limit: timedelta) -> str:
         store.set(mine, " ".join(store.get(answer).decode() for answer in answers))
         return mine
     while True:
-        proposed = store.get("sslx-round").decode()  # perhaps still that of processes that are gone
-        store.set(f"{proposed}-{rank}", mine)
-        if store.check([proposed]) and mine in store.get(proposed).decode().split():
-            return proposed
+        if store.check(["sslx-round"]):
+            proposed = store.get("sslx-round").decode()  # perhaps still that of processes that are gone
+            store.set(f"{proposed}-{rank}", mine)
+            if store.check([proposed]) and mine in store.get(proposed).decode().split():
+                return proposed
         _wait(until)
 
 
 def _wait(until: float) -> None:
+    if signals.received():  # torchrun ends those that wait for a process that it has lost
+        raise Interrupted(f"stopped by {signals.received()} before the other processes of this launch came")
     if time.monotonic() > until:
         raise LostError("the other processes of this launch did not come within the limit")
     time.sleep(_POLL)
