@@ -78,25 +78,43 @@ import os
 import signal
 from datetime import timedelta
 from sslx.cli import main
+from sslx.core.team import Team
 from sslx.core.training import runtime
 from sslx.core.training.engine import Engine
 
 runtime.LIMIT = timedelta(seconds=5)
 
-def stuck(self, *arguments, update=Engine.update):
-    if self.step == 3 and os.environ["RANK"] == "RANK_THAT_HANGS":
-        os.kill(os.getpid(), signal.SIGSTOP)
-    return update(self, *arguments)
+def gone(act, due):
+    def instead(self, *arguments):
+        if due(self) and os.environ["RANK"] == "THE_RANK":
+            os.kill(os.getpid(), signal.THE_SIGNAL)
+        return act(self, *arguments)
+    return instead
 
-Engine.update = stuck
-main("run -p vae --subset 400 --epochs 9999 --batch-size 16 --set train.log_every=1 -o run".split())
+if "THE_MOMENT" == "training":
+    Engine.update = gone(Engine.update, lambda engine: engine.step == 3)
+else:
+    Team._THE_MOMENT = gone(Team._THE_MOMENT, lambda team: True)
+main("run -p vae --subset 400 --epochs 2 -e knn --batch-size 16 --set train.log_every=1 -o run".split())
 """
 
 
-@pytest.mark.parametrize("hanging", [0, 1])
-def test_nothing_waits_longer_than_the_limit_for_a_process_that_hangs(hanging: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("hanging", "moment", "number"),
+    [
+        (0, "training", "SIGSTOP"),
+        (1, "training", "SIGSTOP"),
+        (1, "encode_here", "SIGSTOP"),
+        (0, "encode_here", "SIGKILL"),
+        (1, "each_here", "SIGKILL"),
+    ],
+)
+def test_nothing_waits_longer_than_the_limit_for_a_process_that_hangs_or_is_gone(
+    hanging: int, moment: str, number: str, tmp_path: Path
+) -> None:
     """Started as by torchrun, where nobody else looks after the processes."""
-    code = [sys.executable, "-c", HANGING.replace("RANK_THAT_HANGS", str(hanging))]
+    script = HANGING.replace("THE_RANK", str(hanging)).replace("THE_MOMENT", moment).replace("THE_SIGNAL", number)
+    code = [sys.executable, "-c", script]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
