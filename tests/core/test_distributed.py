@@ -130,6 +130,8 @@ def test_nothing_waits_longer_than_the_limit_for_a_process_that_hangs_or_is_gone
         (line,) = lines(said)
         who = "" if hanging else "process 1: "
         assert line == f"sslx: {who}another process of run is gone; `sslx resume run` continues"
+        results = tmp_path / "run" / "results.json"
+        assert not results.exists() or "failed" not in results.read_text()  # which `resume` would leave as it is
     finally:
         children[hanging].kill()
         children[hanging].communicate()
