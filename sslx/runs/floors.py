@@ -5,6 +5,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sslx.core.errors import SslxError
 from sslx.core.files import digest, plain, read, replace, sealed
 from sslx.core.interfaces import Context, Dataset, Evaluator, Method
 from sslx.core.options import make, to_dict
+from sslx.core.team import Team
 from sslx.core.training.config import RunConfig
 from sslx.core.training.evaluation import evaluate as score
 from sslx.core.training.run_folder import RESULT
@@ -33,6 +35,7 @@ def floors(
     data: Halves,
     device: torch.device,
     load: Callable[[Dataset], Halves],
+    team: Team | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Results of both floors, as of a method, by the evaluators that compare with them and scored the run itself.
 
@@ -41,6 +44,7 @@ def floors(
     Args:
         report: the results of the trained method by evaluator, with the widths of what was scored.
         data: the training and the test images that the evaluators see.
+        team: the processes that share the work; they know a floor as its `floor_method`.
     """
     wanted = {
         name: (part, report[name]["of"])
@@ -54,12 +58,19 @@ def floors(
         return {floor: dict.fromkeys(wanted, reason) for floor in FLOORS}
     images = digest(fingerprint(data))
 
+    @cache
+    def built(who: str) -> Method:
+        return floor_method(who, data[0]).to(device)
+
+    def scored(who: str, name: str, part: Evaluator) -> dict[str, Any]:
+        method, views, seed = built(who), config.views, config.seed
+        return score({name: part}, method, data, views, device, seed, load, who, team=team)[name]
+
     def one(floor: str, width: int, name: str, part: Evaluator) -> dict[str, Any]:
-        encoder = {"use": floor, **({"dim": width} if floor == "pca" else {})}
-        method: Method = make(Method, {"use": "random", "encoder": encoder}, owner="sslx")
+        who = floor if floor == "pixels" else f"{floor}-{width}"
         key = {"evaluator": to_dict(part), "code": _code(type(part)), "images": images, "seed": config.seed}
-        key |= {"encoder": to_dict(method), "sslx": version("sslx")}
-        return _kept(digest(plain(key)), lambda: _scored(method, name, part, config, data, device, load))
+        key |= {"encoder": to_dict(_floor(who)), "sslx": version("sslx")}
+        return _kept(digest(plain(key)), lambda: scored(who, name, part))
 
     found: dict[str, dict[str, Any]] = {floor: {} for floor in FLOORS}
     for name, (part, widths) in wanted.items():
@@ -70,20 +81,19 @@ def floors(
     return found
 
 
-def _scored(
-    method: Method,
-    name: str,
-    part: Evaluator,
-    config: RunConfig,
-    data: Halves,
-    device: torch.device,
-    load: Callable[[Dataset], Halves],
-) -> dict[str, Any]:
-    C, H, W = data[0].images.shape[1:]
-    method.build(Context((C, H, W), len(data[0])))
-    method.begin(data[0])
-    report = score({name: part}, method.to(device), data, config.views, device, config.seed, load, "the floors'")
-    return report[name]
+def floor_method(who: str, train: Split) -> Method:
+    """The method of a floor, `pixels` or `pca-WIDTH`, fitted to the training images."""
+    method = _floor(who)
+    C, H, W = train.images.shape[1:]
+    method.build(Context((C, H, W), len(train)))
+    method.begin(train)
+    return method
+
+
+def _floor(who: str) -> Method:
+    encoder, _, width = who.partition("-")
+    table = {"use": encoder, **({"dim": int(width)} if width else {})}
+    return make(Method, {"use": "random", "encoder": table}, owner="sslx")
 
 
 def _named(results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

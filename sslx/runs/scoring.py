@@ -21,7 +21,7 @@ from sslx.core.training.run import Launch, Run, build
 from sslx.core.training.runtime import LIMIT, Runtime
 from sslx.outputs.pictures import draw
 from sslx.runs.data import Halves, alike, chosen, identity, load_data
-from sslx.runs.floors import FLOORS, floors
+from sslx.runs.floors import FLOORS, floor_method, floors
 
 
 def halves_to_score(config: RunConfig, data: Halves, launch: Launch, runtime: Runtime) -> Halves:
@@ -82,11 +82,12 @@ def together(
         data: as in `score_run`.
     """
     methods = cache(lambda: methods_of(run, method(), data, runtime, launch))
+    floor = cache(lambda who: floor_method(who, data[0]).to(runtime.device))
 
     def encode(who: str, half: str, of: str) -> Tensor:
         share, what = (runtime.rank, runtime.world), f"{of} of {who} {half} images"
-        subject, split = methods()[who]().eval(), data[half == "test"]
-        return features(subject, split, runtime.device, what, of, run.config.train.precision, share).z
+        subject, split = methods()[who]() if who in methods() else floor(who), data[half == "test"]
+        return features(subject.eval(), split, runtime.device, what, of, run.config.train.precision, share).z
 
     if runtime.world == 1:
         yield None
@@ -168,7 +169,7 @@ def score_run(
                 team,
             )  # fmt: skip
         report[name] = {key: report[name][key] for key in config.evaluators}
-    report |= floors(config, report["trained"], data, runtime.device, load)
+    report |= floors(config, report["trained"], data, runtime.device, load, team)
     report = {name: {**before.get(name, {}), **report.get(name, {})} for name in ("trained", "untrained", *FLOORS)}
     report["data"] = facts_of_data
     if previous:

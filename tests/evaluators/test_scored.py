@@ -101,10 +101,10 @@ def test_floors_are_computed_once_for_the_same_images(
     from sslx.runs import floors as module
 
     computed: list[str] = []
-    whole = module._scored
+    whole = module.score
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        module, "_scored", lambda method, name, *rest: computed.append(name) or whole(method, name, *rest)
+        module, "score", lambda parts, *rest, **more: computed.extend(parts) or whole(parts, *rest, **more)
     )
     data = halves(simclr)
 
