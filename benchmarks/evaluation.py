@@ -4,18 +4,24 @@
     python benchmarks/evaluation.py agreement --images 5000 --beyond  # and scikit-learn far beyond its tolerance
     python benchmarks/evaluation.py path --device cuda         # 1.28 M x 768 features, 1000 classes, ten values of C
     python benchmarks/evaluation.py path --part 0.01           # the same at a hundredth of the size
+    python benchmarks/evaluation.py processes                  # 1 000 000 images by one process and by two
 
 `agreement` minimizes the same objective on the same standardized features with scikit-learn, side by side. The features
 are those of a random convolutional network on Fashion-MNIST, whose covariance is as ill-conditioned as that of trained
 networks. Objectives are computed in float64 from the coefficients of each. `path` runs the evaluator on clusters.
+`processes` is `sslx eval` with `knn` on random images of 16 x 16 pixels. The floors are most of the work.
 Each replaces its own section of benchmarks/results/evaluation.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +29,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from growth import HERE
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from views import machine
@@ -137,6 +144,50 @@ def path(part: float, images: int, queries: int, dimensions: int, classes: int, 
     )
 
 
+SMALL = ["--set", "encoder.hidden=64", "--epochs", "1", "-e", "knn"]
+#: Runs a command and prints the memory, in KiB, of the process below it that needed most.
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def processes(images: int) -> str:
+    rows, scores = [], []
+    for count in (1, 2):
+        with tempfile.TemporaryDirectory() as folder:
+
+            def sslx(*words: str, before: tuple[str, ...] = ()) -> str:
+                environment = {
+                    **os.environ,
+                    "OMP_NUM_THREADS": "1",
+                    "XDG_CACHE_HOME": f"{folder}/cache",
+                }  # no floors yet
+                command = [*before, sys.executable, "-m", "sslx", *words]
+                done = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True)
+                return done.stdout
+
+            data = ["-d", HERE, "--device", "cpu"]
+            for of in ("channels=1", "side=16", "tests=2000"):
+                data += ["--set", f"dataset.{of}"]
+            sslx("run", "-p", "simclr", *data, *SMALL, "--out", "run")
+            more = ["--set", f"dataset.n={images}", "--devices", str(count), "--trust-code"]
+            begun = time.perf_counter()
+            memory = int(sslx("eval", "run", *data, *more, before=(sys.executable, "-c", PEAK))) / 2**20
+            rows.append(f"| {count} | {time.perf_counter() - begun:.0f} | {memory:.1f} |")
+            scores.append(json.loads((Path(folder) / "run" / "results.json").read_text())["others"])
+    same = "equal" if scores[0] == scores[1] else "not equal"
+    return "\n".join(
+        [
+            f"{images:,} images in the bank, 2000 of the test, one thread in each process. The scores are {same}.\n",
+            "| processes | s | GiB of the largest |",
+            "|---:|---:|---:|",
+            *rows,
+        ]
+    )
+
+
 def write(name: str, device: torch.device, text: str) -> None:
     """Put a section into the results in the place of the one of the same name."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
@@ -150,9 +201,11 @@ def write(name: str, device: torch.device, text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", choices=["agreement", "path"])
+    parser.add_argument("case", choices=["agreement", "path", "processes"])
     parser.add_argument("--device", default="cpu", type=torch.device)
-    parser.add_argument("--images", type=int, help="training images; default 50 000, or 1 281 167 for path")
+    parser.add_argument(
+        "--images", type=int, help="training images; default 50 000; 1 281 167 for path, 1 000 000 for processes"
+    )
     parser.add_argument("--dimensions", type=int, help="default 512, or 768 for path")
     parser.add_argument("--c", type=float, nargs="+", default=[0.01, 1.0, 100.0])
     parser.add_argument("--beyond", action="store_true", help="run scikit-learn to a tolerance of 1e-8 as well")
@@ -164,6 +217,8 @@ def main() -> None:
         images = a.images or 50_000
         text = agreement(images, a.dimensions or 512, a.c, a.device, a.beyond)
         write(f"Logistic regression beside scikit-learn, {images} images", a.device, text)
+    elif a.case == "processes":
+        write("Evaluation by several processes", a.device, processes(a.images or 1_000_000))
     else:
         text = path(a.part, a.images or 1_281_167, a.queries, a.dimensions or 768, a.classes, a.device)
         write(f"Path of C on {a.device.type}, {a.part:g} of ImageNet's size", a.device, text)

@@ -35,14 +35,18 @@ HERE = f"{Path(__file__).resolve()}:Noise"
 
 
 class Noise(Dataset):
-    """Random images, and ten of them for the test."""
+    """Random images of ten classes that mean nothing."""
 
     n: int = option(default=1000, help="Number of training images.")
+    tests: int = option(default=10, help="Number of test images.")
+    channels: int = option(default=3, help="Number of channels.")
+    side: int = option(default=32, help="Height and width in pixels.")
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randint(256, (self.n + 10, 3, 32, 32), dtype=torch.uint8, generator=generator)
-        return Split(images[: self.n]), Split(images[self.n :])
+        generator, n = torch.Generator().manual_seed(0), self.n
+        shape = (n + self.tests, self.channels, self.side, self.side)
+        images, labels = torch.randint(256, shape, dtype=torch.uint8, generator=generator), torch.arange(shape[0]) % 10
+        return Split(images[:n], labels[:n]), Split(images[n:], labels[n:])
 
 
 class Case(NamedTuple):

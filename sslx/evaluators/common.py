@@ -83,11 +83,12 @@ def finite(evaluation: Evaluation, largest: float = math.inf) -> tuple[Tensor, T
 
 def _first_beyond(z: Tensor, places: Tensor | None, largest: float) -> int | None:
     """The place of the first row with a number that is not smaller."""
-    bad = ~(z.abs() < largest)  # not a number compares false
-    if not bad.any():
-        return None
-    row = int(bad.any(dim=1).nonzero()[0])
-    return row if places is None else int(places[row])
+    for start in range(0, len(z), 1 << 16):  # in pieces, which need little memory beside the features
+        bad = ~(z[start : start + (1 << 16)].abs() < largest)  # not a number compares false
+        if bad.any():
+            row = start + int(bad.any(dim=1).nonzero()[0])
+            return row if places is None else int(places[row])
+    return None
 
 
 def standardized(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:

@@ -81,14 +81,17 @@ class Search(NamedTuple):
         import faiss
 
         metric = faiss.METRIC_L2 if distance == "euclidean" else faiss.METRIC_INNER_PRODUCT
-        index: Any
-        if self.device.type == "cpu":
-            index = faiss.IndexFlat(z.shape[1], metric)
-        else:
-            torch.cuda.empty_cache()  # memory that torch keeps without using it
-            config = faiss.GpuIndexFlatConfig()
-            config.device = torch.cuda.current_device() if self.device.index is None else self.device.index
-            index = faiss.GpuIndexFlat(faiss.StandardGpuResources(), z.shape[1], metric, config)
+        if self.device.type == "cpu":  # without an index, which would be a copy of all rows
+
+            def on_cpu(q: Tensor, k: int) -> Found:
+                values, positions = faiss.knn(q.numpy(), z.numpy(), k, metric)
+                return torch.from_numpy(values), torch.from_numpy(positions)
+
+            return on_cpu
+        torch.cuda.empty_cache()  # memory that torch keeps without using it
+        config = faiss.GpuIndexFlatConfig()
+        config.device = torch.cuda.current_device() if self.device.index is None else self.device.index
+        index: Any = faiss.GpuIndexFlat(faiss.StandardGpuResources(), z.shape[1], metric, config)
         index.add(z.numpy())
 
         def find(q: Tensor, k: int) -> Found:
@@ -121,7 +124,8 @@ def _mean(z: Tensor | Parts) -> Tensor:
 
 
 def _sum(z: Tensor, places: Tensor | None = None) -> Tensor:
-    return z.sum(dim=0, dtype=torch.float64)
+    # In pieces, of which torch makes copies in float64.
+    return torch.stack([rows.sum(dim=0, dtype=torch.float64) for rows in z.split(1 << 16)]).sum(dim=0)
 
 
 def _prepared(z: Tensor, mean: Tensor | None) -> Tensor:
