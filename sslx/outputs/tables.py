@@ -19,7 +19,7 @@ from sslx.outputs.differences import relative
 from sslx.outputs.rows import SEEN, TIME, Cell, Row, Table, mean_and_error
 
 _VALUE = re.compile(r"=[\d.]+(?:e[+-]?\d+)?\b")  # that an evaluator has chosen
-_HARDLY = 0.01  # a smaller gain in accuracy, which another seed may undo
+_HARDLY = 0.01  # a smaller gain in accuracy, which another seed may undo, on however many test images
 
 
 class _Scored(NamedTuple):
@@ -387,8 +387,8 @@ def _verdicts(groups: Sequence[_Group], columns: Sequence[str]) -> Iterator[str]
             for which, name in (("untrained", "their untrained encoder"), ("pixels", "pixels"), ("pca", "pca")):
                 floor = _row("", group.members, which).cells.get(column)
                 if floor is not None and (which, group.members[0].run.name) != ("untrained", "random"):
-                    gain = mine.mean - floor.mean
-                    floors["above" if gain >= _HARDLY else "hardly above" if gain > 0 else "not above"].append(name)
+                    gain, least = mine.mean - floor.mean, _least(mine.mean, group.members[0])
+                    floors["above" if gain >= least else "hardly above" if gain > 0 else "not above"].append(name)
             text = _listed([f"{words} {_listed(names)}" for words, names in floors.items() if names])
             for words in ("hardly", "not"):
                 if "their untrained encoder" in floors[f"{words} above"]:
@@ -398,6 +398,12 @@ def _verdicts(groups: Sequence[_Group], columns: Sequence[str]) -> Iterator[str]
             is_one = len(names) == 1
             verb, text = ("is", text.replace("their", "its")) if is_one else ("are", text)
             yield text.format(f"{', '.join(names)} {verb}")
+
+
+def _least(accuracy: float, scored: _Scored) -> float:
+    """The least gain that is called one: two standard errors of an accuracy on so many test images, at least 0.01."""
+    images = scored.results.get("data", {}).get("test", math.inf)  # what older versions scored does not say
+    return max(_HARDLY, 2 * math.sqrt(max(0.0, accuracy * (1 - accuracy)) / images))
 
 
 def _headlines(groups: Sequence[_Group], columns: Sequence[str]) -> list[str]:

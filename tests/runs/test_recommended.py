@@ -140,22 +140,26 @@ def test_images_without_labels_end_in_a_table_with_scores(command: Callable[...,
 
 
 @pytest.mark.parametrize(
-    ("score", "sentence"),
+    ("score", "images", "sentence"),
     [
-        (0.9, "knn: simclr is above its untrained encoder, pixels and pca"),
-        (0.405, "knn: simclr is above pixels, hardly above its untrained encoder and not above pca; training has "
-                "hardly improved this score"),
-        (0.3, "knn: simclr is above pixels and not above its untrained encoder and pca; training has not improved this "
-              "score"),
+        (0.9, 100, "knn: simclr is above its untrained encoder, pixels and pca"),
+        (0.45, 10_000, "knn: simclr is above its untrained encoder and pixels and not above pca"),
+        (0.45, 100, "knn: simclr is above pixels, hardly above its untrained encoder and not above pca; training has "
+                "hardly improved this score"),  # two standard errors are 0.0995
+        (0.405, 10_000, "knn: simclr is above pixels, hardly above its untrained encoder and not above pca; training "
+                "has hardly improved this score"),
+        (0.3, 10_000, "knn: simclr is above pixels and not above its untrained encoder and pca; training has not "
+              "improved this score"),
     ],
 )  # fmt: skip
-def test_the_table_says_what_training_was_good_for(score: float, sentence: str, tmp_path: Path) -> None:
+def test_the_table_says_what_training_was_good_for(score: float, images: int, sentence: str, tmp_path: Path) -> None:
     def result(value: float) -> dict[str, Any]:
         return {"knn": {"options": {"use": "knn"}, "scores": {"knn": value}, "protocol": {}, "summary": "k"}}
 
     facts = {"data": {"samples": 100, "image_shape": [1, 8, 8]}}
     folder = RunFolder.create(tmp_path / "run", "run", to_dict(configure({"method": "simclr"})), facts)
     values = {"trained": score, "untrained": 0.4, "pixels": 0.2, "pca": 0.6}
-    folder.write("results.json", {name: result(value) for name, value in values.items()})
+    data = {"dataset": folder.config()["dataset"], "training": 100, "test": images, "sha256": ""}
+    folder.write("results.json", {name: result(value) for name, value in values.items()} | {"data": data})
     (table,) = tables([open_run(folder.path)])
     assert sentence in table.notes and sentence in text([table])
