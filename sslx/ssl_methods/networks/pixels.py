@@ -50,10 +50,13 @@ class PCAEncoder(PixelsEncoder):
 
         n, wide, most = len(train), len(self.mean), len(self.axes)
         some = permutation(n, Use.EVALUATION, 0)[: max(most + 1, _MOST_NUMBERS // wide)].sort().values
-        x = np.concatenate([self._flat(train.images[index]) for index in some.split(1024)])
+        x = np.empty((len(some), wide), np.float32)
+        for start, index in zip(range(0, len(some), 1024), some.split(1024), strict=True):
+            x[start : start + 1024] = self._flat(train.images[index])
         exact = len(x) > wide and wide <= _EXACT
         solver = "covariance_eigh" if exact else "randomized"
-        found = PCA(most, svd_solver=solver, random_state=seed_of(Use.EVALUATION, 0) % 2**32).fit(x)
+        # Without a copy, as these may be 1 GiB.
+        found = PCA(most, copy=False, svd_solver=solver, random_state=seed_of(Use.EVALUATION, 0) % 2**32).fit(x)
         spread = found.explained_variance_
         self.mean.copy_(torch.from_numpy(found.mean_))
         self.axes.copy_(torch.from_numpy(found.components_))
