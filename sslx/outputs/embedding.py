@@ -27,7 +27,7 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
 
     Args:
         data: reference to a dataset; None is that of the run, with all of its images.
-        options: options of the dataset. `size` and `grey` are those of the run unless they are given.
+        options: options of the dataset. `size`, `grey` and `channels` are those of the run unless they are given.
 
     Raises ConfigError if the images differ in shape from those of the run, DataError if the file cannot be written.
     An existing file is replaced.
@@ -38,12 +38,12 @@ def embed(run: Run, data: str | None, options: Mapping[str, Any], launch: Launch
         raise ConfigError("--out: .parquet needs pyarrow: pip install 'sslx[export]'")
     C, H, W = run.image_shape
     chosen = run.settings["dataset"] if data is None else {"use": data}
-    alike = {"grey": C == 1, **({"size": H} if H == W else {})}
+    alike = run.likeness
     with catalogue().on_record(run.trust_code):
         dataset = make(Dataset, merge(chosen, options), "dataset", preferred=alike)
     halves = dataset.halves(launch.data_dir, launch.offline)
     if data is not None and (taken := [name for name in alike if name in options_of(type(dataset)).keys() - options]):
-        words = {"grey": "in grey" if C == 1 else "in colour", "size": f"at {H}x{W}"}
+        words = {"grey": "in grey" if C == 1 else "in colour", "channels": f"with {C} channels", "size": f"at {H}x{W}"}
         say(f"images of {data} are read {' and '.join(words[name] for name in taken)}, as those of {run.path}")
     if (found := tuple(halves[0].images.shape[1:])) != (C, H, W):
         raise ConfigError(f"--dataset: images are {found}, those of {run.path} {(C, H, W)}")

@@ -47,10 +47,8 @@ def other_dataset(run: Run, dataset: Any) -> dict[str, Any]:
     own = _own_dataset(run)
     if isinstance(dataset, Mapping):
         dataset = merge({"": own}, {"": dataset})[""]
-    C, H, W = run.image_shape
-    likeness = {"grey": C == 1, **({"size": H} if H == W else {})}
     with catalogue().on_record(run.trust_code):
-        made = make(Dataset, dataset, "dataset", preferred=likeness)
+        made = make(Dataset, dataset, "dataset", preferred=run.likeness)
     return {} if plain(to_dict(made)) == _filled(plain(own), made) else {"eval_dataset": made}
 
 

@@ -346,3 +346,79 @@ def test_one_class_is_not_scored_as_if_it_were_several(command: Callable[..., An
     code, out, errors = command("run", "-p", "simclr", *words, "-e", "knn", "--device", "cpu")
     assert code == 0 and "knn: skipped, the training set has fewer than two classes" in out + errors, errors
     assert "1.0000" not in out
+
+
+def layered(root: Path) -> torch.Tensor:
+    """Ten images of five channels, in files of several kinds, and their pixels."""
+    pixels = torch.randint(256, (10, 5, 6, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    root.mkdir(parents=True)
+    for i, image in enumerate(pixels.numpy()):
+        if i < 4:
+            np.save(root / f"{i}.npy", image if i < 2 else image.transpose(1, 2, 0))
+        elif i < 7:
+            first, *others = (Image.fromarray(layer) for layer in image)
+            first.save(root / f"{i}.tiff", save_all=True, append_images=others)
+        else:
+            np.save(root / f"{i}.npy", image.astype(np.uint16) * 257)
+    return pixels
+
+
+def test_channels_that_are_no_colours_are_arrays_or_pages(tmp_path: Path) -> None:
+    pixels = layered(tmp_path / "data" / "train")
+    layered(tmp_path / "data" / "test")
+    train, _ = Folder(path=tmp_path / "data", channels=5).load(tmp_path, offline=True)
+    assert torch.equal(train.images[:], pixels)
+    lazy, _ = Folder(path=tmp_path / "data", channels=5, memory=0).load(tmp_path, offline=True)
+    assert isinstance(lazy.images, Lazy) and torch.equal(lazy.images[:], pixels)
+    small, _ = Folder(path=tmp_path / "data", channels=5, size=3).load(tmp_path, offline=True)
+    by_hand = Image.fromarray(pixels[6, 4].numpy()).resize((3, 3), Image.Resampling.BILINEAR)
+    assert np.array_equal(small.images[6][4].numpy(), np.asarray(by_hand))
+    wide = Folder(path=tmp_path / "data", channels=5).recommended()
+    assert not wide["views"].keys() & {"brightness", "saturation", "hue", "grey"}  # colours that there are not
+
+
+def test_bands_are_channels_and_floats_need_a_range(tmp_path: Path) -> None:
+    four = np.random.default_rng(0).integers(0, 256, (8, 8, 4), dtype=np.uint8)
+    for i in range(5):
+        (tmp_path / "bands").mkdir(exist_ok=True)
+        Image.fromarray(four, "RGBA").save(tmp_path / "bands" / f"{i}.png")
+        (tmp_path / "floats").mkdir(exist_ok=True)
+        np.save(tmp_path / "floats" / f"{i}.npy", four / np.float32(255))
+    train, _ = Folder(path=tmp_path / "bands", channels=4).load(tmp_path, offline=True)
+    assert np.array_equal(train.images[0].numpy(), four.transpose(2, 0, 1))  # transparency hides nothing
+    train, _ = Folder(path=tmp_path / "floats", channels=4, range=(0, 1)).load(tmp_path, offline=True)
+    assert np.array_equal(train.images[0].numpy(), four.transpose(2, 0, 1))
+    with pytest.raises(DataError, match=r"floating-point pixels have an unknown range; set dataset.range"):
+        Folder(path=tmp_path / "floats", channels=4).load(tmp_path, offline=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "channels", "said"),
+    [
+        (np.zeros((2, 5, 6), np.uint8), 5, "expected 5 x H x W or H x W x 5, as dataset.channels says, got 2 x 5 x 6"),
+        (np.zeros((5, 0, 6), np.uint8), 5, "got 5 x 0 x 6"),
+        (np.zeros((5, 6, 6), np.complex64), 5, "expected numbers, got complex64"),
+        (np.full((5, 6, 6), None), 5, "Python objects in dtype"),
+        (np.full((5, 6, 6), np.nan, np.float32), 5, "unknown range"),
+        (np.zeros((5, 6, 6), np.uint8), None, "an array; set dataset.channels to its number of channels"),
+    ],
+)
+def test_arrays_that_are_no_images_are_one_line(content: Any, channels: int | None, said: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    np.save(tmp_path / "data" / "a.npy", content)
+    with pytest.raises(DataError, match=re.escape(said)):
+        Folder(path=tmp_path / "data", channels=channels, bad_images="fail").load(tmp_path, offline=True)
+
+
+def test_a_run_on_five_channels_embeds_and_scores_other_images_of_five(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    layered(tmp_path / "data" / "train" / "a")
+    layered(tmp_path / "data" / "train" / "b")
+    layered(tmp_path / "data" / "test" / "a")
+    words = ("-e", "knn", "--epochs", "1", "--set", "dataset.size=8", "-o", "run", "--device", "cpu")
+    assert command("run", "-p", "simvae", "-d", "folder:data", "--set", "dataset.channels=5", *words).code == 0
+    assert command("embed", "run", "--dataset", "folder:data/test", "--out", "z.npz").code == 0
+    assert command("eval", "run", "--dataset", "folder:data/train").code == 0
+    with pytest.raises(ConfigError, match=r"dataset.grey=yes: is not for dataset.channels"):
+        Folder(path=tmp_path, channels=5, grey=True)

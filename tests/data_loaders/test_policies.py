@@ -152,7 +152,7 @@ def test_set_is_for_the_policy_and_by_name_for_the_dataset(command: Any, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["moons"], "expected pictures, of 1 or 3 channels; these have 2"),
+        (["moons"], "expected pictures; these have one pixel"),
         (["digits", "--out", "x.txt"], "--out: expected a name that ends in .png, "),
         (["digits", "--out", "x.json"], "--out: expected a name that ends in .png, "),
         (["digits", "--out", "folder"], "'folder' is a directory"),

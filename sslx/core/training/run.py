@@ -151,6 +151,12 @@ class Run:
         return C, H, W
 
     @property
+    def likeness(self) -> dict[str, Any]:
+        """Options with which datasets that have them read images in the shape of this run's."""
+        C, H, W = self.image_shape
+        return {**({"grey": C == 1} if C in (1, 3) else {"channels": C}), **({"size": H} if H == W else {})}
+
+    @property
     def data(self) -> dict[str, Any]:
         """What `build` must know of its training images. Raises CheckpointError if there is no run.json."""
         if not (facts := self.folder.facts()):

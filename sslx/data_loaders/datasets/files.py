@@ -21,6 +21,7 @@ from sslx.api import DataError, Lazy, Source, Split, printable, say
 from sslx.data_loaders.datasets.downloads import cache_folder, regular
 from sslx.data_loaders.workers import workers
 
+ARRAY = ".npy"
 MAX_PIXELS = 178_956_970  # Pillow's own limit
 _NAMED = 10  # bad files that a message names
 _MOST_PAGES = 10_000
@@ -42,6 +43,7 @@ class Files(Source):
         levels: values of more than 8 bits that become 0 and 255; None for those of 16 bits.
         max_pixels: largest number of pixels of a file.
         pages: the page of each file; None for the first.
+        layered: whether a file holds C channels that are not colours, as an array, as pages or as bands.
     """
 
     paths: Sequence[Path]
@@ -50,6 +52,7 @@ class Files(Source):
     levels: tuple[float, float] | None = None
     max_pixels: int = MAX_PIXELS
     pages: Sequence[int] | None = None
+    layered: bool = False
     tops: list[int] = attrs.field(factory=list, init=False)  # largest values of the 16-bit images that were read
     several: list[Path] = attrs.field(factory=list, init=False)  # files read that have more pages than the one
 
@@ -70,6 +73,8 @@ class Files(Source):
         others = (self.levels, self.max_pixels, self.pages)
         if others != (None, MAX_PIXELS, None):
             files.update(repr(others).encode())
+        if self.layered:
+            files.update(b"layered")
         return f"{files.hexdigest()} {self.image_shape} {self.square}"
 
     def decode(self, positions: Sequence[int], images: NDArray[np.uint8] | None) -> list[tuple[int, int] | str]:
@@ -97,6 +102,12 @@ class Files(Source):
 
     def _pixels(self, position: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
         (C, H, W), path = self.image_shape, self.paths[position]
+        if self.layered:
+            layers = [Image.fromarray(layer) for layer in self._layers(path)]
+            size = (layers[0].height, layers[0].width)
+            if size != (H, W):
+                layers = [layer.resize((W, H), Image.Resampling.BILINEAR) for layer in layers]
+            return np.stack([np.asarray(layer) for layer in layers]), size
         with _opened(path, self.max_pixels) as file:
             if self.pages is not None:
                 file.seek(self.pages[position])
@@ -114,6 +125,31 @@ class Files(Source):
         pixels = np.asarray(image)
         return (pixels[None] if C == 1 else pixels.transpose(2, 0, 1)), size
 
+    def _layers(self, path: Path) -> Sequence[NDArray[np.uint8]]:
+        """The channels of a file, each (H, W)."""
+        C = self.image_shape[0]
+        if path.suffix.lower() == ARRAY:
+            array = opened_array(path, C, self.max_pixels)
+            bits = 8 * array.dtype.itemsize if array.dtype.kind == "u" else 0
+            return [*(array if bits == 8 and self.levels is None else self._eight_bits(array, sixteen=bits == 16))]
+        with _opened(path, self.max_pixels) as file:
+            pages, bands = int(getattr(file, "n_frames", 1)), file.getbands()
+            if (pages, len(bands)) == (1, C):
+                return [self._grey(file if C == 1 else file.getchannel(band)) for band in bands]
+            if pages != C:
+                raise ValueError(f"{pages} pages of {len(bands)} bands, and dataset.channels is {C}")
+            layers = []
+            for page in range(pages):
+                file.seek(page)
+                _small(file, self.max_pixels)
+                layers.append(self._grey(file))
+        if len({layer.shape for layer in layers}) > 1:
+            raise ValueError("the pages, which are channels, differ in size")
+        return layers
+
+    def _grey(self, image: Image.Image) -> NDArray[np.uint8]:
+        return np.asarray(self._upright(image, grey=True))
+
     def _upright(self, image: Image.Image, grey: bool) -> Image.Image:
         """The image as a viewer shows it: oriented by EXIF, on white where it is transparent, with 8 bits."""
         sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS)
@@ -129,8 +165,10 @@ class Files(Source):
         return image.convert("L" if grey else "RGB")
 
     def _eight_bits(self, wide: NDArray[Any], sixteen: bool) -> NDArray[np.uint8]:
+        if wide.dtype.kind not in "biuf":
+            raise ValueError(f"expected numbers, got {wide.dtype}")
         if self.levels is None and not sixteen:
-            what = "floating-point" if wide.dtype.kind == "f" else "32-bit integer"
+            what = "floating-point" if wide.dtype.kind == "f" else f"{8 * wide.dtype.itemsize}-bit integer"
             raise ValueError(f"{what} pixels have an unknown range; set dataset.range=LOW,HIGH")
         if not np.isfinite(wide).all():
             raise ValueError("there are pixels that are not finite")
@@ -138,6 +176,22 @@ class Files(Source):
         if self.levels is None:
             self.tops.append(int(wide.max()))
         return ((wide.astype(np.float64) - low) * (255 / (high - low))).round().clip(0, 255).astype(np.uint8)
+
+
+def opened_array(path: Path, channels: int, max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
+    """The array of a .npy file as (C, H, W), whose numbers are read when they are used. Raises ValueError."""
+    regular(path)
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim == 3 and array.shape[0] != channels and array.shape[2] == channels:
+        array = array.transpose(2, 0, 1)
+    if array.ndim != 3 or array.shape[0] != channels or not array.size:
+        found = " x ".join(map(str, array.shape))
+        raise ValueError(f"expected {channels} x H x W or H x W x {channels}, as dataset.channels says, got {found}")
+    if array[0].size > max_pixels:
+        raise ValueError(f"{array[0].size} pixels, and dataset.max_pixels is {max_pixels}")
+    return array
 
 
 _entered, _lock = list[Any](), threading.Lock()  # by how many threads, each with what was before
@@ -168,6 +222,8 @@ def _pillow() -> Iterator[None]:
 def _opened(path: Path, max_pixels: int) -> Image.Image:
     """An image file whose pixels are not read yet. Raises ValueError if it has too many, or is not a regular file."""
     regular(path)
+    if path.suffix.lower() == ARRAY:
+        raise ValueError("an array; set dataset.channels to its number of channels")
     image = Image.open(path)
     _small(image, max_pixels)
     return image
@@ -213,6 +269,7 @@ def find(
     levels: tuple[float, float] | None = None,
     pages: Literal["first", "all"] = "first",
     max_pixels: int = MAX_PIXELS,
+    channels: int | None = None,
 ) -> tuple[Split, Tensor]:
     """Check that files are images, and read them into memory if they fit.
 
@@ -231,6 +288,7 @@ def find(
         levels: values of more than 8 bits that become 0 and 255.
         pages: whether each page of a file is an image, or only the first.
         max_pixels: largest number of pixels of a file.
+        channels: number of channels that are not colours, in place of `grey`.
 
     Raises DataError for bad files, of which it names the first ten, or for sizes that differ.
     """
@@ -241,8 +299,9 @@ def find(
         origin = origin.repeat_interleave(counts)
         numbers = [page for count in counts.tolist() for page in range(count)]
     files = [paths[i] for i in origin.tolist()]
-    shape = (1 if grey else 3, *((size, size) if size is not None else first_size(paths, max_pixels)))
-    source = Files(files, shape, square, levels, max_pixels, numbers)
+    first = (size, size) if size is not None else first_size(paths, max_pixels, channels)
+    shape = (channels or (1 if grey else 3), *first)
+    source = Files(files, shape, square, levels, max_pixels, numbers, channels is not None)
     images, n = None, len(files)
     if n * torch.Size(shape).numel() <= memory * 1e9:
         try:
@@ -273,10 +332,13 @@ def find(
     return Split(chosen, sizes=sizes if mixed else None, skipped=skipped), origin[kept]
 
 
-def first_size(paths: Sequence[Path], max_pixels: int) -> tuple[int, int]:
+def first_size(paths: Sequence[Path], max_pixels: int, channels: int | None = None) -> tuple[int, int]:
     """Height and width of the first file that can be read as an image; (1, 1) if there is none."""
     for path in paths:
         try:
+            if channels is not None and path.suffix.lower() == ARRAY:
+                _, height, width = opened_array(path, channels, max_pixels).shape
+                return height, width
             with _pillow(), _opened(path, max_pixels) as image:
                 ImageOps.exif_transpose(image, in_place=True)
                 return image.height, image.width

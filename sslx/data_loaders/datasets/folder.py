@@ -34,6 +34,9 @@ class Folder(Dataset):
     is resized as a whole, so nothing is cut off; if its size changed, the crops of views are drawn in its original
     height and width.
 
+    Microscopes and satellites record more channels than colours have. With `channels=C` each file has C of them: a
+    .npy array (C, H, W) or (H, W, C), a file with C pages, such as a TIFF stack, or one with C bands.
+
     Views, network and training are by default those that suit the first image and the number of images. A view is a
     crop, mirrored half the time, with other colours if the images have any.
     """
@@ -43,6 +46,11 @@ class Folder(Dataset):
     path: Path = option(help="Folder of the images.")
     size: int | None = option(default=None, gt=0, help="Height and width; by default those of the images, if equal.")
     grey: bool = option(default=False, help="Whether images have one channel instead of three.")
+    channels: int | None = option(
+        default=None,
+        gt=0,
+        help="Number of channels that are not colours: of arrays in .npy files, of pages, or of bands.",
+    )
     bad_images: Literal["fail", "skip"] = option(default="fail", help=BAD_IMAGES)
     memory: float = option(default=4.0, ge=0, help=MEMORY)
     range: tuple[float, float] | None = option(
@@ -56,6 +64,9 @@ class Folder(Dataset):
     def __attrs_post_init__(self) -> None:
         if self.range is not None and not self.range[0] < self.range[1] < float("inf"):
             raise ConfigError(f"dataset.range: expected two numbers in ascending order, got {self.range}")
+        if self.channels is not None and (self.grey or self.pages == "all"):
+            name = "grey=yes" if self.grey else "pages=all"
+            raise ConfigError(f"dataset.{name}: is not for dataset.channels, which counts the pages of a file or is 1")
 
     def recommended(self) -> Mapping[str, Any]:
         """What suits the size and the number of the images and, if they have no labels, evaluators without these."""
@@ -68,9 +79,9 @@ class Folder(Dataset):
             paths = []
         if not paths:
             return self.defaults
-        height, width = first_size(paths[:_LOOKED_AT], self.max_pixels)
+        height, width = first_size(paths[:_LOOKED_AT], self.max_pixels, self.channels)
         size, images = self.size or max(height, width), len(paths) if train != root else len(paths) * 4 // 5
-        return suited(size, 1 if self.grey else 3, images, labelled=is_labelled)
+        return suited(size, self.channels or (1 if self.grey else 3), images, labelled=is_labelled)
 
     def load(self, folder: Path, offline: bool) -> tuple[Split, Split]:
         root = self.path.expanduser().resolve()
@@ -119,7 +130,7 @@ class Folder(Dataset):
             raise DataError(f"{_name(root)}: there are no images")
         split, kept = find(
             paths, root, self.size, self.grey, self.bad_images, report, self.memory,
-            levels=self.range, pages=self.pages, max_pixels=self.max_pixels,
+            levels=self.range, pages=self.pages, max_pixels=self.max_pixels, channels=self.channels,
         )  # fmt: skip
         skipped = [*split.skipped, *(f"{path}: next to the class folders" for path in beside)]
         split = attrs.evolve(split, paths=[paths[i] for i in kept.tolist()], skipped=skipped)
