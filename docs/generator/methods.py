@@ -238,8 +238,8 @@ def beaten(row: dict[str, Any], score: str = "knn") -> dict[str, bool]:
 def verdict(row: dict[str, Any], score: str) -> str:
     """Which floors the method is above by a score."""
     parts = [
-        f"{words} {listed([FLOORS[who] for who, above in beaten(row, score).items() if above is wanted])}"
-        for words, wanted in (("above", True), ("not above", False))
+        f"{words} {listed([FLOORS[who] for who, above in beaten(row, score).items() if above is wanted], last)}"
+        for words, last, wanted in (("above", "and", True), ("not above", "or", False))
         if wanted in beaten(row, score).values()
     ]
     return f"it is {' and '.join(parts)}"

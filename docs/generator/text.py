@@ -91,8 +91,8 @@ def wrapped(lines: Iterable[str]) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(made)).rstrip() + "\n"
 
 
-def listed(items: Sequence[str]) -> str:
-    return ", ".join(items[:-1]) + f" and {items[-1]}" if len(items) > 1 else "".join(items)
+def listed(items: Sequence[str], last: str = "and") -> str:
+    return ", ".join(items[:-1]) + f" {last} {items[-1]}" if len(items) > 1 else "".join(items)
 
 
 def settings(values: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -389,7 +389,8 @@ def _verdicts(groups: Sequence[_Group], columns: Sequence[str]) -> Iterator[str]
                 if floor is not None and (which, group.members[0].run.name) != ("untrained", "random"):
                     gain, least = mine.mean - floor.mean, _least(mine.mean, group.members[0])
                     floors["above" if gain >= least else "hardly above" if gain > 0 else "not above"].append(name)
-            text = _listed([f"{words} {_listed(names)}" for words, names in floors.items() if names])
+            joined = {words: _listed(names, "or" if "not" in words else "and") for words, names in floors.items()}
+            text = _listed([f"{words} {names}" for words, names in joined.items() if names])
             for words in ("hardly", "not"):
                 if "their untrained encoder" in floors[f"{words} above"]:
                     text += f"; training has {words} improved this score"
@@ -418,6 +419,6 @@ def _headlines(groups: Sequence[_Group], columns: Sequence[str]) -> list[str]:
     return [column for column in columns if column in first]
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str], last: str = "and") -> str:
     """Words as in a sentence: `a`, `a and b` or `a, b and c`."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -148,7 +148,7 @@ def test_images_without_labels_end_in_a_table_with_scores(command: Callable[...,
                 "hardly improved this score"),  # two standard errors are 0.0995
         (0.405, 10_000, "knn: simclr is above pixels, hardly above its untrained encoder and not above pca; training "
                 "has hardly improved this score"),
-        (0.3, 10_000, "knn: simclr is above pixels and not above its untrained encoder and pca; training has not "
+        (0.3, 10_000, "knn: simclr is above pixels and not above its untrained encoder or pca; training has not "
               "improved this score"),
     ],
 )  # fmt: skip
