@@ -84,8 +84,9 @@ def together(
 
     def encode(who: str, half: str, of: str) -> Tensor:
         share, what = (runtime.rank, runtime.world), f"{of} of {who} {half} images"
-        subject, split = methods()[who]() if who in methods() else floor(who), data[half == "test"]
-        return features(subject.eval(), split, runtime.device, what, of, run.config.train.precision, share).z
+        own, split = who in methods(), data[half == "test"]
+        subject, precision = (methods()[who](), run.config.train.precision) if own else (floor(who), "fp32")
+        return features(subject.eval(), split, runtime.device, what, of, precision, share).z
 
     if runtime.world == 1:
         yield None
