@@ -428,9 +428,7 @@ def _carry_out(grid: Grid, jobs: int | None, launcher: str | None, only: str | N
             "its runs"
         )
     if launcher is not None:
-        given = sbatch_options(launcher)
-        grid.create()
-        failed = slurm.submit(grid, given, jobs)
+        failed = slurm.submit(grid, sbatch_options(launcher), jobs)
     else:
         check_jobs(jobs or 1, grid.launch)
         _relaunch_for(grid.launch)

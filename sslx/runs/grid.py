@@ -15,7 +15,7 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +98,8 @@ class Grid:
             self.path.mkdir(parents=True, exist_ok=True)
             untangled(self.path)
             with FileLock(self.path / ".grid.json.lock"):
-                if not is_grid(self.path):
+                facts = _read(self.path) if is_grid(self.path) else None
+                if facts is None or self._continues(facts):
                     how = {"launch": self.launch.record(), "restarts": self.restarts}
                     RunFolder(self.path).write("grid.json", what | how)
         except OSError as error:
@@ -107,12 +108,28 @@ class Grid:
         if any(facts.get(name) != what.get(name) for name in ("runs", "search")):
             raise ConfigError(f"out: {self.path} holds other runs; `sslx resume {self.path}` continues those")
 
+    def discard(self) -> None:
+        """Remove grid.json again, of whose runs none has begun."""
+        (self.path / "grid.json").unlink()
+        (self.path / ".grid.json.lock").unlink(missing_ok=True)
+        with suppress(OSError):  # there is something else
+            self.path.rmdir()
+
+    def _continues(self, facts: Mapping[str, Any]) -> bool:
+        """Whether these are the trials of an earlier command, by its grid.json, and further ones."""
+        before = facts.get("search")
+        if self.search is None or not isinstance(before, Mapping):
+            return False
+        n, first = len(facts["runs"]), dict(list(self.configs.items())[: len(facts["runs"])])
+        same = plain(self.search.plain()) == {**before, "trials": self.search.options.trials}
+        return same and n < len(self.configs) and facts["runs"] == first
+
     @classmethod
     def open(cls, path: Path, trust_code: bool = False) -> Grid:
         """The grid that an earlier command made at `path`."""
         facts = _read(path)
         search = Search.recorded(path / "grid.json", facts.get("search"))
-        if search is not None and [*facts["runs"]] != search.names():
+        if search is not None and len(facts["runs"]) != search.options.trials:
             raise CheckpointError(f"{path / 'grid.json'}: damaged: expected {search.options.trials} trials")
         return cls(path, facts["runs"], Launch.recorded(facts["launch"]), facts["restarts"], trust_code, search)
 
@@ -120,7 +137,9 @@ class Grid:
         """The trials of its search, if it has one. Raises ConfigError without Optuna, and CheckpointError."""
         if self.search is None:
             return None
-        return _trials_class()(self.path, self.search, self._configured(next(iter(self.configs.values()))))
+        return _trials_class()(
+            self.path, self.search, [*self.configs], self._configured(next(iter(self.configs.values())))
+        )
 
     def finished(self) -> list[Run]:
         runs = (Run(RunFolder(self.path / each), trust_code=self.trust_code) for each in self.configs)

@@ -132,9 +132,8 @@ class Search:
         return {**to_dict(self.options), "space": {key: each.plain() for key, each in self.space.items()}}
 
     def names(self) -> list[str]:
-        """Folders of the trials."""
-        n = self.options.trials
-        return [f"trial-{number:0{len(str(n))}}" for number in range(1, n + 1)]
+        """Folders of the trials, which do not depend on how many there are."""
+        return [f"trial-{number:02}" for number in range(1, self.options.trials + 1)]
 
     def corners(self) -> list[dict[str, Any]]:
         """Options with each end of each range and each choice, which are wrong if some options of the space are."""
@@ -155,8 +154,11 @@ class Search:
                 "validation"
             )
         if during.evaluator_of(score) is None:
-            expected = " or ".join(during.evaluators)
-            raise ConfigError(f"search.score: expected a score of an evaluator, such as {expected}, got {score!r}")
+            measured = ", ".join(during.evaluators)
+            raise ConfigError(
+                f"search.score: expected a score that is measured during training, by {measured}, got {score!r}; "
+                "train.evaluate.evaluators names them"
+            )
 
 
 class UnknownScore(ConfigError):

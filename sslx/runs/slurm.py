@@ -9,11 +9,11 @@ import hashlib
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sslx.core.console import say
 from sslx.core.errors import ConfigError, SslxError
-from sslx.runs.grid import Grid
+from sslx.runs.grid import Grid, is_grid
 
 _MISSING = "--launcher slurm: there is no `{}` here; it needs a machine from which Slurm takes jobs"
 # Slurm warns two minutes before the time limit. A run that it stops goes back into the queue.
@@ -39,11 +39,14 @@ def submit(grid: Grid, options: Sequence[str], at_once: int | None) -> list[str]
 
     Returns a line for each run that has ended without results. Raises SslxError if Slurm refuses the job.
     """
-    folder = grid.path.absolute()
+    if (n := grid.launch.devices) > 1:
+        raise ConfigError(f"--devices: the processes of a run are tasks of Slurm: --launcher 'slurm --ntasks={n}'")
+    folder, is_new = grid.path.absolute(), not is_grid(grid.path)
     job = f"sslx-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
-    before = _queued(job)
+    before = _queued(job)  # first, so that nothing is written where there is no Slurm
+    grid.create()
     if before:
-        say(f"{len(before)} runs are in the queue of Slurm already")
+        say(f"already in the queue of Slurm: {_runs(before)}")
     if todo := [number for number in _unfinished(grid) if number not in before]:
         script = _SCRIPT.format(
             runs=shlex.join(str(folder / name) for name in grid.configs),
@@ -51,15 +54,26 @@ def submit(grid: Grid, options: Sequence[str], at_once: int | None) -> list[str]
             flags=" --trust-code" if grid.trust_code else "",
         )
         array = ",".join(map(str, todo)) + ("" if at_once is None else f"%{at_once}")
-        say(f"submitting {len(todo)} runs to Slurm; their output is in {grid.path / 'slurm-*.log'}")
+        begun = [number for number in todo if (folder / list(grid.configs)[number]).exists()]
+        again = f", {len(begun)} of them begun before" if begun else ""
         mine = [f"--job-name={job}", f"--array={array}", f"--output={folder / 'slurm-%a.log'}"]
-        _said("sbatch", *mine, *options, script=script)
+        try:
+            _said("sbatch", *mine, *options, script=script)
+        except SslxError:
+            if is_new:
+                grid.discard()
+            raise
+        say(f"submitted to Slurm: {_runs(todo)}{again}; the output is in {grid.path / 'slurm-*.log'}")
     after = _queued(job)
     if after:
-        say(f"{len(after)} runs are in the queue; `squeue --name={job}` shows them, and the same command their results")
+        say(f"in the queue: {_runs(after)}; `squeue --name={job}` shows them, and the same command their results")
     ended = {name: number for number, name in _unfinished(grid).items() if number not in after}
     logs = [f"{name}: its task has ended; its output is in {grid.path / f'slurm-{ended[name]}.log'}" for name in ended]
     return grid.failed(list(ended)) + logs
+
+
+def _runs(some: Collection[int]) -> str:
+    return "1 run" if len(some) == 1 else f"{len(some)} runs"
 
 
 def _unfinished(grid: Grid) -> dict[int, str]:

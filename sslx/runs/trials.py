@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ from sslx.outputs.formats import as_table
 from sslx.runs.search import Choices, Range, Search, UnknownScore
 
 JOURNAL, _STUDY, _RUN = "search.journal", "search", "run"
+_NAME = re.compile(r"trial-\d+")  # of a run
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
@@ -52,12 +54,14 @@ class Trials:
     other ends the same, whenever it was killed.
     """
 
-    def __init__(self, folder: Path, search: Search, config: RunConfig) -> None:
+    def __init__(self, folder: Path, search: Search, names: Sequence[str], config: RunConfig) -> None:
         """Open the study, or begin it. Raises CheckpointError if it is damaged, or that of another search.
 
         Args:
+            names: of the runs, in their order.
             config: that of all runs, without the options that are searched.
         """
+        self.names = names
         self.path, self.search, self.every = folder / JOURNAL, search, config.train.evaluate.every
         self.evaluator = config.train.evaluate.evaluator_of(search.options.score)
         self.score, self.largest = decisive(search.options.score, search.options.prefer, config)
@@ -155,7 +159,7 @@ class Trials:
 
     def _suggest(self, name: str) -> dict[str, Any]:
         """Choose the options of a run in a copy of the study, so that they can be recorded all at once."""
-        number = self.search.names().index(name)
+        number = self.names.index(name)
         seed = seed_of(Use.SEARCH, self.search.options.seed, number) % (1 << 32)
         sampler: BaseSampler = RandomSampler(seed) if self.search.options.by == "random" else TPESampler(seed=seed)
         ended = [trial for _, trial in sorted(self._trials().items()) if trial.state.is_finished()]
@@ -189,7 +193,7 @@ class Trials:
                 create_trial(state=TrialState.RUNNING, params=trial.params, distributions=self.distributions)
                 if said := misfit([*trial.intermediate_values.values(), *(trial.values or [])], [float]):
                     raise CheckpointError(f"{self.path}: damaged: {said}")
-            if not found.keys() <= set(self.search.names()):
+            if not all(map(_NAME.fullmatch, found)):  # another command may have added trials to these
                 raise CheckpointError(f"{self.path}: damaged: it is of another search")
         return found
 

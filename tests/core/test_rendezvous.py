@@ -126,3 +126,17 @@ def test_an_agent_that_is_killed_with_its_worker_is_replaced(whole: Path, tmp_pa
     agents[1] = torchrun(tmp_path, "run", *common, "--rdzv-conf", "is_host=0", **own)
     assert [agent.wait(timeout=240) for agent in agents] == [0, 0], (tmp_path / "run.log").read_text()
     assert digest(tmp_path / "run") == digest(whole)
+
+
+def test_a_process_that_does_not_find_the_others_says_why_in_one_line(tmp_path: Path) -> None:
+    """Process 0 is gone before the other one comes, or has another address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    code = "from datetime import timedelta; from sslx.core.training import runtime; from sslx.cli import main"
+    code += f"; runtime.LIMIT = timedelta(seconds=3); main({RUN.split()} + ['x'])"
+    more = {**os.environ, **address, "WORLD_SIZE": "2", "RANK": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=more, capture_output=True, text=True)
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("sslx: ")]  # torch has lines of its own
+    assert done.returncode == 1
+    assert said.startswith("sslx: process 1: the processes of this launch did not all find each other: The client")

@@ -186,20 +186,32 @@ def test_a_search_that_is_killed_again_and_again_ends_as_one_that_was_not(comman
     assert equal(tmp_path / "whole", tmp_path / "killed")
 
 
+def test_more_trials_continue_a_search_as_if_it_had_been_longer(command: Command, tmp_path: Path) -> None:
+    write(tmp_path)
+    write(tmp_path, SEARCH.replace("trials = 12", "trials = 4"), "short.toml")
+    for sweep, out in (("short.toml", "g"), ("s.toml", "g"), ("s.toml", "whole")):
+        code, said, errors = command("run", "--sweep", sweep, "--device", "cpu", "--out", out)
+        assert code == 0 and f"{out}: " in said, errors
+    assert equal(tmp_path / "g", tmp_path / "whole")
+    assert Grid.open(tmp_path / "g").configs == Grid.open(tmp_path / "whole").configs
+    code, _, errors = command("run", "--sweep", "short.toml", "--device", "cpu", "--out", "g")
+    assert code == 2 and "g holds other runs" in errors
+
+
 def test_a_stop_signal_stops_a_trial_and_it_goes_on_in_its_folder(command: Command, tmp_path: Path) -> None:
     write(tmp_path, SEARCH.replace("trials = 12", "trials = 2").replace("epochs = 3", "epochs = 40"))
     child = launch(tmp_path, "run", "--sweep", "s.toml", "--device", "cpu", "--out", "g")
-    log = tmp_path / "g" / "trial-2" / "metrics.jsonl"
+    log = tmp_path / "g" / "trial-02" / "metrics.jsonl"
     while child.poll() is None and not log.exists():
         time.sleep(0.005)
     child.send_signal(signal.SIGTERM)
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 75 and "1 of 2 runs are finished; `sslx resume g` continues" in errors
-    before = trials(tmp_path / "g")["trial-2"]
+    before = trials(tmp_path / "g")["trial-02"]
     assert before[2] == "RUNNING"
     code, out, errors = command("resume", "g", "--trust-code", "--device", "cpu")
-    assert code == 0 and "g/trial-2: continues at step" in errors and "2 of 2 trials are finished" in out
-    assert trials(tmp_path / "g")["trial-2"][0] == before[0]
+    assert code == 0 and "g/trial-02: continues at step" in errors and "2 of 2 trials are finished" in out
+    assert trials(tmp_path / "g")["trial-02"][0] == before[0]
 
 
 def test_jobs_share_a_search_and_a_killed_one_is_continued(command: Command, tmp_path: Path) -> None:
@@ -250,7 +262,7 @@ MISTAKES = """
 [search]\\nby = "tpa"|search.by: expected one of tpe, random, got 'tpa'
 [search]\\ntrails = 3|search.trails: Searching has no option 'trails' (did you mean 'trials'?)
 [search]\\ntrials = 0|search.trials: expected an integer > 0
-[search]\\nscore = "linear"|search.score: expected a score of an evaluator, such as knn, got 'linear'
+[search]\\nscore = "linear"|search.score: expected a score that is measured during training, by knn, got 'linear'; train.evaluate.evaluators names them
 search = 3|search: expected a table of options with a table `space`, got 3
 [search]\\nspace = 3|search.space: expected a table with the values of each option, got 3
 [search.space]|search.space: expected a table with the values of each option, got {}
@@ -320,7 +332,7 @@ def reseal(grid: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def test_no_grid_searches_by_test_images_even_if_its_files_ask_for_it(command: Command, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(f"train = {{epochs = 1, evaluate.every = 1}}\nsearch.trials = 1\n{TINY}")
     assert command("run", "--sweep", "s.toml", "--out", "g")[0] == 0
-    reseal(tmp_path / "g" / "grid.json", lambda v: v["runs"]["trial-1"]["train"]["evaluate"].update(on="test"))
+    reseal(tmp_path / "g" / "grid.json", lambda v: v["runs"]["trial-01"]["train"]["evaluate"].update(on="test"))
     code, _, errors = command("resume", "g")
     assert code == 2 and "train.evaluate.on: a search by test images would make their scores meaningless" in errors
 
@@ -414,14 +426,14 @@ def test_a_hostile_journal_is_one_line(
 
 
 def test_a_run_that_has_other_options_than_the_journal_is_refused(journal: Path, command: Command) -> None:
-    used = read(journal.parent / "trial-1" / "config.toml")["train"]["optimizer"]["lr"]
+    used = read(journal.parent / "trial-01" / "config.toml")["train"]["optimizer"]["lr"]
     journal.unlink()
     reseal(
         journal.parent / "grid.json",
         lambda v: v["search"].update(seed=1 if used == 0.1 else 0, space={"train.lr": [0.3]}),
     )
     code, _, errors = command("resume", "g")
-    assert code == 1 and f"g/trial-1: train.lr is {used}, but 0.3 in the journal of the search" in errors
+    assert code == 1 and f"g/trial-01: train.lr is {used}, but 0.3 in the journal of the search" in errors
 
 
 def test_grid_json_of_a_search_is_checked(journal: Path) -> None:

@@ -107,11 +107,11 @@ def test_the_tasks_of_an_array_share_a_grid(cluster: Cluster, tmp_path: Path) ->
 def test_a_sweep_is_an_array_and_equals_the_one_without_slurm(cluster: Cluster, tmp_path: Path) -> None:
     sweep = [*SSLX.split(), *RUN.format(epochs=1, out="s").replace("vae", "vae,simvae --seed 0,1,2", 1).split()]
     said = cluster.run(*sweep, "--launcher", "slurm --wait", cwd=tmp_path)
-    assert "submitting 6 runs to Slurm" in said and "s: 6 of 6 runs are finished" in said
+    assert "submitted to Slurm: 6 runs;" in said and "s: 6 of 6 runs are finished" in said
     subprocess.run([*sweep[:-1], "one"], cwd=tmp_path, env=cluster.environment, check=True)
     runs = sorted(path.parent.name for path in (tmp_path / "s").glob("*/results.json"))
     assert len(runs) == 6 and all(digest(tmp_path / "s" / run) == digest(tmp_path / "one" / run) for run in runs)
-    assert "submitting" not in cluster.run(*sweep, "--launcher", "slurm", cwd=tmp_path)
+    assert "submitted" not in cluster.run(*sweep, "--launcher", "slurm", cwd=tmp_path)
 
 
 def test_runs_in_the_queue_are_not_submitted_twice_and_one_that_is_killed_is_a_line(
@@ -125,7 +125,7 @@ def test_runs_in_the_queue_are_not_submitted_twice_and_one_that_is_killed_is_a_l
     waited(lambda: (run / "checkpoints").exists() and any((run / "checkpoints").glob("step-*")))
     assert not (tmp_path / "s" / "vae-seed=1").exists()  # one at a time
     said = cluster.run(*sweep, "--launcher", "slurm", cwd=tmp_path)
-    assert "2 runs are in the queue of Slurm already" in said and "submitting" not in said
+    assert "already in the queue of Slurm: 2 runs" in said and "submitted" not in said
     assert not (run / "results.json").exists()
     processes = subprocess.run(["pgrep", "-f", f"sslx resume {run}"], capture_output=True, text=True).stdout
     subprocess.run(["kill", "-9", *processes.split()], check=True)
@@ -134,5 +134,10 @@ def test_runs_in_the_queue_are_not_submitted_twice_and_one_that_is_killed_is_a_l
     assert first.returncode == 1 and (tmp_path / "s" / "vae-seed=1" / "results.json").exists()
     said = cluster.run(*sweep, "--launcher", "slurm --time=wrong", cwd=tmp_path)
     assert "Invalid --time" in said and "Traceback" not in said
+    refused = [each if each != "s" else "new" for each in sweep]
+    said = cluster.run(*refused, "--launcher", "slurm --time=wrong", cwd=tmp_path)
+    assert "Invalid --time" in said and not (tmp_path / "new").exists()  # nothing is in the way of other runs
+    said = cluster.run(*refused, "--devices", "2", "--launcher", "slurm", cwd=tmp_path)
+    assert "the processes of a run are tasks of Slurm: --launcher 'slurm --ntasks=2'" in said
     said = cluster.run(*sweep, "--launcher", "slurm --wait", cwd=tmp_path)
-    assert "submitting 1 runs to Slurm" in said and "s: 2 of 2 runs are finished" in said
+    assert "submitted to Slurm: 1 run, 1 of them begun before;" in said and "s: 2 of 2 runs are finished" in said

@@ -1,6 +1,7 @@
 """How several processes find each other, also after torchrun has started them again."""
 
 import os
+import re
 import time
 import uuid
 from datetime import timedelta
@@ -21,13 +22,17 @@ def join(backend: str, rank: int, world: int, limit: timedelta) -> None:
     Args:
         limit: the longest that a process waits for the others, now and in each operation of the group.
     """
-    if file := os.environ.get("SSLX_RENDEZVOUS"):  # of `sslx --devices`
-        dist.init_process_group(backend, f"file://{file}", limit, world, rank)
-        return
-    store, _, _ = next(rendezvous("env://", rank, world, timeout=limit))  # an address and a port
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        store = PrefixStore(_round(store, rank, world, limit), store)
-    dist.init_process_group(backend, timeout=limit, world_size=world, rank=rank, store=store)
+    try:
+        if file := os.environ.get("SSLX_RENDEZVOUS"):  # of `sslx --devices`
+            dist.init_process_group(backend, f"file://{file}", limit, world, rank)
+            return
+        store, _, _ = next(rendezvous("env://", rank, world, timeout=limit))  # an address and a port
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            store = PrefixStore(_round(store, rank, world, limit), store)
+        dist.init_process_group(backend, timeout=limit, world_size=world, rank=rank, store=store)
+    except RuntimeError as error:
+        reason = re.sub(r"^\[\S+\] ", "", str(error).partition("\n")[0])  # without a place in torch's code
+        raise LostError(f"the processes of this launch did not all find each other: {reason}") from error
 
 
 def _round(store: Store, rank: int, world: int, limit: timedelta) -> str:
