@@ -188,8 +188,9 @@ def test_a_search_that_is_killed_again_and_again_ends_as_one_that_was_not(comman
 
 def test_more_trials_continue_a_search_as_if_it_had_been_longer(command: Command, tmp_path: Path) -> None:
     write(tmp_path)
-    write(tmp_path, SEARCH.replace("trials = 12", "trials = 4"), "short.toml")
-    for sweep, out in (("short.toml", "g"), ("s.toml", "g"), ("s.toml", "whole")):
+    write(tmp_path, SEARCH.replace("trials = 12", "trials = 2"), "short.toml")
+    write(tmp_path, SEARCH.replace("trials = 12", "trials = 3"), "long.toml")
+    for sweep, out in (("short.toml", "g"), ("long.toml", "g"), ("long.toml", "whole")):
         code, said, errors = command("run", "--sweep", sweep, "--device", "cpu", "--out", out)
         assert code == 0 and f"{out}: " in said, errors
     assert equal(tmp_path / "g", tmp_path / "whole")
