@@ -159,11 +159,8 @@ def processes(images: int) -> str:
         with tempfile.TemporaryDirectory() as folder:
 
             def sslx(*words: str, before: tuple[str, ...] = ()) -> str:
-                environment = {
-                    **os.environ,
-                    "OMP_NUM_THREADS": "1",
-                    "XDG_CACHE_HOME": f"{folder}/cache",
-                }  # no floors yet
+                cache = f"{folder}/cache"  # without floors
+                environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": cache}
                 command = [*before, sys.executable, "-m", "sslx", *words]
                 done = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True)
                 return done.stdout

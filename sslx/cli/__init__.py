@@ -132,6 +132,11 @@ def _report(error: BaseException) -> int:
         import traceback
 
         traceback.print_exception(error)
+    if "torch" in sys.modules and is_launched():
+        from sslx.core.training.runtime import lost
+
+        if lost(error):  # outside the training, which says more
+            error = LostError("another process of this launch is gone")
     if isinstance(error, LostError) and "SSLX_RENDEZVOUS" in os.environ:
         return FORSAKEN  # the process that launched this one says more
     if isinstance(error, click.ClickException):

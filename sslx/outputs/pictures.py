@@ -116,6 +116,11 @@ def bars(kl: Tensor, collapsed: Tensor, path: Path) -> None:
     replace(path, png.getvalue())
 
 
+def visible(images: Tensor) -> Tensor:
+    """What a picture can show of (n, C, H, W) images: the first three channels, or the first of fewer, in [0, 1]."""
+    return images[:, : 3 if images.shape[1] >= 3 else 1].clamp(0, 1)
+
+
 def draw(images: Tensor, path: Path, title: str = "", rows: Sequence[str] = ()) -> None:
     """Write (n, C, H, W) floats in [0, 1] as one picture, in rows of eight with a line between them.
 
@@ -123,7 +128,7 @@ def draw(images: Tensor, path: Path, title: str = "", rows: Sequence[str] = ()) 
         title: a line above the images.
         rows: labels to the left of the rows of images, which are repeated if there are more rows.
     """
-    images = images[:, : 3 if images.shape[1] >= 3 else 1].clamp(0, 1)
+    images = visible(images)
     images = torch.nn.functional.interpolate(images, scale_factor=max(1, _SIDE // max(images.shape[2:])))
     inside = tiled(images, _COLUMNS, gap=2, fill=0.5)
     measure = ImageDraw.Draw(inside).textlength

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -137,6 +138,32 @@ def test_nothing_waits_longer_than_the_limit_for_a_process_that_hangs_or_is_gone
     finally:
         children[hanging].kill()
         children[hanging].communicate()
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_process_that_is_gone_while_a_run_is_evaluated_again_is_one_line(
+    gone: int, tiny_run: Any, tmp_path: Path
+) -> None:
+    tiny_run("vae", "run")
+    script = (
+        HANGING.replace("THE_RANK", str(gone)).replace("THE_MOMENT", "encode_here").replace("THE_SIGNAL", "SIGKILL")
+    )
+    script = re.sub('main.".*', 'main("eval run -e knn".split())', script)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            cwd=tmp_path,
+            env={**os.environ, **group, "RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    said = [each.communicate(timeout=120)[1] for each in both][1 - gone]
+    assert lines(said) == [f"sslx: {'' if gone else 'process 1: '}another process of this launch is gone"]
 
 
 PHASES = """

@@ -363,7 +363,7 @@ def layered(root: Path) -> torch.Tensor:
     return pixels
 
 
-def test_channels_that_are_no_colours_are_arrays_or_pages(tmp_path: Path) -> None:
+def test_channels_that_are_not_colours_are_arrays_or_pages(tmp_path: Path) -> None:
     pixels = layered(tmp_path / "data" / "train")
     layered(tmp_path / "data" / "test")
     train, _ = Folder(path=tmp_path / "data", channels=5).load(tmp_path, offline=True)
@@ -418,6 +418,7 @@ def test_a_run_on_five_channels_embeds_and_scores_other_images_of_five(
     layered(tmp_path / "data" / "test" / "a")
     words = ("-e", "knn", "--epochs", "1", "--set", "dataset.size=8", "-o", "run", "--device", "cpu")
     assert command("run", "-p", "simvae", "-d", "folder:data", "--set", "dataset.channels=5", *words).code == 0
+    assert command("data", "preview", "folder:data", "--set", "dataset.channels=5", "--out", "views.png").code == 0
     assert command("embed", "run", "--dataset", "folder:data/test", "--out", "z.npz").code == 0
     assert command("eval", "run", "--dataset", "folder:data/train").code == 0
     with pytest.raises(ConfigError, match=r"dataset.grey=yes: is not for dataset.channels"):

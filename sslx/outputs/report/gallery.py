@@ -22,7 +22,7 @@ from sslx.core.errors import CheckpointError, ConfigError
 from sslx.core.files import replace
 from sslx.core.interfaces import Method, ViewPolicy
 from sslx.core.randomness import Use, borrowed, permutation, seed_of, seed_torch
-from sslx.outputs.pictures import draw, tiled
+from sslx.outputs.pictures import draw, tiled, visible
 from sslx.outputs.report.page import embedded
 
 MAPS = ("pca", "tsne", "umap")
@@ -102,7 +102,7 @@ def _reduced(z: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
 
 def _sprite(images: Tensor) -> bytes:
     """Thumbnails (n, C, h, w) side by side, from left to right and downwards, as a PNG."""
-    images = images[:, : 3 if images.shape[1] >= 3 else 1].clamp(0, 1)
+    images = visible(images)
     tiled(images, _across(len(images))).save(file := io.BytesIO(), format="png")
     return file.getvalue()
 
